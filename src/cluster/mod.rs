@@ -1,0 +1,5 @@
+//! The state of the cluster: one writer (the supervisor), many readers.
+
+pub mod view;
+
+pub use view::{ClusterView, Node, NodeId, NodeReplication, NodeStatus};

@@ -1,0 +1,93 @@
+//! An immutable picture of all nodes. The supervisor publishes a new one at each change.
+
+use std::time::SystemTime;
+
+use crate::config::settings::{BackendFlag, ClusteringMode};
+
+/// Backend number as in `backend_hostname0`.
+pub type NodeId = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeStatus {
+    /// Slot without a backend.
+    Unused,
+    /// Configured; no client session has used it since start or attach.
+    Waiting,
+    Up,
+    Down,
+}
+
+impl NodeStatus {
+    /// The number in PCP replies and log texts.
+    pub fn code(self) -> u8 {
+        match self {
+            NodeStatus::Unused => 0,
+            NodeStatus::Waiting => 1,
+            NodeStatus::Up => 2,
+            NodeStatus::Down => 3,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub id: NodeId,
+    pub hostname: String,
+    pub port: u16,
+    pub data_directory: String,
+    pub application_name: String,
+    /// Share of the sum of all weights, 0 to 1.
+    pub weight: f64,
+    pub flag: BackendFlag,
+    pub status: NodeStatus,
+    /// Watchdog only: locally unreachable, not failed over.
+    pub quarantine: bool,
+    pub status_changed: SystemTime,
+}
+
+impl Node {
+    /// Waiting or up: sessions connect to it.
+    pub fn is_valid(&self) -> bool {
+        matches!(self.status, NodeStatus::Waiting | NodeStatus::Up)
+    }
+}
+
+/// All nodes at one moment. A session compares [`ClusterView::version`] to learn of changes.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// Grows with each change of a status or role.
+    pub version: u64,
+    pub mode: ClusteringMode,
+    /// Index is the node id; gaps are `Unused`.
+    pub nodes: Vec<Node>,
+    /// Found by the primary search; always `None` outside streaming replication, logical replication and slony.
+    pub primary: Option<NodeId>,
+}
+
+impl ClusterView {
+    /// The valid node with the lowest id ("main node" of the manual).
+    pub fn main_node(&self) -> Option<NodeId> {
+        self.nodes.iter().find(|n| n.is_valid()).map(|n| n.id)
+    }
+
+    /// Where statements go that are not balanced: the primary if it is valid, else the main node.
+    pub fn write_node(&self) -> Option<NodeId> {
+        self.primary
+            .filter(|&p| self.nodes.get(p).is_some_and(Node::is_valid))
+            .or_else(|| self.main_node())
+    }
+}
+
+/// Replication facts of a node; refreshed each `sr_check_period`, published apart from the view
+/// because they change all the time and end no session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeReplication {
+    /// Bytes of WAL behind the primary.
+    pub delay_bytes: u64,
+    /// `replay_lag` of pg_stat_replication.
+    pub delay_time: std::time::Duration,
+    /// `state` of pg_stat_replication on the primary; empty when not known.
+    pub state: String,
+    /// `sync_state`, likewise.
+    pub sync_state: String,
+}

@@ -1,0 +1,78 @@
+//! What goes to the supervisor, which alone changes the state of the cluster.
+
+use tokio::sync::oneshot;
+
+use crate::{cluster::NodeId, observe::Severity};
+
+/// What the supervisor receives.
+#[derive(Debug)]
+pub enum SupervisorMessage {
+    Report(Report),
+    Command(Command),
+}
+
+/// Observations of data plane and checks. Nobody waits for an answer.
+#[derive(Debug)]
+pub enum Report {
+    /// A session could not connect to a node, or a backend socket failed with an error (not EOF).
+    /// Becomes a DOWN request when `failover_on_backend_error` is on.
+    BackendError { node: NodeId, reason: String },
+    /// A backend said 57P01 or 57P02 and closed: look at the node at once.
+    BackendShutdown { node: NodeId, sqlstate: String },
+    /// The first session has used a waiting node: waiting becomes up.
+    NodeUsed { node: NodeId },
+    /// A health check failed after its last retry.
+    HealthCheckFailed { node: NodeId, timed_out: bool },
+    /// A health check of a node that is down succeeded and `auto_failback` allows an attach.
+    AutoFailback { node: NodeId },
+    /// The replication check found a primary that does not feed the standbys, with `detach_false_primary`.
+    FalsePrimary { node: NodeId },
+}
+
+/// Requests of operators; each is answered.
+#[derive(Debug)]
+pub enum Command {
+    Attach {
+        node: NodeId,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Plain detach is answered when queued; a graceful one when the clients are gone or time is up.
+    Detach {
+        node: NodeId,
+        graceful: bool,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Reload {
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Stop {
+        mode: StopMode,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// Waits until the clients have left.
+    Smart,
+    /// Cuts the sessions.
+    Fast,
+    Immediate,
+}
+
+/// Why a command was not carried out, in the words that the PCP tools print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub severity: Severity,
+    pub message: String,
+    pub detail: String,
+}
+
+impl Refusal {
+    pub fn error(message: impl Into<String>) -> Refusal {
+        Refusal {
+            severity: Severity::Error,
+            message: message.into(),
+            detail: String::new(),
+        }
+    }
+}

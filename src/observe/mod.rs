@@ -1,0 +1,7 @@
+//! What operators see: log entries, counters, health check statistics.
+
+pub mod counters;
+pub mod report;
+
+pub use counters::{HealthStats, NodeCounters};
+pub use report::{Reporter, Severity};
