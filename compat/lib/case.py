@@ -31,6 +31,11 @@ def ours_only(what):
     return stock_differs(f"only ours promises this: {what}")
 
 
+def promoting(case):
+    """failover_command of most tests: records the call, then promotes as the usual script does."""
+    return case.hook.command("failover") + f"; {case.failover_sh} %d %h %P %m %H %R"
+
+
 def slow(item):
     """Left out by `compat/run --quick`."""
     if os.environ.get("COMPAT_QUICK"):
@@ -89,6 +94,10 @@ class CompatCase(unittest.TestCase):
         where.cluster = Cluster(home, cls.nodes, template, cls.primary, cls.server_settings)
         add_cleanup(where.cluster.stop)
         where.hook = Recorder(home)
+        # A copy: the servers' account may not be able to enter the folder of the sources.
+        where.failover_sh = os.path.join(home, "failover.sh")
+        shutil.copy(os.path.join(env.TOP, "compat", "hooks", "failover.sh"), where.failover_sh)
+        os.chmod(where.failover_sh, 0o755)
         where.pool = cls.make_pool(where, home)
         add_cleanup(where.pool.cleanup)
         if cls.start:

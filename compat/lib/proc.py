@@ -6,6 +6,7 @@ descendant or member of the session of one.
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -96,20 +97,24 @@ def never(condition, what, seconds):
         time.sleep(0.05)
 
 
-_taken = set()
+_reserved = []
 
 
 def free_port():
-    """A TCP port that is free now on IPv4 and IPv6 and was not handed out before by this process.
+    """A TCP port that is free on IPv4 and IPv6 and that no other run of the harness has.
 
-    Taken below the kernel's ephemeral range, where no outgoing connection can snatch it.
+    Reserved until we end by an abstract unix socket of that name. It lies below the kernel's
+    ephemeral range, where no outgoing connection can snatch it.
     """
-    import random
-
     while True:
         port = random.randrange(12000, 32000)
-        if port in _taken:
+        mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            mark.bind(f"\0pgpool-compat-port-{port}")
+        except OSError:
+            mark.close()
             continue
+        _reserved.append(mark)
         try:
             for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
                 with socket.socket(family) as probe:
@@ -118,7 +123,6 @@ def free_port():
                     probe.bind((host, port))
         except OSError:
             continue
-        _taken.add(port)
         return port
 
 
