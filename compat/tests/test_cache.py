@@ -6,7 +6,7 @@ A session is recognised by the pid of its server process.
 import time
 
 from lib import wire
-from lib.case import CompatCase, slow, stock_differs
+from lib.case import CompatCase, slow
 
 
 class Cache(CompatCase):
@@ -69,7 +69,6 @@ class Cache(CompatCase):
             self.assertEqual(client.pid(), first)
             self.assertEqual(client.value("SHOW DateStyle"), usual["DateStyle"])
 
-    @stock_differs("4.3.5 replays the ParameterStatus list as the last SET left it, not as DISCARD ALL did")
     def test_the_replayed_parameter_list_is_that_of_the_reset_session(self):
         with self.pool.client() as client:
             usual = dict(client.parameters)

@@ -229,7 +229,6 @@ class OnBackendShutdown(CompatCase):
         self.pool.wait_log(r"failover: set new primary node: 1", timeout=30)
         self.eventually(self.can_connect, "the next session to work")
 
-    @stock_differs("4.3.5 takes the end of one server process for a shutdown of the server, once a session meets it")
     def test_off_in_the_file_means_that_a_terminated_backend_detaches_nothing(self):
         self.pool.reload(failover_on_backend_shutdown=False)
         client = self.client()
