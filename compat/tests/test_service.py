@@ -363,7 +363,6 @@ class Syslog(CompatCase):
     start = False
     config = {"num_init_children": 2, "log_destination": "syslog"}
 
-    @stock_differs("stock does not mind; the test asks for the ready message, which stock gives nowhere without a syslog daemon")
     def test_a_host_without_a_syslog_daemon_is_no_obstacle(self):
         self.pool.launch()
         self.eventually(self.can_connect, "sessions")
