@@ -1,0 +1,303 @@
+//! Is this statement an admin command, and which one?
+//!
+//! The original decides on its parse tree; the grammar of these commands is small enough to read
+//! them off the text. Case does not matter outside quotes, nor do blanks, comments and empty
+//! statements in front. Only the first statement of a query counts: if it is an admin command, the
+//! rest is dropped. Whatever is not exactly an admin command is PostgreSQL's, syntax errors included.
+//!
+//! Source: `src/parser/gram.y @ V4_3_5` by its behaviour, tried on the original.
+
+mod lexer;
+
+use lexer::{Lexer, Token};
+
+use crate::config::Release;
+
+/// A statement that is answered here and never sent to PostgreSQL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminCommand {
+    Show(ShowTable),
+    /// `PGPOOL SHOW name`: a parameter, with or without index, or a group.
+    PgpoolShow(String),
+    PgpoolShowAll,
+    PgpoolSet {
+        name: String,
+        /// `None`: `TO DEFAULT`.
+        value: Option<String>,
+    },
+    PgpoolReset(String),
+    PgpoolResetAll,
+}
+
+/// What `SHOW POOL_...` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShowTable {
+    Nodes,
+    Processes,
+    Pools,
+    Status,
+    Version,
+    Cache,
+    HealthCheckStats,
+    BackendStats,
+}
+
+impl ShowTable {
+    fn named(name: &str) -> Option<ShowTable> {
+        Some(match name {
+            "pool_nodes" => ShowTable::Nodes,
+            "pool_processes" => ShowTable::Processes,
+            "pool_pools" => ShowTable::Pools,
+            "pool_status" => ShowTable::Status,
+            "pool_version" => ShowTable::Version,
+            "pool_cache" => ShowTable::Cache,
+            "pool_health_check_stats" => ShowTable::HealthCheckStats,
+            "pool_backend_stats" => ShowTable::BackendStats,
+            _ => return None,
+        })
+    }
+}
+
+impl AdminCommand {
+    /// Whether `release` has this command; if not, the statement is PostgreSQL's to refuse.
+    pub fn known_to(&self, release: Release) -> bool {
+        match self {
+            AdminCommand::Show(ShowTable::HealthCheckStats | ShowTable::BackendStats) => {
+                release >= Release::V4_2
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Recognises an admin command in the text of a simple query; ask [`AdminCommand::known_to`] as well.
+///
+/// Cheap for everything else: one look at the first letter behind blanks and comments.
+pub fn parse(sql: &[u8]) -> Option<AdminCommand> {
+    let mut lexer = Lexer::new(sql);
+    lexer.skip_blanks_and_semicolons()?;
+    if !matches!(lexer.peek()?, b's' | b'S' | b'p' | b'P') {
+        return None;
+    }
+    let command = match lexer.next()? {
+        Token::Word(word) if word == "show" => {
+            AdminCommand::Show(ShowTable::named(&name(lexer.next()?)?)?)
+        }
+        Token::Word(word) if word == "pgpool" => match lexer.next()? {
+            Token::Word(word) if word == "show" => match lexer.next()? {
+                Token::Word(word) if word == "all" => AdminCommand::PgpoolShowAll,
+                token => AdminCommand::PgpoolShow(var_name(token, &mut lexer)?),
+            },
+            Token::Word(word) if word == "set" => return set(&mut lexer),
+            Token::Word(word) if word == "reset" => match lexer.next()? {
+                Token::Word(word) if word == "all" => AdminCommand::PgpoolResetAll,
+                token => AdminCommand::PgpoolReset(var_name(token, &mut lexer)?),
+            },
+            _ => return None,
+        },
+        _ => return None,
+    };
+    ends(lexer.next()?).then_some(command)
+}
+
+/// `name { TO | = } { value [, ...] | DEFAULT }`
+fn set(lexer: &mut Lexer<'_>) -> Option<AdminCommand> {
+    let name = match lexer.next()? {
+        // ALL is a reserved word: no parameter can have this name.
+        Token::Word(word) if word == "all" => return None,
+        token => var_name(token, lexer)?,
+    };
+    match lexer.next()? {
+        Token::Symbol(b'=') => {}
+        Token::Word(word) if word == "to" => {}
+        _ => return None,
+    }
+    let mut value = String::new();
+    loop {
+        match lexer.next()? {
+            Token::Word(word) if word == "default" && value.is_empty() => {
+                return ends(lexer.next()?)
+                    .then_some(AdminCommand::PgpoolSet { name, value: None });
+            }
+            Token::Word(text) | Token::Quoted(text) | Token::Text(text) | Token::Number(text) => {
+                value.push_str(&text);
+            }
+            Token::Symbol(sign @ (b'-' | b'+')) => {
+                let Token::Number(number) = lexer.next()? else {
+                    return None;
+                };
+                if sign == b'-' {
+                    value.push('-');
+                }
+                value.push_str(&number);
+            }
+            Token::Symbol(_) | Token::End => return None,
+        }
+        match lexer.next()? {
+            // Joined as the original does, and then refused as a value.
+            Token::Symbol(b',') => value.push_str(", "),
+            token => {
+                return ends(token).then_some(AdminCommand::PgpoolSet {
+                    name,
+                    value: Some(value),
+                });
+            }
+        }
+    }
+}
+
+fn ends(token: Token) -> bool {
+    matches!(token, Token::End | Token::Symbol(b';'))
+}
+
+fn name(token: Token) -> Option<String> {
+    match token {
+        Token::Word(name) | Token::Quoted(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// `name` or `name.name...`
+fn var_name(first: Token, lexer: &mut Lexer<'_>) -> Option<String> {
+    let mut whole = name(first)?;
+    while lexer.take_symbol(b'.') {
+        whole.push('.');
+        whole.push_str(&name(lexer.next()?)?);
+    }
+    Some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(sql: &str) -> Option<AdminCommand> {
+        parse(sql.as_bytes())
+    }
+
+    fn set_to(name: &str, value: &str) -> Option<AdminCommand> {
+        Some(AdminCommand::PgpoolSet {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+        })
+    }
+
+    #[test]
+    fn case_comments_blanks_and_semicolons_do_not_matter() {
+        let version = Some(AdminCommand::Show(ShowTable::Version));
+        for sql in [
+            "SHOW POOL_VERSION",
+            "show pool_version;",
+            "; show pool_version",
+            "/* c */ SHOW pool_version",
+            "/* a /* b */ c */ show /*x*/ pool_version--hi",
+            "-- c\n\t show\npool_version ; ",
+            "show \"pool_version\"",
+        ] {
+            assert_eq!(show(sql), version, "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_statement_counts() {
+        assert_eq!(
+            show("show pool_version; show pool_nodes"),
+            Some(AdminCommand::Show(ShowTable::Version))
+        );
+        assert_eq!(show("select 1; show pool_version"), None);
+    }
+
+    #[test]
+    fn what_is_not_exactly_an_admin_command_goes_to_postgresql() {
+        for sql in [
+            "",
+            ";",
+            "--",
+            "/* SHOW pool_nodes",
+            "/* SHOW pool_nodes */",
+            "SHOW",
+            "SHOW pool_xyz",
+            "SHOW \"POOL_NODES\"",
+            "show pool_version garbage",
+            "show pool_version /* open",
+            "show pool_version.x",
+            "showpool_nodes",
+            "SELECT 1",
+            "EXPLAIN SHOW pool_nodes",
+            "PGPOOL",
+            "PGPOOL SHOW",
+            "PGPOOL SHOW port x",
+            "PGPOOL SHOW ALL x",
+            "pgpool reset",
+            "PGPOOL SET log_statement",
+            "PGPOOL SET log_min_messages 'error'",
+            "PGPOOL SET LOCAL client_idle_limit TO 4",
+            "PGPOOL SET all TO 4",
+            "PGPOOL SET log_statement = ",
+            "PGPOOL SET log_statement = 'on",
+            "PGPOOL SET CACHE DELETE",
+            "PGPOOL SET a = - b",
+            "PGPOOL SHOW \"",
+            "PGPOOL SHOW a.",
+            "\"pgpool\" SHOW port",
+        ] {
+            assert_eq!(show(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn parameter_names_are_lower_case_unless_quoted() {
+        let name = |n: &str| Some(AdminCommand::PgpoolShow(n.to_owned()));
+        assert_eq!(show("pgpool show PORT"), name("port"));
+        assert_eq!(show("PGPOOL SHOW \"PORT\""), name("PORT"));
+        assert_eq!(show("PGPOOL SHOW \"a\"\"b\""), name("a\"b"));
+        assert_eq!(show("PGPOOL SHOW a.b"), name("a.b"));
+        assert_eq!(show("PGPOOL SHOW ALL"), Some(AdminCommand::PgpoolShowAll));
+        assert_eq!(show("PGPOOL SHOW \"all\""), name("all"));
+        assert_eq!(
+            show("PGPOOL RESET ALL;"),
+            Some(AdminCommand::PgpoolResetAll)
+        );
+        assert_eq!(
+            show("PGPOOL RESET Client_Idle_Limit"),
+            Some(AdminCommand::PgpoolReset("client_idle_limit".to_owned()))
+        );
+    }
+
+    #[test]
+    fn values_may_be_words_numbers_and_strings() {
+        assert_eq!(
+            show("PGPOOL SET log_statement=on"),
+            set_to("log_statement", "on")
+        );
+        assert_eq!(show("pgpool set A to DEBUG1"), set_to("a", "debug1"));
+        assert_eq!(show("pgpool set a to 'It''s'"), set_to("a", "It's"));
+        assert_eq!(show("pgpool set a = -1;"), set_to("a", "-1"));
+        assert_eq!(show("pgpool set a = +4"), set_to("a", "4"));
+        assert_eq!(show("pgpool set a = 3.7"), set_to("a", "3.7"));
+        assert_eq!(show("pgpool set a = 90, 91"), set_to("a", "90, 91"));
+        assert_eq!(show("pgpool set a = ''"), set_to("a", ""));
+        assert_eq!(
+            show("pgpool set a to default"),
+            Some(AdminCommand::PgpoolSet {
+                name: "a".to_owned(),
+                value: None
+            })
+        );
+    }
+
+    #[test]
+    fn commands_of_newer_releases_are_unknown_to_older_dialects() {
+        let stats = show("show pool_backend_stats").unwrap();
+        assert!(!stats.known_to(Release::V4_1));
+        assert!(stats.known_to(Release::V4_2));
+        assert!(show("show pool_nodes").unwrap().known_to(Release::V3_7));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "(?s)(pgpool|show|set|[-'\"/*=;., a-z0-9\u{0}é\n])*") {
+            let _ = parse(text.as_bytes());
+        }
+    }
+}
