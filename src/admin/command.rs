@@ -43,7 +43,7 @@ pub enum ShowTable {
 }
 
 impl ShowTable {
-    fn named(name: &str) -> Option<ShowTable> {
+    fn named(name: &str, release: Release) -> Option<ShowTable> {
         Some(match name {
             "pool_nodes" => ShowTable::Nodes,
             "pool_processes" => ShowTable::Processes,
@@ -51,29 +51,17 @@ impl ShowTable {
             "pool_status" => ShowTable::Status,
             "pool_version" => ShowTable::Version,
             "pool_cache" => ShowTable::Cache,
-            "pool_health_check_stats" => ShowTable::HealthCheckStats,
-            "pool_backend_stats" => ShowTable::BackendStats,
+            "pool_health_check_stats" if release >= Release::V4_2 => ShowTable::HealthCheckStats,
+            "pool_backend_stats" if release >= Release::V4_2 => ShowTable::BackendStats,
             _ => return None,
         })
     }
 }
 
-impl AdminCommand {
-    /// Whether `release` has this command; if not, the statement is PostgreSQL's to refuse.
-    pub fn known_to(&self, release: Release) -> bool {
-        match self {
-            AdminCommand::Show(ShowTable::HealthCheckStats | ShowTable::BackendStats) => {
-                release >= Release::V4_2
-            }
-            _ => true,
-        }
-    }
-}
-
-/// Recognises an admin command in the text of a simple query; ask [`AdminCommand::known_to`] as well.
+/// Recognises an admin command of `release` in the text of a simple query; `None` is PostgreSQL's.
 ///
 /// Cheap for everything else: one look at the first letter behind blanks and comments.
-pub fn parse(sql: &[u8]) -> Option<AdminCommand> {
+pub fn parse(sql: &[u8], release: Release) -> Option<AdminCommand> {
     let mut lexer = Lexer::new(sql);
     lexer.skip_blanks_and_semicolons()?;
     if !matches!(lexer.peek()?, b's' | b'S' | b'p' | b'P') {
@@ -81,7 +69,7 @@ pub fn parse(sql: &[u8]) -> Option<AdminCommand> {
     }
     let command = match lexer.next()? {
         Token::Word(word) if word == "show" => {
-            AdminCommand::Show(ShowTable::named(&name(lexer.next()?)?)?)
+            AdminCommand::Show(ShowTable::named(&name(lexer.next()?)?, release)?)
         }
         Token::Word(word) if word == "pgpool" => match lexer.next()? {
             Token::Word(word) if word == "show" => match lexer.next()? {
@@ -172,7 +160,7 @@ mod tests {
     use super::*;
 
     fn show(sql: &str) -> Option<AdminCommand> {
-        parse(sql.as_bytes())
+        parse(sql.as_bytes(), Release::V4_3)
     }
 
     fn set_to(name: &str, value: &str) -> Option<AdminCommand> {
@@ -288,16 +276,19 @@ mod tests {
 
     #[test]
     fn commands_of_newer_releases_are_unknown_to_older_dialects() {
-        let stats = show("show pool_backend_stats").unwrap();
-        assert!(!stats.known_to(Release::V4_1));
-        assert!(stats.known_to(Release::V4_2));
-        assert!(show("show pool_nodes").unwrap().known_to(Release::V3_7));
+        let stats = b"show pool_backend_stats";
+        assert_eq!(parse(stats, Release::V4_1), None);
+        assert_eq!(
+            parse(stats, Release::V4_2),
+            Some(AdminCommand::Show(ShowTable::BackendStats))
+        );
+        assert!(parse(b"show pool_nodes", Release::V3_7).is_some());
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "(?s)(pgpool|show|set|[-'\"/*=;., a-z0-9\u{0}é\n])*") {
-            let _ = parse(text.as_bytes());
+            let _ = parse(text.as_bytes(), Release::V4_7);
         }
     }
 }

@@ -22,8 +22,8 @@ mod value_text;
 #[cfg(test)]
 mod vectors;
 
-pub use command::AdminCommand;
-pub use execute::{SessionFacts, execute};
+pub use command::{AdminCommand, parse};
+pub use execute::{SessionFacts, aborted_transaction, execute};
 pub use inputs::{Inputs, NodeProbe};
 pub use session::SessionSettings;
 pub use table::Table;

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use super::{set_value, show, wire::ErrorFields};
+use super::{set_value, show, wire};
 use crate::{
     config::{
-        Config, Release, Settings, Value,
+        Config, Release, Value,
         parameter::{Context, Indexed, Parameter},
         settings::Verbosity,
     },
     observe::Severity,
+    protocol::messages::ErrorMessage,
 };
 
 /// The overrides of one session; they end with it. Empty at its start.
@@ -32,7 +33,7 @@ impl SessionSettings {
         name: &str,
         value: Option<&str>,
         config: &Config,
-    ) -> Result<(), ErrorFields> {
+    ) -> Result<(), ErrorMessage> {
         let parameter = settable(name, config)?;
         let Some(value) = value else {
             self.forget(parameter.name);
@@ -49,7 +50,7 @@ impl SessionSettings {
     /// # Errors
     ///
     /// As [`SessionSettings::set`].
-    pub fn reset(&mut self, name: &str, config: &Config) -> Result<(), ErrorFields> {
+    pub fn reset(&mut self, name: &str, config: &Config) -> Result<(), ErrorMessage> {
         self.set(name, None, config)
     }
 
@@ -70,20 +71,23 @@ impl SessionSettings {
         }
     }
 
-    pub fn log_statement(&self, settings: &Settings) -> bool {
-        self.bool("log_statement", settings.log_statement)
+    pub fn log_statement(&self, config: &Config) -> bool {
+        self.bool("log_statement", config.settings.log_statement)
     }
 
-    pub fn log_per_node_statement(&self, settings: &Settings) -> bool {
-        self.bool("log_per_node_statement", settings.log_per_node_statement)
+    pub fn log_per_node_statement(&self, config: &Config) -> bool {
+        self.bool(
+            "log_per_node_statement",
+            config.settings.log_per_node_statement,
+        )
     }
 
-    pub fn log_client_messages(&self, settings: &Settings) -> bool {
-        self.bool("log_client_messages", settings.log_client_messages)
+    pub fn log_client_messages(&self, config: &Config) -> bool {
+        self.bool("log_client_messages", config.settings.log_client_messages)
     }
 
-    pub fn allow_sql_comments(&self, settings: &Settings) -> bool {
-        self.bool("allow_sql_comments", settings.allow_sql_comments)
+    pub fn allow_sql_comments(&self, config: &Config) -> bool {
+        self.bool("allow_sql_comments", config.settings.allow_sql_comments)
     }
 
     /// `check_unlogged_table`, `notice_per_node_statement`, `check_temp_table` of 4.0: `None` when not set here.
@@ -95,33 +99,33 @@ impl SessionSettings {
     }
 
     /// `None`: no limit.
-    pub fn client_idle_limit(&self, settings: &Settings) -> Option<Duration> {
+    pub fn client_idle_limit(&self, config: &Config) -> Option<Duration> {
         match self.own("client_idle_limit") {
             Some(Value::Int(seconds)) => match u64::try_from(*seconds) {
                 Ok(0) | Err(_) => None,
                 Ok(seconds) => Some(Duration::from_secs(seconds)),
             },
-            _ => settings.client_idle_limit,
+            _ => config.settings.client_idle_limit,
         }
     }
 
     /// Seconds; -1 means at once, 0 never.
-    pub fn client_idle_limit_in_recovery(&self, settings: &Settings) -> i64 {
+    pub fn client_idle_limit_in_recovery(&self, config: &Config) -> i64 {
         match self.own("client_idle_limit_in_recovery") {
             Some(Value::Int(seconds)) => *seconds,
-            _ => settings.client_idle_limit_in_recovery,
+            _ => config.settings.client_idle_limit_in_recovery,
         }
     }
 
-    pub fn client_min_messages(&self, settings: &Settings) -> Severity {
-        self.severity("client_min_messages", settings.client_min_messages)
+    pub fn client_min_messages(&self, config: &Config) -> Severity {
+        self.severity("client_min_messages", config.settings.client_min_messages)
     }
 
-    pub fn log_min_messages(&self, settings: &Settings) -> Severity {
-        self.severity("log_min_messages", settings.log_min_messages)
+    pub fn log_min_messages(&self, config: &Config) -> Severity {
+        self.severity("log_min_messages", config.settings.log_min_messages)
     }
 
-    pub fn log_error_verbosity(&self, settings: &Settings) -> Verbosity {
+    pub fn log_error_verbosity(&self, config: &Config) -> Verbosity {
         match self.own("log_error_verbosity") {
             Some(Value::Enum { word: "terse", .. }) => Verbosity::Terse,
             Some(Value::Enum {
@@ -130,7 +134,7 @@ impl SessionSettings {
             Some(Value::Enum {
                 word: "verbose", ..
             }) => Verbosity::Verbose,
-            _ => settings.log_error_verbosity,
+            _ => config.settings.log_error_verbosity,
         }
     }
 
@@ -158,23 +162,21 @@ impl SessionSettings {
 }
 
 /// The parameter `name`, if a session may change it.
-fn settable(name: &str, config: &Config) -> Result<&'static Parameter, ErrorFields> {
+fn settable(name: &str, config: &Config) -> Result<&'static Parameter, ErrorMessage> {
     let release = config.dialect;
     let (parameter, index) = show::resolve(name, release)
         .filter(|(parameter, index)| known(parameter, *index, config))
-        .ok_or_else(|| {
-            ErrorFields::error(format!("unrecognized configuration parameter \"{name}\""))
-        })?;
+        .ok_or_else(|| wire::error(format!("unrecognized configuration parameter \"{name}\"")))?;
     show::check_index(parameter, index)?;
     if parameter.indexed == Indexed::Required && index.is_none() {
-        return Err(ErrorFields::error(format!(
+        return Err(wire::error(format!(
             "parameter \"{name}\" expects the index value"
         )));
     }
     // Up to 4.0 a boolean that sessions could set, since then an enum that they cannot.
     let by_release = parameter.name != "check_temp_table" || release <= Release::V4_0;
     if parameter.context != Context::Session || !by_release {
-        return Err(ErrorFields::error(format!(
+        return Err(wire::error(format!(
             "invalid Context, value for parameter \"{name}\" cannot be changed"
         )));
     }

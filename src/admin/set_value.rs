@@ -1,9 +1,12 @@
 //! Reads the value of a `PGPOOL SET`; the texts of the errors are the original's.
 
-use super::wire::ErrorFields;
-use crate::config::{
-    Value,
-    parameter::{Kind, Parameter, Unit},
+use super::wire;
+use crate::{
+    config::{
+        Value,
+        parameter::{Kind, Parameter, Unit},
+    },
+    protocol::messages::ErrorMessage,
 };
 
 /// The value that `text` is for `parameter`.
@@ -11,25 +14,25 @@ use crate::config::{
 /// # Errors
 ///
 /// What the client is told; the parameter keeps its value.
-pub(super) fn parse(parameter: &Parameter, text: &str) -> Result<Value, ErrorFields> {
+pub(super) fn parse(parameter: &Parameter, text: &str) -> Result<Value, ErrorMessage> {
     match &parameter.kind {
         Kind::Bool => boolean(text).map(Value::Bool).ok_or_else(|| {
             // The original takes any other word as on. That is kept for files, where a working
             // installation may rest on it; a person at a prompt is better told.
-            invalid(parameter, text).with_hint("Available values: on, off.")
+            invalid(parameter, text).hint("Available values: on, off.")
         }),
         Kind::Int { min, max, unit } => {
             let value = integer(text, *unit).map_err(|bad_unit| {
                 let error = invalid(parameter, text);
                 match valid_units(*unit) {
                     units if bad_unit && !units.is_empty() => {
-                        error.with_hint(format!("Valid units for this parameter are {units}."))
+                        error.hint(format!("Valid units for this parameter are {units}."))
                     }
                     _ => error,
                 }
             })?;
             if value < *min as f64 || value > *max as f64 {
-                return Err(ErrorFields::error(format!(
+                return Err(wire::error(format!(
                     "{value:.0} is outside the valid range for parameter \"{}\" ({min} .. {max})",
                     parameter.name
                 )));
@@ -40,7 +43,7 @@ pub(super) fn parse(parameter: &Parameter, text: &str) -> Result<Value, ErrorFie
         Kind::Real { min, max } => {
             let value: f64 = text.trim().parse().map_err(|_| invalid(parameter, text))?;
             if !(*min..=*max).contains(&value) {
-                return Err(ErrorFields::error(format!(
+                return Err(wire::error(format!(
                     "{value} is outside the valid range for parameter \"{}\" ({min} .. {max})",
                     parameter.name
                 )));
@@ -64,15 +67,14 @@ pub(super) fn parse(parameter: &Parameter, text: &str) -> Result<Value, ErrorFie
                     // Accepted for the sake of old habits, not offered.
                     .filter(|&word| word != "debug")
                     .collect();
-                invalid(parameter, text)
-                    .with_hint(format!("Available values: {}.", words.join(", ")))
+                invalid(parameter, text).hint(format!("Available values: {}.", words.join(", ")))
             }),
         Kind::Group => Err(invalid(parameter, text)),
     }
 }
 
-fn invalid(parameter: &Parameter, text: &str) -> ErrorFields {
-    ErrorFields::error(format!(
+fn invalid(parameter: &Parameter, text: &str) -> ErrorMessage {
+    wire::error(format!(
         "invalid value for parameter \"{}\": \"{text}\"",
         parameter.name
     ))

@@ -3,10 +3,13 @@
 mod descriptions;
 mod order;
 
-use super::{SessionSettings, Table, value_text, wire::ErrorFields};
-use crate::config::{
-    Config, PARAMETERS, Release, Value,
-    parameter::{Indexed, Kind, Parameter},
+use super::{SessionSettings, Table, value_text, wire};
+use crate::{
+    config::{
+        Config, PARAMETERS, Release, Value,
+        parameter::{Indexed, Kind, Parameter},
+    },
+    protocol::messages::ErrorMessage,
 };
 
 /// `PGPOOL SHOW name`: a single value under the name asked for; of an array or a group one row per
@@ -15,11 +18,11 @@ use crate::config::{
 /// # Errors
 ///
 /// `config variable "..." not found`, or an index that is too large.
-pub fn one(asked: &str, config: &Config, session: &SessionSettings) -> Result<Table, ErrorFields> {
+pub fn one(asked: &str, config: &Config, session: &SessionSettings) -> Result<Table, ErrorMessage> {
     if let Some(members) = group(asked, config.dialect) {
         return Ok(Table::of_settings(members_by_slot(members, config)));
     }
-    let not_found = || ErrorFields::error(format!("config variable \"{asked}\" not found"));
+    let not_found = || wire::error(format!("config variable \"{asked}\" not found"));
     let (parameter, index) = resolve(asked, config.dialect).ok_or_else(not_found)?;
     check_index(parameter, index)?;
     if parameter.indexed != Indexed::No && index.is_none() {
@@ -95,18 +98,18 @@ pub(super) fn resolve(
 /// # Errors
 ///
 /// The index is beyond the last slot that can be.
-pub(super) fn check_index(parameter: &Parameter, index: Option<usize>) -> Result<(), ErrorFields> {
+pub(super) fn check_index(parameter: &Parameter, index: Option<usize>) -> Result<(), ErrorMessage> {
     let last = if parameter.name.starts_with("heartbeat_") {
         255
     } else {
         127
     };
     match index {
-        Some(index) if index > last => Err(ErrorFields::error(format!(
+        Some(index) if index > last => Err(wire::error(format!(
             "invalid index {index} for configuration parameter \"{}\"",
             parameter.name
         ))
-        .with_detail(format!("allowed index is between 0 and {last}"))),
+        .detail(format!("allowed index is between 0 and {last}"))),
         _ => Ok(()),
     }
 }

@@ -20,7 +20,7 @@ pub(super) use health_check::row as health_check_row;
 pub(super) use status::rows as status_rows;
 
 /// Makes the table from facts that were gathered as the table needs them.
-pub fn table(show: ShowTable, inputs: &Inputs, facts: &SessionFacts<'_>) -> Table {
+pub fn table(show: ShowTable, inputs: &Inputs, facts: &SessionFacts) -> Table {
     match show {
         ShowTable::Nodes => nodes::table(inputs, facts.load_balance_node),
         ShowTable::Processes => processes::table(inputs),
