@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn protocol_options_are_kept_apart() {
-        let bytes = packet((3 << 16) | 2, b"user\0bob\0_pq_.x\01\0\0");
+        let bytes = packet((3 << 16) | 2, b"user\0bob\0_pq_.x\0on\0\0");
         let Ok(FirstPacket::Startup(p)) = parse(&bytes) else {
             panic!("not a startup packet")
         };

@@ -1,1 +1,3 @@
+//! The only unsafe code: safe functions around system calls.
 
+pub mod socket;
