@@ -225,11 +225,10 @@ impl BackendDialogue {
 impl Request {
     /// Whether `credential` can answer it.
     pub fn is_met_by(self, credential: &Credential) -> bool {
-        match (self, credential) {
-            (_, Credential::Clear(_)) => true,
-            (Request::Md5 { .. }, Credential::Md5(_)) => true,
-            _ => false,
-        }
+        matches!(
+            (self, credential),
+            (_, Credential::Clear(_)) | (Request::Md5 { .. }, Credential::Md5(_))
+        )
     }
 
     /// What the client reads when the password of pool_passwd is of no use, or there is none.

@@ -84,8 +84,11 @@ impl Drop for SaltedPassword {
 /// Salts repeat: a backend keeps one per user, and ours is fixed for the life of the process.
 #[derive(Debug, Default)]
 pub struct DerivedKeys {
-    known: Mutex<HashMap<(Vec<u8>, u32), (Password, SaltedPassword)>>,
+    known: Mutex<HashMap<(Salt, Iterations), (Password, SaltedPassword)>>,
 }
+
+type Salt = Vec<u8>;
+type Iterations = u32;
 
 impl DerivedKeys {
     /// Beyond this number of salts the memory starts anew.

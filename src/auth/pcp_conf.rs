@@ -151,6 +151,17 @@ mod tests {
         );
     }
 
+    /// The login of pcp-vectors/attach_after_failed_recovery.json, recorded from `pcp_attach_node` 4.3.5.
+    #[test]
+    fn a_recorded_login_is_accepted() {
+        let conf = conf(&format!("postgres:{}\n", md5_hex(&[b"postgres"])));
+        assert!(conf.verify(
+            b"postgres",
+            b"72b6da8b73ada42daf1adfff1fc705f7",
+            [0x0e, 0xa2, 0x17, 0x39]
+        ));
+    }
+
     #[test]
     fn each_line_of_a_user_is_tried() {
         let conf = conf(&format!(

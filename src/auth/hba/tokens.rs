@@ -104,10 +104,7 @@ impl Cutter<'_> {
         let mut fields = Vec::new();
         while !self.rest.is_empty() {
             let mut field = Vec::new();
-            loop {
-                let Some(cut) = self.token(errors)? else {
-                    break;
-                };
+            while let Some(cut) = self.token(errors)? {
                 match cut.token.text.strip_prefix('@') {
                     Some(name) if !cut.token.quoted && !name.is_empty() => {
                         field.extend(self.include(name, read, errors)?);

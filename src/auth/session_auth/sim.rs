@@ -182,7 +182,7 @@ impl Run {
         let mut passed = false;
         for action in actions {
             let more = match action {
-                Action::SendClient(bytes) => self.to_client(&bytes),
+                Action::SendClient(bytes) => self.send_client(&bytes),
                 Action::SendBackend(node, bytes) => {
                     let mut more = Vec::new();
                     for reply in self.backends[node].on_message(&bytes[5..]) {
@@ -214,7 +214,7 @@ impl Run {
         passed
     }
 
-    fn to_client(&mut self, bytes: &[u8]) -> Vec<Action> {
+    fn send_client(&mut self, bytes: &[u8]) -> Vec<Action> {
         assert_eq!(bytes[0], b'R');
         self.outcome
             .codes
