@@ -384,3 +384,39 @@ fn the_refusal_names_what_the_client_sent() {
         "missing or erroneous pool_hba.conf file"
     );
 }
+
+/// Stock 4.3.5 takes and refuses the same files for the same lines.
+#[test]
+fn files_of_public_installations_are_read_as_the_original_reads_them() {
+    let shared = std::env::var_os("PGPOOL_RS_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
+    let Ok(corpus) = fs::read_dir(shared.join("corpus")) else {
+        eprintln!("skipped: no corpus at {}", shared.display());
+        return;
+    };
+    let mut bad = Vec::new();
+    for path in corpus.map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with("pool_hba.conf")
+            && let Err(errors) = Hba::load(&path)
+        {
+            bad.extend(errors.into_iter().map(|e| {
+                let owner = name.split('_').next().unwrap();
+                format!("{owner} {} {}", e.line, e.message)
+            }));
+        }
+    }
+    bad.sort();
+    let masked = "specifying both host name and CIDR mask is invalid: \"xxx.xxx.xxx.xxx/32\"";
+    assert_eq!(
+        bad,
+        [
+            format!("ialexander77 69 {masked}"),
+            format!("ialexander77 70 {masked}"),
+            format!("ialexander77 72 {masked}"),
+            "rellik24 10 authentication option not in name=value format: local".to_owned(),
+        ]
+    );
+}
