@@ -1,5 +1,6 @@
 //! The state of the cluster: one writer (the supervisor), many readers.
 
+pub mod status_file;
 pub mod view;
 
 pub use view::{ClusterView, Node, NodeId, NodeReplication, NodeStatus};
