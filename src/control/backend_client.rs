@@ -194,7 +194,7 @@ impl Client {
     }
 
     async fn query_without_limit(&mut self, sql: &str) -> Result<Vec<Vec<Field>>, QueryError> {
-        let lost = |e: io::Error| QueryError::Lost(e.to_string());
+        let lost = |e: io::Error| QueryError::Lost(said(&e));
         self.send(|out| frontend::query(sql, out))
             .await
             .map_err(lost)?;
@@ -432,8 +432,17 @@ impl Login {
     }
 }
 
+/// What the operating system says, without its number.
+fn said(e: &io::Error) -> String {
+    let text = e.to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
+    }
+}
+
 fn broken(e: io::Error) -> Failure {
-    Failure::Unreachable(e.to_string())
+    Failure::Unreachable(said(&e))
 }
 
 fn not_scram(e: io::Error) -> Failure {
@@ -456,6 +465,27 @@ fn server_error(mut fields: ErrorFields<'_>) -> ServerError {
         }
     }
     error
+}
+
+/// Message and detail with which the original logs that there is no connection; it says nothing
+/// of the reason when the server has answered.
+pub fn failure_line(address: &Address, failure: &Failure) -> (String, String) {
+    let Address { hostname, port, .. } = address;
+    let server = format!("PostgreSQL server on \"{hostname}:{port}\"");
+    let text = match failure {
+        Failure::Rejected(_) | Failure::Login(_) | Failure::Local(_) => {
+            format!("failed to log in to {server}")
+        }
+        Failure::NotAccepting(_) => format!("{server} does not accept connections now"),
+        _ if socket_path(hostname, *port).is_some() => {
+            "failed to connect to PostgreSQL server by unix domain socket".to_owned()
+        }
+        Failure::TimedOut(_) => format!("failed to connect to {server}, timed out"),
+        Failure::Refused(_) | Failure::Unreachable(_) => {
+            format!("failed to connect to {server}, getsockopt() failed")
+        }
+    };
+    (text, failure.to_string())
 }
 
 /// The socket of a server on this machine.
@@ -513,15 +543,18 @@ async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
             Ok(stream) => return Ok(Box::new(stream)),
             // The listen queue is full: somebody is there, or was when it was stopped.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => sleep(FULL_QUEUE_PAUSE).await,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Failure::Refused(format!("{}: {e}", path.display())));
-            }
             Err(e) => {
+                let text = format!(
+                    "connect to \"{}\" failed with error \"{}\"",
+                    path.display(),
+                    said(&e)
+                );
                 return Err(match connect_failure(&e) {
-                    Failure::Refused(text) => {
-                        Failure::Refused(format!("{}: {text}", path.display()))
-                    }
-                    other => other,
+                    Failure::Refused(_) => Failure::Refused(text),
+                    Failure::Local(_) => Failure::Local(text),
+                    // The server removes the file when it ends.
+                    _ if e.kind() == io::ErrorKind::NotFound => Failure::Refused(text),
+                    _ => Failure::Unreachable(text),
                 });
             }
         }
@@ -529,7 +562,7 @@ async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
 }
 
 fn connect_failure(e: &io::Error) -> Failure {
-    let text = e.to_string();
+    let text = said(e);
     match e.raw_os_error() {
         Some(libc::ECONNREFUSED) => Failure::Refused(text),
         Some(libc::ETIMEDOUT) => Failure::TimedOut(text),

@@ -23,7 +23,7 @@ pub async fn ask(shared: &Shared, node: NodeId) -> Answer {
             client.close().await;
             answer
         }
-        Err(failure) => match failure {
+        Err((_, failure)) => match failure {
             Failure::Rejected(_) | Failure::Login(_) | Failure::Local(_) => {
                 Answer::Refused(failure.to_string())
             }
@@ -39,15 +39,19 @@ pub async fn ask(shared: &Shared, node: NodeId) -> Answer {
 ///
 /// # Errors
 ///
-/// As [`Client::connect`].
-pub async fn connect(shared: &Shared, node: NodeId) -> Result<Client, Failure> {
+/// As [`Client::connect`], with the address that was tried.
+pub async fn connect(shared: &Shared, node: NodeId) -> Result<Client, (Address, Failure)> {
     let config = shared.config.load_full();
     let settings = &config.settings;
     let view = shared.view.load_full();
     let (Some(server), Some(backend)) = (view.node(node), settings.backends.get(node)) else {
-        return Err(Failure::Local(format!(
-            "node {node} is not configured any more"
-        )));
+        let nowhere = Address {
+            hostname: String::new(),
+            port: 0,
+            connect_timeout: None,
+        };
+        let why = format!("node {node} is not configured any more");
+        return Err((nowhere, Failure::Local(why)));
     };
     let address = Address {
         hostname: server.hostname.clone(),
@@ -60,7 +64,9 @@ pub async fn connect(shared: &Shared, node: NodeId) -> Result<Client, Failure> {
         &settings.sr_check_database,
         &shared.passwd.load(),
     );
-    Client::connect(&address, &login, Some(LIMIT)).await
+    Client::connect(&address, &login, Some(LIMIT))
+        .await
+        .map_err(|failure| (address, failure))
 }
 
 /// `pg_is_in_recovery()`, and for a standby where its WAL comes from, if that is wanted.

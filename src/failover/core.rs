@@ -143,6 +143,8 @@ struct Operation {
     new_main: Option<NodeId>,
     /// There was a primary and now there is none: sessions wait for the end of the search.
     hold: bool,
+    /// For an attach.
+    all_were_down: bool,
     stage: Stage,
 }
 
@@ -354,6 +356,7 @@ impl Core {
             old_primary: None,
             new_main: self.main,
             hold: true,
+            all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
         self.search_or_finish(now, out);
@@ -391,17 +394,9 @@ impl Core {
         if new_main.is_none() {
             say(out, "failover: no valid backend node found");
         }
-        if self.view.mode == ClusteringMode::StreamingReplication && old_primary != Some(id) {
-            let (host, port) = self.address(id);
-            say(
-                out,
-                format!(
-                    "Do not restart children because we are switching over node id {id} host: {host} port: {port} and we are in streaming replication mode"
-                ),
-            );
-        } else {
-            say(out, "Restart all children");
-        }
+        let nobody_is_cut =
+            self.view.mode == ClusteringMode::StreamingReplication && old_primary != Some(id);
+        self.say_restart(out, id, nobody_is_cut.then_some("switching over"));
         let lost_primary = old_primary == Some(id);
         if lost_primary {
             self.view.primary = None;
@@ -412,6 +407,7 @@ impl Core {
             old_primary,
             new_main,
             hold: lost_primary && new_main.is_some(),
+            all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
         self.view.version += 1;
@@ -423,7 +419,11 @@ impl Core {
     }
 
     fn begin_up(&mut self, id: NodeId, now: Now, out: &mut Vec<Action>) {
-        let Some(node) = self.view.node(id).filter(|n| n.status == NodeStatus::Down) else {
+        if self
+            .view
+            .node(id)
+            .is_none_or(|n| n.status != NodeStatus::Down)
+        {
             let code = self.view.node(id).map_or(0, |n| n.status.code());
             say(
                 out,
@@ -432,8 +432,7 @@ impl Core {
                 ),
             );
             return;
-        };
-        let (host, port) = (node.hostname.clone(), node.port);
+        }
         self.say_framed(out, "starting fail back. reconnect host", id);
         let someone_up = self
             .view
@@ -451,19 +450,6 @@ impl Core {
         }
         self.write_status_file(out);
         let old_primary = self.view.primary;
-        if self.view.mode == ClusteringMode::StreamingReplication
-            && someone_up.is_some()
-            && old_primary.is_some()
-        {
-            say(
-                out,
-                format!(
-                    "Do not restart children because we are failing back node id {id} host: {host} port: {port} and we are in streaming replication mode and not all backends were down"
-                ),
-            );
-        } else {
-            say(out, "Restart all children");
-        }
         let had_none = someone_up.is_none() && self.view.has_primary();
         self.operation = Some(Operation {
             kind: Kind::Up(id),
@@ -472,6 +458,7 @@ impl Core {
             new_main: self.view.main_node(),
             // All nodes were down: whoever comes now waits until it is known what this node is.
             hold: had_none,
+            all_were_down: someone_up.is_none(),
             stage: Stage::Hook { call: 0 },
         });
         self.view.version += 1;
@@ -513,7 +500,7 @@ impl Core {
         };
         let line = hook_line::expand(template, nodes, &self.view, self.settings.dialect);
         if line.is_empty() {
-            self.search_or_finish(now, out);
+            self.hook_is_over(now, out);
             return;
         }
         say(out, format!("execute command: {line}"));
@@ -526,10 +513,29 @@ impl Core {
     }
 
     fn hook_finished(&mut self, finished: u64, now: Now, out: &mut Vec<Action>) {
-        if matches!(&self.operation, Some(Operation { stage: Stage::Hook { call }, .. }) if *call == finished)
-        {
-            self.search_or_finish(now, out);
+        let expected = self
+            .operation
+            .as_ref()
+            .is_some_and(|o| matches!(o.stage, Stage::Hook { call } if call == finished));
+        if expected {
+            self.hook_is_over(now, out);
         }
+    }
+
+    fn hook_is_over(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Some(Operation {
+            kind: Kind::Up(id),
+            old_primary,
+            all_were_down,
+            ..
+        }) = self.operation
+        {
+            let nobody_is_cut = self.view.mode == ClusteringMode::StreamingReplication
+                && !all_were_down
+                && old_primary.is_some();
+            self.say_restart(out, id, nobody_is_cut.then_some("failing back"));
+        }
+        self.search_or_finish(now, out);
     }
 
     fn search_or_finish(&mut self, now: Now, out: &mut Vec<Action>) {
@@ -888,6 +894,27 @@ impl Core {
         self.view
             .node(id)
             .map_or_else(Default::default, |n| (n.hostname.clone(), n.port))
+    }
+
+    /// The words of the original for what happens to sessions. Here those that use the node end,
+    /// and no others.
+    fn say_restart(&self, out: &mut Vec<Action>, id: NodeId, partial: Option<&str>) {
+        let Some(doing) = partial else {
+            say(out, "Restart all children");
+            return;
+        };
+        let (host, port) = self.address(id);
+        let and_so = if doing == "failing back" {
+            " and not all backends were down"
+        } else {
+            ""
+        };
+        say(
+            out,
+            format!(
+                "Do not restart children because we are {doing} node id {id} host: {host} port: {port} and we are in streaming replication mode{and_so}"
+            ),
+        );
     }
 
     /// `text H(P)`; from 4.4 on framed and with a capital letter.

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, settings::HealthCheckSettings},
     control::{
         Shared,
-        backend_client::{Address, Client, Failure, Login, ServerError, socket_path},
+        backend_client::{Address, Client, Failure, Login, ServerError, failure_line},
     },
     observe::{Reporter, Severity},
 };
@@ -87,25 +87,14 @@ fn remedy(error: &ServerError, check: &HealthCheckSettings) -> String {
 }
 
 fn say(address: &Address, failure: &Failure, reporter: &Reporter) {
-    let Address { hostname, port, .. } = address;
-    let detail = failure.to_string();
-    let text = match failure {
-        // The core says it, once.
-        Failure::Rejected(_) | Failure::Login(_) | Failure::Local(_) => return,
-        Failure::NotAccepting(_) => {
-            format!("PostgreSQL server on \"{hostname}:{port}\" does not accept connections now")
-        }
-        _ if socket_path(hostname, *port).is_some() => {
-            "failed to connect to PostgreSQL server by unix domain socket".to_owned()
-        }
-        Failure::TimedOut(_) => {
-            format!("failed to connect to PostgreSQL server on \"{hostname}:{port}\", timed out")
-        }
-        Failure::Refused(_) | Failure::Unreachable(_) => format!(
-            "failed to connect to PostgreSQL server on \"{hostname}:{port}\", getsockopt() failed"
-        ),
-    };
-    reporter.emit(Severity::Log, text, &detail, "");
+    // What a living server says is said by the core, once.
+    if !matches!(
+        failure,
+        Failure::Rejected(_) | Failure::Login(_) | Failure::Local(_)
+    ) {
+        let (text, detail) = failure_line(address, failure);
+        reporter.emit(Severity::Log, text, &detail, "");
+    }
 }
 
 /// `health_check_test`: a line `N<TAB>down` in `backend_down_request` makes node N fail.

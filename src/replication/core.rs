@@ -29,8 +29,8 @@ pub struct Settings {
 /// What one server said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// No connection.
-    pub unreachable: Option<String>,
+    /// No connection: message and detail.
+    pub unreachable: Option<(String, String)>,
     /// A statement failed; the other fields hold what came before.
     pub error: Option<String>,
     /// Position written (primary) or replayed (standby).
@@ -155,11 +155,17 @@ fn complaints(samples: &[Option<Sample>]) -> Vec<Line> {
     let mut lines = Vec::new();
     for (id, sample) in samples.iter().enumerate() {
         let Some(sample) = sample else { continue };
-        if let Some(why) = &sample.unreachable {
+        if let Some((message, detail)) = &sample.unreachable {
+            lines.push(Line {
+                severity: Severity::Log,
+                message: message.clone(),
+                detail: detail.clone(),
+                hint: String::new(),
+            });
             lines.push(Line {
                 severity: Severity::Error,
                 message: "Failed to check replication time lag".to_owned(),
-                detail: format!("No persistent db connection for the node {id} ({why})"),
+                detail: format!("No persistent db connection for the node {id}"),
                 hint: "check sr_check_user and sr_check_password".to_owned(),
             });
         }
@@ -348,19 +354,27 @@ mod tests {
     fn a_node_that_cannot_be_asked_is_named_and_the_others_are_measured() {
         let mut samples = samples([5000, 0, 4000]);
         samples[1] = Some(Sample {
-            unreachable: Some("connection refused".into()),
+            unreachable: Some(("failed to connect".into(), "Connection refused".into())),
             ..Sample::default()
         });
         let (nodes, lines) = evaluate(&samples, &cluster(), &settings());
         assert_eq!(nodes[2].delay_bytes, 1000);
         assert_eq!(
             lines,
-            [Line {
-                severity: Severity::Error,
-                message: "Failed to check replication time lag".into(),
-                detail: "No persistent db connection for the node 1 (connection refused)".into(),
-                hint: "check sr_check_user and sr_check_password".into(),
-            }]
+            [
+                Line {
+                    severity: Severity::Log,
+                    message: "failed to connect".into(),
+                    detail: "Connection refused".into(),
+                    hint: String::new(),
+                },
+                Line {
+                    severity: Severity::Error,
+                    message: "Failed to check replication time lag".into(),
+                    detail: "No persistent db connection for the node 1".into(),
+                    hint: "check sr_check_user and sr_check_password".into(),
+                }
+            ]
         );
     }
 

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, settings::ClusteringMode},
     control::{
         Report, Shared,
-        backend_client::{Client, Failure, QueryError},
+        backend_client::{Client, QueryError, failure_line},
     },
     failover::{
         ask::{LIMIT, connect, question, single},
@@ -163,11 +163,11 @@ async fn connect_all(shared: &Arc<Shared>, view: &ClusterView) -> Vec<Asked> {
                 client: Some(client),
                 sample: Sample::default(),
             },
-            Err(failure) => Asked {
+            Err((address, failure)) => Asked {
                 node,
                 client: None,
                 sample: Sample {
-                    unreachable: Some(failure_text(&failure)),
+                    unreachable: Some(failure_line(&address, &failure)),
                     ..Sample::default()
                 },
             },
@@ -175,10 +175,6 @@ async fn connect_all(shared: &Arc<Shared>, view: &ClusterView) -> Vec<Asked> {
         .collect();
     nodes.sort_by_key(|asked| asked.node);
     nodes
-}
-
-fn failure_text(failure: &Failure) -> String {
-    failure.to_string()
 }
 
 /// The version, once per node, and the position in the WAL.
