@@ -1,5 +1,6 @@
 //! The control plane: what all parts share, and the messages between them.
 
+pub mod backend_client;
 pub mod messages;
 
 use std::{
