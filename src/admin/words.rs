@@ -115,6 +115,7 @@ mod tests {
                 node(2, NodeStatus::Waiting),
             ],
             primary,
+            primary_search_running: false,
         }
     }
 
