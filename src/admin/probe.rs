@@ -87,12 +87,12 @@ fn of_node(
         )
     });
     Some(async move {
-        if !answers(&address, &ping, limit).await {
-            return ("down", None);
-        }
+        let pg_status = status(&address, &ping, limit).await;
         match role {
-            Some(login) => ("up", in_recovery(&address, &login, limit).await),
-            None => ("up", None),
+            Some(login) if pg_status == "up" => {
+                (pg_status, in_recovery(&address, &login, limit).await)
+            }
+            _ => (pg_status, None),
         }
     })
 }
@@ -102,20 +102,20 @@ fn backend(config: &Config, node: NodeId) -> Option<&HealthCheckSettings> {
     backend.used.then_some(&backend.health_check)
 }
 
-async fn answers(address: &Address, login: &Login, limit: Duration) -> bool {
+async fn status(address: &Address, login: &Login, limit: Duration) -> &'static str {
     match Client::connect(address, login, Some(limit)).await {
         Ok(client) => {
             client.close().await;
-            true
+            "up"
         }
-        Err(Failure::Rejected(_) | Failure::Login(_)) => true,
+        Err(Failure::Rejected(_) | Failure::Login(_)) => "up",
         Err(
             Failure::Refused(_)
             | Failure::Unreachable(_)
             | Failure::TimedOut(_)
-            | Failure::NotAccepting(_)
-            | Failure::Local(_),
-        ) => false,
+            | Failure::NotAccepting(_),
+        ) => "down",
+        Err(Failure::Local(_)) => "unknown",
     }
 }
 
@@ -160,30 +160,39 @@ mod tests {
         port
     }
 
-    async fn is_up(port: u16) -> bool {
+    async fn status_at(port: u16) -> &'static str {
         let address = Address {
             hostname: "127.0.0.1".to_owned(),
             port,
             connect_timeout: Some(LIMIT),
         };
         let login = Login::new("nobody", "", "", &PoolPasswd::default());
-        answers(&address, &login, LIMIT).await
+        status(&address, &login, LIMIT).await
     }
 
     #[tokio::test]
     async fn a_server_that_refuses_the_login_is_up() {
-        assert!(is_up(server(b"E\0\0\0\x1aSFATAL\0C28P01\0Mwrong\0\0").await).await);
+        assert_eq!(
+            status_at(server(b"E\0\0\0\x1aSFATAL\0C28P01\0Mwrong\0\0").await).await,
+            "up"
+        );
         // It wants a password and we have none.
-        assert!(is_up(server(b"R\0\0\0\x08\0\0\0\x03").await).await);
+        assert_eq!(
+            status_at(server(b"R\0\0\0\x08\0\0\0\x03").await).await,
+            "up"
+        );
     }
 
     #[tokio::test]
     async fn a_server_that_is_starting_up_silent_or_absent_is_down() {
-        assert!(!is_up(server(b"E\0\0\0\x1aSFATAL\0C57P03\0Mwrong\0\0").await).await);
-        assert!(!is_up(server(b"").await).await);
+        assert_eq!(
+            status_at(server(b"E\0\0\0\x1aSFATAL\0C57P03\0Mwrong\0\0").await).await,
+            "down"
+        );
+        assert_eq!(status_at(server(b"").await).await, "down");
         let nobody = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = nobody.local_addr().unwrap().port();
         drop(nobody);
-        assert!(!is_up(port).await);
+        assert_eq!(status_at(port).await, "down");
     }
 }
