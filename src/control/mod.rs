@@ -2,6 +2,9 @@
 
 pub mod backend_client;
 pub mod messages;
+pub mod reload;
+pub mod runtime;
+pub mod supervisor;
 
 use std::{
     sync::{
@@ -15,6 +18,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 pub use messages::{Command, Refusal, Report, StopMode, SupervisorMessage};
+pub use reload::{ConfigLoader, Reloaded};
+pub use supervisor::Supervisor;
 
 use crate::{
     auth::{hba::Hba, passwd::PoolPasswd},

@@ -126,6 +126,8 @@ pub struct Core {
     queue: VecDeque<Request>,
     operation: Option<Operation>,
     started: bool,
+    /// Version of the view in which each node was attached last.
+    attached: Vec<u64>,
     /// Numbers hook calls and sweeps, so that late answers are known.
     last_ticket: u64,
 }
@@ -181,6 +183,7 @@ impl Core {
             queue: VecDeque::new(),
             operation: None,
             started: false,
+            attached: Vec::new(),
             last_ticket: 0,
         }
     }
@@ -213,18 +216,37 @@ impl Core {
 
     /// Takes a request into the queue and begins with it when nothing else goes on.
     ///
+    /// `evidence`: version of the view in which the reason was seen; a reason from before the last
+    /// attach of the node is ignored. `None`: an operator wishes it.
+    ///
     /// The refusal is for the one who asked; it has been logged unless an operator is told.
     #[must_use = "the caller has to carry the actions out"]
     pub fn request(
         &mut self,
         request: Request,
         source: Source,
+        evidence: Option<u64>,
         now: Now,
     ) -> (Result<(), Refusal>, Vec<Action>) {
         let mut out = Vec::new();
+        if evidence.is_some_and(|version| self.is_outdated(&request, version)) {
+            let text = format!(
+                "a reason to detach node {} from before its attach is ignored",
+                request.node()
+            );
+            out.push(Action::Log(Entry::log(source, text.clone())));
+            return (Err(Refusal::error(text)), out);
+        }
         let result = self.take(request, source, &mut out);
         self.pump(now, &mut out);
         (result, out)
+    }
+
+    fn is_outdated(&self, request: &Request, evidence: u64) -> bool {
+        let node = request.node();
+        matches!(request, Request::Down { .. })
+            && (self.attached.get(node).is_some_and(|&at| at > evidence)
+                || self.queue.contains(&Request::Up { node }))
     }
 
     fn take(
@@ -453,6 +475,12 @@ impl Core {
             stage: Stage::Hook { call: 0 },
         });
         self.view.version += 1;
+        if self.attached.len() <= id {
+            self.attached.resize(id + 1, 0);
+        }
+        if let Some(at) = self.attached.get_mut(id) {
+            *at = self.view.version;
+        }
         self.view.primary_search_running = had_none;
         out.push(Action::Publish(self.view.clone()));
 

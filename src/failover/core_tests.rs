@@ -76,7 +76,7 @@ impl Cluster {
     }
 
     fn request(&mut self, request: Request) -> Result<(), Refusal> {
-        let (result, actions) = self.core.request(request, Source::Pcp, self.now);
+        let (result, actions) = self.core.request(request, Source::Pcp, None, self.now);
         self.carry_out(actions);
         result
     }
@@ -604,11 +604,41 @@ fn a_search_in_vain_makes_way_for_an_attach() {
 }
 
 #[test]
+fn a_reason_from_before_an_attach_does_not_detach_the_node_again() {
+    let mut cluster = Cluster::started(3);
+    let seen = cluster.view().version;
+    let report = |cluster: &mut Cluster, seen| {
+        let (result, actions) = cluster.core.request(
+            Request::Down { node: 1 },
+            Source::HealthCheck(1),
+            Some(seen),
+            cluster.now,
+        );
+        cluster.carry_out(actions);
+        result
+    };
+    cluster.hooks_hang = true;
+    cluster.down(1);
+    cluster.up(1);
+    assert!(report(&mut cluster, seen).is_err(), "the attach is queued");
+    for _ in 0..2 {
+        let call = cluster.hooks.last().unwrap().call;
+        cluster.handle(Event::HookFinished { call });
+    }
+    assert!(report(&mut cluster, seen).is_err(), "the attach is done");
+    assert!(cluster.view().is_valid(1));
+    let seen = cluster.view().version;
+    assert!(report(&mut cluster, seen).is_ok());
+    assert!(!cluster.view().is_valid(1));
+}
+
+#[test]
 fn a_slow_server_does_not_hold_up_a_primary_that_has_answered() {
     let mut cluster = Cluster::started(3);
-    let (_, actions) = cluster
-        .core
-        .request(Request::Down { node: 0 }, Source::Pcp, cluster.now);
+    let (_, actions) =
+        cluster
+            .core
+            .request(Request::Down { node: 0 }, Source::Pcp, None, cluster.now);
     let call = actions.iter().find_map(|a| match a {
         Action::RunHook(hook) => Some(hook.call),
         _ => None,
