@@ -16,17 +16,25 @@ use crate::config::Release;
 /// A statement that is answered here and never sent to PostgreSQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminCommand {
+    /// `SHOW pool_...`
     Show(ShowTable),
-    /// `PGPOOL SHOW name`: a parameter, with or without index, or a group.
-    PgpoolShow(String),
-    PgpoolShowAll,
-    PgpoolSet {
+    /// `PGPOOL ...`
+    Settings(SettingsCommand),
+}
+
+/// Asks for parameters, or changes them for the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsCommand {
+    /// A parameter, with or without index, or a group.
+    Show(String),
+    ShowAll,
+    Set {
         name: String,
         /// `None`: `TO DEFAULT`.
         value: Option<String>,
     },
-    PgpoolReset(String),
-    PgpoolResetAll,
+    Reset(String),
+    ResetAll,
 }
 
 /// What `SHOW POOL_...` can show.
@@ -67,21 +75,28 @@ pub fn parse(sql: &[u8], release: Release) -> Option<AdminCommand> {
     if !matches!(lexer.peek()?, b's' | b'S' | b'p' | b'P') {
         return None;
     }
-    let command = match lexer.next()? {
+    match lexer.next()? {
         Token::Word(word) if word == "show" => {
-            AdminCommand::Show(ShowTable::named(&name(lexer.next()?)?, release)?)
+            let table = ShowTable::named(&name(lexer.next()?)?, release)?;
+            ends(lexer.next()?).then_some(AdminCommand::Show(table))
         }
-        Token::Word(word) if word == "pgpool" => match lexer.next()? {
-            Token::Word(word) if word == "show" => match lexer.next()? {
-                Token::Word(word) if word == "all" => AdminCommand::PgpoolShowAll,
-                token => AdminCommand::PgpoolShow(var_name(token, &mut lexer)?),
-            },
-            Token::Word(word) if word == "set" => return set(&mut lexer),
-            Token::Word(word) if word == "reset" => match lexer.next()? {
-                Token::Word(word) if word == "all" => AdminCommand::PgpoolResetAll,
-                token => AdminCommand::PgpoolReset(var_name(token, &mut lexer)?),
-            },
-            _ => return None,
+        Token::Word(word) if word == "pgpool" => {
+            settings_command(&mut lexer).map(AdminCommand::Settings)
+        }
+        _ => None,
+    }
+}
+
+fn settings_command(lexer: &mut Lexer<'_>) -> Option<SettingsCommand> {
+    let command = match lexer.next()? {
+        Token::Word(word) if word == "show" => match lexer.next()? {
+            Token::Word(word) if word == "all" => SettingsCommand::ShowAll,
+            token => SettingsCommand::Show(var_name(token, lexer)?),
+        },
+        Token::Word(word) if word == "set" => return set(lexer),
+        Token::Word(word) if word == "reset" => match lexer.next()? {
+            Token::Word(word) if word == "all" => SettingsCommand::ResetAll,
+            token => SettingsCommand::Reset(var_name(token, lexer)?),
         },
         _ => return None,
     };
@@ -89,7 +104,7 @@ pub fn parse(sql: &[u8], release: Release) -> Option<AdminCommand> {
 }
 
 /// `name { TO | = } { value [, ...] | DEFAULT }`
-fn set(lexer: &mut Lexer<'_>) -> Option<AdminCommand> {
+fn set(lexer: &mut Lexer<'_>) -> Option<SettingsCommand> {
     let name = match lexer.next()? {
         // ALL is a reserved word: no parameter can have this name.
         Token::Word(word) if word == "all" => return None,
@@ -104,8 +119,7 @@ fn set(lexer: &mut Lexer<'_>) -> Option<AdminCommand> {
     loop {
         match lexer.next()? {
             Token::Word(word) if word == "default" && value.is_empty() => {
-                return ends(lexer.next()?)
-                    .then_some(AdminCommand::PgpoolSet { name, value: None });
+                return ends(lexer.next()?).then_some(SettingsCommand::Set { name, value: None });
             }
             Token::Word(text) | Token::Quoted(text) | Token::Text(text) | Token::Number(text) => {
                 value.push_str(&text);
@@ -125,7 +139,7 @@ fn set(lexer: &mut Lexer<'_>) -> Option<AdminCommand> {
             // Joined as the original does, and then refused as a value.
             Token::Symbol(b',') => value.push_str(", "),
             token => {
-                return ends(token).then_some(AdminCommand::PgpoolSet {
+                return ends(token).then_some(SettingsCommand::Set {
                     name,
                     value: Some(value),
                 });
@@ -163,8 +177,12 @@ mod tests {
         parse(sql.as_bytes(), Release::V4_3)
     }
 
+    fn settings(command: SettingsCommand) -> Option<AdminCommand> {
+        Some(AdminCommand::Settings(command))
+    }
+
     fn set_to(name: &str, value: &str) -> Option<AdminCommand> {
-        Some(AdminCommand::PgpoolSet {
+        settings(SettingsCommand::Set {
             name: name.to_owned(),
             value: Some(value.to_owned()),
         })
@@ -235,20 +253,20 @@ mod tests {
 
     #[test]
     fn parameter_names_are_lower_case_unless_quoted() {
-        let name = |n: &str| Some(AdminCommand::PgpoolShow(n.to_owned()));
+        let name = |n: &str| settings(SettingsCommand::Show(n.to_owned()));
         assert_eq!(show("pgpool show PORT"), name("port"));
         assert_eq!(show("PGPOOL SHOW \"PORT\""), name("PORT"));
         assert_eq!(show("PGPOOL SHOW \"a\"\"b\""), name("a\"b"));
         assert_eq!(show("PGPOOL SHOW a.b"), name("a.b"));
-        assert_eq!(show("PGPOOL SHOW ALL"), Some(AdminCommand::PgpoolShowAll));
+        assert_eq!(show("PGPOOL SHOW ALL"), settings(SettingsCommand::ShowAll));
         assert_eq!(show("PGPOOL SHOW \"all\""), name("all"));
         assert_eq!(
             show("PGPOOL RESET ALL;"),
-            Some(AdminCommand::PgpoolResetAll)
+            settings(SettingsCommand::ResetAll)
         );
         assert_eq!(
             show("PGPOOL RESET Client_Idle_Limit"),
-            Some(AdminCommand::PgpoolReset("client_idle_limit".to_owned()))
+            settings(SettingsCommand::Reset("client_idle_limit".to_owned()))
         );
     }
 
@@ -267,7 +285,7 @@ mod tests {
         assert_eq!(show("pgpool set a = ''"), set_to("a", ""));
         assert_eq!(
             show("pgpool set a to default"),
-            Some(AdminCommand::PgpoolSet {
+            settings(SettingsCommand::Set {
                 name: "a".to_owned(),
                 value: None
             })

@@ -1,7 +1,16 @@
 //! Carries an admin command out and answers it.
 
-use super::{AdminCommand, Inputs, SessionSettings, Table, command::ShowTable, show, tables, wire};
-use crate::{cluster::NodeId, config::Release, control::Shared, protocol::messages::ErrorMessage};
+use super::{
+    AdminCommand, Inputs, SessionSettings, Table,
+    command::{SettingsCommand, ShowTable},
+    show, tables, wire,
+};
+use crate::{
+    cluster::NodeId,
+    config::{Config, Release},
+    control::Shared,
+    protocol::messages::ErrorMessage,
+};
 
 /// What only the session knows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,32 +28,41 @@ pub async fn execute(
     session: &mut SessionSettings,
     facts: &SessionFacts,
 ) -> Vec<u8> {
-    let mut out = Vec::new();
-    let config = shared.config.load_full();
     match command {
-        AdminCommand::Show(show) => return show_table(*show, shared, facts).await.encode(),
-        AdminCommand::PgpoolShowAll => return show::all(&config, session).encode(),
-        AdminCommand::PgpoolShow(name) => match show::one(name, &config, session) {
-            Ok(table) => return table.encode(),
-            Err(error) => error.encode(&mut out),
-        },
-        AdminCommand::PgpoolSet { name, value } => {
-            match session.set(name, value.as_deref(), &config) {
-                Ok(()) => wire::command_complete(&mut out, "SET"),
-                Err(error) => error.encode(&mut out),
-            }
-        }
-        // SET is what the original answers here.
-        AdminCommand::PgpoolReset(name) => match session.reset(name, &config) {
-            Ok(()) => wire::command_complete(&mut out, "SET"),
-            Err(error) => error.encode(&mut out),
-        },
-        AdminCommand::PgpoolResetAll => {
-            session.reset_all();
-            wire::command_complete(&mut out, "RESET");
-        }
+        AdminCommand::Show(show) => show_table(*show, shared, facts).await.encode(),
+        AdminCommand::Settings(command) => settings_answer(command, &shared.config.load(), session),
     }
-    out
+}
+
+/// `PGPOOL SHOW`, `SET` and `RESET`: nothing but the configuration and the session is needed.
+pub(super) fn settings_answer(
+    command: &SettingsCommand,
+    config: &Config,
+    session: &mut SessionSettings,
+) -> Vec<u8> {
+    let done = |tag| {
+        let mut out = Vec::new();
+        wire::command_complete(&mut out, tag);
+        out
+    };
+    let answer = match command {
+        SettingsCommand::Show(name) => show::one(name, config, session).map(|table| table.encode()),
+        SettingsCommand::ShowAll => Ok(show::all(config, session).encode()),
+        SettingsCommand::Set { name, value } => session
+            .set(name, value.as_deref(), config)
+            .map(|()| done("SET")),
+        // SET is what the original answers here.
+        SettingsCommand::Reset(name) => session.reset(name, config).map(|()| done("SET")),
+        SettingsCommand::ResetAll => {
+            session.reset_all();
+            Ok(done("RESET"))
+        }
+    };
+    answer.unwrap_or_else(|error| {
+        let mut out = Vec::new();
+        error.encode(&mut out);
+        out
+    })
 }
 
 /// What admin commands get in an aborted transaction, instead of [`execute`].

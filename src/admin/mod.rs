@@ -16,9 +16,7 @@ pub mod text;
 pub mod wire;
 pub mod words;
 
-mod set_value;
 mod table;
-mod value_text;
 #[cfg(test)]
 mod vectors;
 

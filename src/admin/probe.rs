@@ -6,17 +6,17 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::{task::JoinSet, time};
-use tokio_postgres::{NoTls, error::SqlState};
+use tokio::task::JoinSet;
 
 use super::{NodeProbe, words};
 use crate::{
-    auth::passwd::{PoolPasswd, Secret},
+    auth::passwd::PoolPasswd,
     cluster::{ClusterView, Node, NodeId},
     config::{
         Config,
         settings::{ClusteringMode, HealthCheckSettings},
     },
+    control::backend_client::{Address, Client, Failure, Login},
 };
 
 /// Where `connect_timeout` sets no limit: somebody waits for the answer.
@@ -69,17 +69,17 @@ fn of_node(
         .connect_timeout
         .unwrap_or(LONGEST_WAIT)
         .min(LONGEST_WAIT);
-    let database = match health.database.as_str() {
-        "" => "postgres",
-        database => database,
+    let address = Address {
+        hostname: node.hostname.clone(),
+        port: node.port,
+        connect_timeout: Some(limit),
     };
-    let ping = connection(node, &health.user, &health.password, database, passwd);
+    let ping = Login::new(&health.user, &health.password, &health.database, passwd);
     let settings = &config.settings;
     let ask_role =
         view.mode == ClusteringMode::StreamingReplication && settings.sr_check_period.is_some();
     let role = ask_role.then(|| {
-        connection(
-            node,
+        Login::new(
             &settings.sr_check_user,
             &settings.sr_check_password,
             &settings.sr_check_database,
@@ -87,12 +87,12 @@ fn of_node(
         )
     });
     Some(async move {
-        if !answers(&ping, limit).await {
-            return ("down", None);
-        }
+        let pg_status = status(&address, &ping, limit).await;
         match role {
-            Some(connection) => ("up", in_recovery(&connection, limit).await),
-            None => ("up", None),
+            Some(login) if pg_status == "up" => {
+                (pg_status, in_recovery(&address, &login, limit).await)
+            }
+            _ => (pg_status, None),
         }
     })
 }
@@ -102,108 +102,50 @@ fn backend(config: &Config, node: NodeId) -> Option<&HealthCheckSettings> {
     backend.used.then_some(&backend.health_check)
 }
 
-fn connection(
-    node: &Node,
-    user: &str,
-    password: &str,
-    database: &str,
-    passwd: &PoolPasswd,
-) -> tokio_postgres::Config {
-    let mut connection = tokio_postgres::Config::new();
-    connection
-        .host(host(&node.hostname))
-        .port(node.port)
-        .user(user)
-        .dbname(database)
-        .application_name("pgpool");
-    if let Some(password) = clear_text(user, password, passwd) {
-        connection.password(password);
-    }
-    connection
-}
-
-/// Empty stands for the socket directory of the system's PostgreSQL.
-fn host(configured: &str) -> &str {
-    match configured {
-        "" if std::path::Path::new("/var/run/postgresql").is_dir() => "/var/run/postgresql",
-        "" => "/tmp",
-        host => host,
-    }
-}
-
-/// The setting, else the user's entry of pool_passwd; `None` where only a hash is known.
-fn clear_text(user: &str, setting: &str, passwd: &PoolPasswd) -> Option<String> {
-    match setting {
-        "" => match passwd.get(user)? {
-            Secret::Clear(password) => Some(password),
-            _ => None,
-        },
-        setting if setting.starts_with("AES") || is_md5(setting) => None,
-        setting => Some(setting.strip_prefix("TEXT").unwrap_or(setting).to_owned()),
-    }
-}
-
-fn is_md5(setting: &str) -> bool {
-    setting
-        .strip_prefix("md5")
-        .is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-async fn answers(connection: &tokio_postgres::Config, limit: Duration) -> bool {
-    match time::timeout(limit, connection.connect(NoTls)).await {
-        Err(_) => false,
-        // Dropping both ends closes the connection.
-        Ok(Ok(_)) => true,
-        Ok(Err(error)) => match error.code() {
-            Some(code) => *code != SqlState::CANNOT_CONNECT_NOW,
-            None => !never_answered(&error),
-        },
-    }
-}
-
-/// The socket failed or was closed; all other errors come from what the server said.
-fn never_answered(error: &tokio_postgres::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<std::io::Error>() {
-            return true;
+async fn status(address: &Address, login: &Login, limit: Duration) -> &'static str {
+    match Client::connect(address, login, Some(limit)).await {
+        Ok(client) => {
+            client.close().await;
+            "up"
         }
-        cause = error.source();
+        Err(Failure::Rejected(_) | Failure::Login(_)) => "up",
+        Err(
+            Failure::Refused(_)
+            | Failure::Unreachable(_)
+            | Failure::TimedOut(_)
+            | Failure::NotAccepting(_),
+        ) => "down",
+        Err(Failure::Local(_)) => "unknown",
     }
-    error.is_closed()
 }
 
-async fn in_recovery(connection: &tokio_postgres::Config, limit: Duration) -> Option<&'static str> {
-    let ask = async {
-        let (client, socket) = connection.connect(NoTls).await?;
-        let question = client.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]);
-        tokio::select! {
-            answer = question => answer?.try_get::<_, bool>(0).map(Some),
-            ended = socket => ended.map(|()| None),
-        }
-    };
-    match time::timeout(limit, ask).await {
-        Ok(Ok(Some(true))) => Some("standby"),
-        Ok(Ok(Some(false))) => Some("primary"),
+async fn in_recovery(address: &Address, login: &Login, limit: Duration) -> Option<&'static str> {
+    let mut client = Client::connect(address, login, Some(limit)).await.ok()?;
+    let rows = client
+        .query("SELECT pg_catalog.pg_is_in_recovery()", limit)
+        .await;
+    client.close().await;
+    match rows.ok()?.first()?.first()?.as_deref()? {
+        "t" => Some("standby"),
+        "f" => Some("primary"),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time,
+    };
 
     use super::*;
 
-    fn to_port(port: u16) -> tokio_postgres::Config {
-        let mut connection = tokio_postgres::Config::new();
-        connection.host("127.0.0.1").port(port).user("nobody");
-        connection
-    }
+    const LIMIT: Duration = Duration::from_millis(300);
 
-    /// A server that answers each start-up packet with `answer` and closes.
+    /// A server that answers each start-up packet with `answer` and closes, or keeps silent.
     async fn server(answer: &'static [u8]) -> u16 {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
@@ -218,37 +160,39 @@ mod tests {
         port
     }
 
-    const LIMIT: Duration = Duration::from_millis(300);
+    async fn status_at(port: u16) -> &'static str {
+        let address = Address {
+            hostname: "127.0.0.1".to_owned(),
+            port,
+            connect_timeout: Some(LIMIT),
+        };
+        let login = Login::new("nobody", "", "", &PoolPasswd::default());
+        status(&address, &login, LIMIT).await
+    }
 
     #[tokio::test]
-    async fn a_server_that_refuses_the_password_is_up() {
-        let port = server(b"E\0\0\0\x1aSFATAL\0C28P01\0Mwrong\0\0").await;
-        assert!(answers(&to_port(port), LIMIT).await);
+    async fn a_server_that_refuses_the_login_is_up() {
+        assert_eq!(
+            status_at(server(b"E\0\0\0\x1aSFATAL\0C28P01\0Mwrong\0\0").await).await,
+            "up"
+        );
         // It wants a password and we have none.
-        let port = server(b"R\0\0\0\x08\0\0\0\x03").await;
-        assert!(answers(&to_port(port), LIMIT).await);
+        assert_eq!(
+            status_at(server(b"R\0\0\0\x08\0\0\0\x03").await).await,
+            "up"
+        );
     }
 
     #[tokio::test]
     async fn a_server_that_is_starting_up_silent_or_absent_is_down() {
-        let port = server(b"E\0\0\0\x1aSFATAL\0C57P03\0Mwrong\0\0").await;
-        assert!(!answers(&to_port(port), LIMIT).await);
-        let port = server(b"").await;
-        assert!(!answers(&to_port(port), LIMIT).await);
+        assert_eq!(
+            status_at(server(b"E\0\0\0\x1aSFATAL\0C57P03\0Mwrong\0\0").await).await,
+            "down"
+        );
+        assert_eq!(status_at(server(b"").await).await, "down");
         let nobody = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = nobody.local_addr().unwrap().port();
         drop(nobody);
-        assert!(!answers(&to_port(port), LIMIT).await);
-    }
-
-    #[test]
-    fn the_password_is_the_setting_or_nothing_that_can_be_sent() {
-        let passwd = PoolPasswd::default();
-        let of = |setting| clear_text("u", setting, &passwd);
-        assert_eq!(of("secret").as_deref(), Some("secret"));
-        assert_eq!(of("TEXTsecret").as_deref(), Some("secret"));
-        assert_eq!(of("AESxyz"), None);
-        assert_eq!(of("md50123456789abcdef0123456789abcdef"), None);
-        assert_eq!(of(""), None);
+        assert_eq!(status_at(port).await, "down");
     }
 }

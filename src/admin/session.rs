@@ -5,12 +5,9 @@
 
 use std::time::Duration;
 
-use super::{set_value, show, wire};
 use crate::{
     config::{
-        Config, Release, Value,
-        parameter::{Context, Indexed, Parameter},
-        settings::Verbosity,
+        self, Config, SetError, Value, parameter::Kind, settings::Verbosity, value::parse_bool,
     },
     observe::Severity,
     protocol::messages::ErrorMessage,
@@ -34,12 +31,22 @@ impl SessionSettings {
         value: Option<&str>,
         config: &Config,
     ) -> Result<(), ErrorMessage> {
-        let parameter = settable(name, config)?;
-        let Some(value) = value else {
+        let Some(text) = value else {
+            let parameter = config::settable(name, config.dialect).map_err(refusal)?;
             self.forget(parameter.name);
             return Ok(());
         };
-        let value = set_value::parse(parameter, value)?;
+        let (parameter, value) =
+            config::parse_session_value(name, text, config.dialect).map_err(refusal)?;
+        // The original takes any other word as on. That is kept for files, where a working
+        // installation may rest on it; a person at a prompt is better told.
+        if matches!(parameter.kind, Kind::Bool) && parse_bool(text).is_none() {
+            return Err(ErrorMessage::error(
+                "XX000",
+                format!("invalid value for parameter \"{name}\": \"{text}\""),
+            )
+            .hint("Available values: on, off."));
+        }
         self.forget(parameter.name);
         self.overrides.push((parameter.name, value));
         Ok(())
@@ -161,36 +168,10 @@ impl SessionSettings {
     }
 }
 
-/// The parameter `name`, if a session may change it.
-fn settable(name: &str, config: &Config) -> Result<&'static Parameter, ErrorMessage> {
-    let release = config.dialect;
-    let (parameter, index) = show::resolve(name, release)
-        .filter(|(parameter, index)| known(parameter, *index, config))
-        .ok_or_else(|| wire::error(format!("unrecognized configuration parameter \"{name}\"")))?;
-    show::check_index(parameter, index)?;
-    if parameter.indexed == Indexed::Required && index.is_none() {
-        return Err(wire::error(format!(
-            "parameter \"{name}\" expects the index value"
-        )));
-    }
-    // Up to 4.0 a boolean that sessions could set, since then an enum that they cannot.
-    let by_release = parameter.name != "check_temp_table" || release <= Release::V4_0;
-    if parameter.context != Context::Session || !by_release {
-        return Err(wire::error(format!(
-            "invalid Context, value for parameter \"{name}\" cannot be changed"
-        )));
-    }
-    Ok(parameter)
-}
-
-fn known(parameter: &Parameter, index: Option<usize>, config: &Config) -> bool {
-    let index = match (parameter.indexed, index) {
-        (Indexed::Required, None) => Some(0),
-        // Too large ones get an error of their own.
-        (Indexed::No, index) | (_, index @ None) => index,
-        (_, Some(_)) => Some(0),
-    };
-    config.values.get(parameter.name, index).is_some()
+fn refusal(error: SetError) -> ErrorMessage {
+    ErrorMessage::error("XX000", error.message)
+        .detail(error.detail)
+        .hint(error.hint)
 }
 
 fn severity_named(word: &str) -> Option<Severity> {
@@ -210,4 +191,107 @@ fn severity_named(word: &str) -> Option<Severity> {
         "panic" => Severity::Panic,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let (config, _) = Config::from_text("backend_clustering_mode = 'raw'").unwrap();
+        config
+    }
+
+    fn set(session: &mut SessionSettings, name: &str, value: &str) -> Result<(), String> {
+        session
+            .set(name, Some(value), &config())
+            .map_err(|error| format!("{}|{}", error.message, error.hint))
+    }
+
+    #[test]
+    fn what_a_session_sets_is_in_force_until_it_is_reset() {
+        let config = config();
+        let mut session = SessionSettings::default();
+        for (name, value) in [
+            ("client_idle_limit", "5min"),
+            ("log_statement", "t"),
+            ("log_min_messages", "DEBUG1"),
+            ("log_error_verbosity", "terse"),
+            ("client_idle_limit_in_recovery", "-1"),
+        ] {
+            assert_eq!(set(&mut session, name, value), Ok(()), "{name}");
+        }
+        assert_eq!(
+            session.client_idle_limit(&config),
+            Some(Duration::from_secs(300))
+        );
+        assert!(session.log_statement(&config));
+        assert!(!session.log_client_messages(&config));
+        assert_eq!(session.log_min_messages(&config), Severity::Debug1);
+        assert_eq!(session.client_min_messages(&config), Severity::Notice);
+        assert_eq!(session.log_error_verbosity(&config), Verbosity::Terse);
+        assert_eq!(session.client_idle_limit_in_recovery(&config), -1);
+
+        session.reset("log_statement", &config).unwrap();
+        session.set("client_idle_limit", None, &config).unwrap();
+        assert!(!session.log_statement(&config));
+        assert_eq!(session.client_idle_limit(&config), None);
+
+        session.reset_all();
+        assert_eq!(session, SessionSettings::default());
+    }
+
+    #[test]
+    fn the_last_value_counts_and_zero_is_no_limit() {
+        let mut session = SessionSettings::default();
+        set(&mut session, "client_idle_limit", "10").unwrap();
+        set(&mut session, "client_idle_limit", "0").unwrap();
+        assert_eq!(session.client_idle_limit(&config()), None);
+    }
+
+    #[test]
+    fn what_is_no_value_changes_nothing() {
+        let mut session = SessionSettings::default();
+        for (name, value, error) in [
+            (
+                "log_statement",
+                "bogus",
+                "invalid value for parameter \"log_statement\": \"bogus\"|Available values: on, off.",
+            ),
+            (
+                "client_idle_limit",
+                "99999999999",
+                "invalid value for parameter \"client_idle_limit\": \"99999999999\"|Value exceeds allowed range.",
+            ),
+            (
+                "port",
+                "1",
+                "invalid Context, value for parameter \"port\" cannot be changed|",
+            ),
+        ] {
+            assert_eq!(
+                set(&mut session, name, value),
+                Err(error.to_owned()),
+                "{name}"
+            );
+        }
+        assert_eq!(session, SessionSettings::default());
+    }
+
+    #[test]
+    fn every_settable_parameter_can_be_set_and_shown() {
+        let config = config();
+        let mut session = SessionSettings::default();
+        for parameter in config::session_parameters(config.dialect) {
+            let value = match parameter.kind {
+                Kind::Bool => "on",
+                Kind::Int { .. } => "7",
+                Kind::Enum(words) => words[0].0,
+                _ => "text",
+            };
+            session.set(parameter.name, Some(value), &config).unwrap();
+            let shown = session.value(parameter.name, None, &config).unwrap();
+            assert!(shown.show(parameter).starts_with(value), "{parameter:?}");
+        }
+    }
 }

@@ -71,20 +71,12 @@ pub fn version_text(version: CompatVersion) -> String {
     )
 }
 
-/// The last minor release of a series, which stands for the series where no patch level is known.
+/// A release stands for the last of its series where no patch level is known.
 pub fn last_of_series(release: Release) -> CompatVersion {
-    let patch = match (release.major, release.minor) {
-        (..4, _) => 26,
-        (4, 0) => 25,
-        (4, 1) => 23,
-        (4, 2) => 24,
-        (4, 3) => 20,
-        (4, 4) => 17,
-        (4, 5) => 12,
-        (4, 6) => 7,
-        _ => 2,
-    };
-    CompatVersion { release, patch }
+    CompatVersion {
+        release,
+        patch: release.last_patch(),
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +107,7 @@ mod tests {
                 node(2, NodeStatus::Waiting),
             ],
             primary,
+            primary_search_running: false,
         }
     }
 

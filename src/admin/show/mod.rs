@@ -3,11 +3,11 @@
 mod descriptions;
 mod order;
 
-use super::{SessionSettings, Table, value_text, wire};
+use super::{SessionSettings, Table, wire};
 use crate::{
     config::{
         Config, PARAMETERS, Release, Value,
-        parameter::{Indexed, Kind, Parameter},
+        parameter::{Indexed, Kind, Parameter, find_in},
     },
     protocol::messages::ErrorMessage,
 };
@@ -32,11 +32,11 @@ pub fn one(asked: &str, config: &Config, session: &SessionSettings) -> Result<Ta
         )));
     }
     let value = session
-        .value(parameter.name, index, config)
+        .value(in_force(parameter, config.dialect), index, config)
         .ok_or_else(not_found)?;
     Ok(Table {
         columns: vec![asked.to_owned().into()],
-        rows: vec![vec![value_text::shown(parameter, value, config.dialect)]],
+        rows: vec![vec![shown(parameter, value, config.dialect)]],
     })
 }
 
@@ -53,8 +53,8 @@ pub fn all(config: &Config, session: &SessionSettings) -> Table {
     }
     let mut names: Vec<&'static str> = PARAMETERS
         .iter()
-        .filter(|p| p.indexed == Indexed::No && !matches!(p.kind, Kind::Group))
-        .filter(|p| is_of(p, release) && !is_hidden(p, release))
+        .filter(|p| p.indexed == Indexed::No && p.known_in(release))
+        .filter(|p| is_shown(p) && !p.ours && !is_hidden(p, release))
         .map(|p| p.name)
         .filter(|name| !in_groups.contains(name))
         .collect();
@@ -67,49 +67,37 @@ pub fn all(config: &Config, session: &SessionSettings) -> Table {
     Table::of_settings(rows)
 }
 
-/// The parameter `name` (without index) as `release` knows it.
-pub(super) fn parameter(name: &str, release: Release) -> Option<&'static Parameter> {
-    PARAMETERS
-        .iter()
-        .find(|p| p.name == name && is_of(p, release) && !matches!(p.kind, Kind::Group))
-}
-
 /// Finds the parameter that `asked` names, alone or with the number of a slot behind it.
-pub(super) fn resolve(
-    asked: &str,
-    release: Release,
-) -> Option<(&'static Parameter, Option<usize>)> {
-    // Unquoted names come in lower case, but delegate_IP is not written so.
-    let exact = parameter(asked, release).or_else(|| {
+fn resolve(asked: &str, release: Release) -> Option<(&'static Parameter, Option<usize>)> {
+    let single = find_in(asked, release).or_else(|| {
+        // Unquoted names come in lower case, but delegate_IP is not written so.
         PARAMETERS
             .iter()
-            .find(|p| p.name.to_ascii_lowercase() == asked && is_of(p, release))
-            .filter(|p| !matches!(p.kind, Kind::Group))
+            .find(|p| p.known_in(release) && p.name.to_ascii_lowercase() == asked)
     });
-    if let Some(parameter) = exact {
-        return Some((parameter, None));
+    if let Some(parameter) = single {
+        return is_shown(parameter).then_some((parameter, None));
     }
     let base = asked.trim_end_matches(|c: char| c.is_ascii_digit());
-    let index = asked[base.len()..].parse().ok()?;
-    let parameter = parameter(base, release).filter(|p| p.indexed != Indexed::No)?;
+    let index = asked.get(base.len()..)?.parse().ok()?;
+    let parameter = find_in(base, release).filter(|p| p.indexed != Indexed::No)?;
     Some((parameter, Some(index)))
 }
 
 /// # Errors
 ///
-/// The index is beyond the last slot that can be.
-pub(super) fn check_index(parameter: &Parameter, index: Option<usize>) -> Result<(), ErrorMessage> {
-    let last = if parameter.name.starts_with("heartbeat_") {
-        255
-    } else {
-        127
-    };
+/// The index is beyond the last slot that can be. The table's limits are those of files, where the
+/// original allows one more.
+fn check_index(parameter: &Parameter, index: Option<usize>) -> Result<(), ErrorMessage> {
     match index {
-        Some(index) if index > last => Err(wire::error(format!(
+        Some(index) if index >= parameter.max_index => Err(wire::error(format!(
             "invalid index {index} for configuration parameter \"{}\"",
             parameter.name
         ))
-        .detail(format!("allowed index is between 0 and {last}"))),
+        .detail(format!(
+            "allowed index is between 0 and {}",
+            parameter.max_index.saturating_sub(1)
+        ))),
         _ => Ok(()),
     }
 }
@@ -195,7 +183,7 @@ fn members_by_slot(members: &[&'static str], config: &Config) -> Vec<[String; 3]
     let release = config.dialect;
     let mut rows = Vec::new();
     for name in members {
-        if parameter(name, release).is_some_and(|p| p.indexed == Indexed::Optional)
+        if find_in(name, release).is_some_and(|p| p.indexed == Indexed::Optional)
             && let Some(value) = config.values.get(name, None)
         {
             rows.extend(row(name, None, value, release));
@@ -220,22 +208,37 @@ fn row(
     value: &Value,
     release: Release,
 ) -> Option<[String; 3]> {
-    let parameter = parameter(name, release)?;
+    let parameter = find_in(name, release)?;
     Some([
         match index {
             Some(index) => format!("{name}{index}"),
             None => name.to_owned(),
         },
-        value_text::shown(parameter, value, release),
+        shown(parameter, value, release),
         descriptions::of(parameter, release).to_owned(),
     ])
 }
 
-fn is_of(parameter: &Parameter, release: Release) -> bool {
-    // In the table of the original under another name, which nobody can ask for.
-    parameter.name != "wd_initial_node_showup_time"
-        && parameter.first.is_none_or(|first| first <= release)
-        && release <= parameter.last
+/// The key of the watchdog is a password, too, although the original shows it.
+fn shown(parameter: &Parameter, value: &Value, release: Release) -> String {
+    match value.show_in(parameter, release) {
+        text if parameter.name == "wd_authkey" && !text.is_empty() => "*****".to_owned(),
+        text => text,
+    }
+}
+
+fn is_shown(parameter: &Parameter) -> bool {
+    // The second one is in the table of the original under another name, which nobody can ask for.
+    !matches!(parameter.kind, Kind::Group) && parameter.name != "wd_initial_node_showup_time"
+}
+
+/// The name under which the value is kept: an old spelling sets the new one.
+fn in_force(parameter: &Parameter, release: Release) -> &'static str {
+    let mut spellings = parameter.counterparts.iter().copied();
+    match spellings.find(|name| find_in(name, release).is_some()) {
+        Some(new) if is_hidden(parameter, release) => new,
+        _ => parameter.name,
+    }
 }
 
 /// An old spelling is hidden from the release on that brought the new one.

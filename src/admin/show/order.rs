@@ -333,3 +333,25 @@ const V4_7: &[&str] = &[
     "port",
     "ssl",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parameter::find_in;
+
+    #[test]
+    fn the_recorded_names_are_parameters_of_their_release() {
+        for (release, names) in [(Release::V4_3, V4_3), (Release::V4_7, V4_7)] {
+            for name in names {
+                assert!(find_in(name, release).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn longer_names_come_first_and_unknown_ones_behind_those_of_their_length() {
+        let mut names = ["ssl", "port", "max_pool", "pcp_port", "new_name"];
+        sort(&mut names, Release::V4_5);
+        assert_eq!(names, ["max_pool", "pcp_port", "new_name", "port", "ssl"]);
+    }
+}

@@ -12,35 +12,31 @@ pub(super) fn table(inputs: &Inputs) -> Table {
     let release = inputs.config.dialect;
     let mut table = Table::new(&of_release(release, columns(release)));
     for slot in &inputs.slots {
-        for (pool_id, pool) in slot.pools.iter().enumerate() {
+        for pool_id in 0..inputs.config.settings.max_pool {
             for node in 0..inputs.view.nodes.len() {
                 table
                     .rows
-                    .push(fields(inputs, release, slot, pool_id, pool.as_ref(), node));
+                    .push(fields(inputs, release, slot, pool_id, node));
             }
         }
     }
     table
 }
 
-/// The fields of one row in the layout of `release`: 12 up to 4.2, 17 in 4.3 and 4.4, 18 in 4.5 and 4.6, 21 in 4.7.
+/// One row in the layout of `release`: 12 fields up to 4.2, 17 in 4.3 and 4.4, 18 in 4.5 and 4.6, 21 in 4.7.
 pub fn fields(
     inputs: &Inputs,
     release: Release,
     slot: &SlotInfo,
     pool_id: usize,
-    pool: Option<&PoolInfo>,
     node: NodeId,
 ) -> Vec<String> {
+    let pool = slot.pools.get(pool_id).and_then(Option::as_ref);
     // A set without a connection to this node is shown like an empty place.
     let backend_pid = pool.and_then(|p| p.backend_pids.get(node).copied().flatten());
     let pool = pool.filter(|_| backend_pid.is_some());
     let of_pool = |field: fn(&PoolInfo) -> String| pool.map(field).unwrap_or_default();
     let number = |field: fn(&PoolInfo) -> u64| pool.map_or(0, field).to_string();
-    let of_client = |field: &str| match pool {
-        Some(pool) if pool.connected => field.to_owned(),
-        _ => String::new(),
-    };
     let oldest = Release::V3_7;
     of_release(
         release,
@@ -72,9 +68,10 @@ pub fn fields(
                 Release::V4_5,
                 u8::from(pool.is_some_and(|p| p.load_balance_node == Some(node))).to_string(),
             ),
-            Since(Release::V4_7, of_client(&slot.client_host)),
-            Since(Release::V4_7, of_client(&slot.client_port)),
-            Since(Release::V4_7, of_client(&slot.statement)),
+            // These are the client's, and stand in all rows of its process.
+            Since(Release::V4_7, slot.client_host.clone()),
+            Since(Release::V4_7, slot.client_port.clone()),
+            Since(Release::V4_7, statement(inputs, slot, node)),
         ],
     )
 }
@@ -109,6 +106,19 @@ fn columns(release: Release) -> [Since<&'static str>; 21] {
         Since(Release::V4_7, "client_port"),
         Since(Release::V4_7, "statement"),
     ]
+}
+
+/// The original keeps the last statement per node; those of a session go to one node, which shows it.
+fn statement(inputs: &Inputs, slot: &SlotInfo, node: NodeId) -> String {
+    let mut connected = slot.pools.iter().flatten().filter(|pool| pool.connected);
+    let target = connected
+        .next()
+        .and_then(|pool| pool.load_balance_node)
+        .or_else(|| inputs.view.write_node());
+    match target {
+        Some(target) if target == node => slot.statement.clone(),
+        _ => String::new(),
+    }
 }
 
 /// Seconds, with the time that `client_idle_limit` leaves to a connected client.

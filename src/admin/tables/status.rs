@@ -2,9 +2,9 @@
 
 use super::status_items::{AFTER_WATCHDOG, ITEMS, Item};
 use crate::{
-    admin::{Inputs, show, text, value_text, words},
+    admin::{Inputs, show, text, words},
     cluster::Node,
-    config::{Release, Value},
+    config::{Release, Value, parameter::find_in},
 };
 
 /// Item, value, description. Passwords have no item.
@@ -44,9 +44,9 @@ fn value(inputs: &Inputs, item: &Item) -> Option<String> {
 }
 
 fn setting(inputs: &Inputs, name: &str, index: Option<usize>) -> Option<String> {
-    let parameter = show::parameter(name, inputs.config.dialect)?;
+    let parameter = find_in(name, inputs.config.dialect)?;
     let value = inputs.config.values.get(name, index)?;
-    Some(value_text::internal(parameter, value))
+    Some(value.internal(parameter))
 }
 
 fn node_rows(inputs: &Inputs, node: &Node) -> Vec<[String; 3]> {
@@ -176,4 +176,59 @@ fn numbered(
     rows.into_iter()
         .map(|(name, value, description)| [format!("{name}{number}"), value, description])
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DYNAMIC: [&str; 4] = [
+        "memqcache_stats_start_time",
+        "memqcache_no_cache_hits",
+        "memqcache_cache_hits",
+        "memqcache_cache_oiddir",
+    ];
+
+    #[test]
+    fn every_item_is_a_parameter_of_the_releases_that_show_it() {
+        for item in ITEMS.iter().filter(|item| !DYNAMIC.contains(&item.name)) {
+            let known = Release::ALL
+                .into_iter()
+                .filter(|release| (item.first..=item.last).contains(release))
+                .filter(|release| find_in(item.name, *release).is_some())
+                .count();
+            assert!(known > 0, "{}", item.name);
+        }
+    }
+
+    #[test]
+    fn descriptions_fit_and_secrets_have_no_item() {
+        for item in ITEMS {
+            assert!(item.description.len() <= 79, "{}", item.name);
+            let secret = find_in(item.name, Release::V4_7).is_some_and(|p| p.secret);
+            assert!(!secret || item.name == "pool_passwd", "{}", item.name);
+        }
+    }
+
+    #[test]
+    fn each_release_has_as_many_items_as_the_changes_between_releases_say() {
+        let count = |release| {
+            ITEMS
+                .iter()
+                .filter(|item| (item.first..=item.last).contains(&release))
+                .filter(|item| {
+                    DYNAMIC.contains(&item.name) || find_in(item.name, release).is_some()
+                })
+                .count()
+        };
+        // Without the items of nodes; 4.3 and 4.7 as recorded.
+        assert_eq!(count(Release::V4_3), 152 - 16);
+        assert_eq!(count(Release::V4_7), 165 - 16);
+        assert_eq!(count(Release::V4_1) - count(Release::V4_0), 8);
+        assert_eq!(count(Release::V4_2), count(Release::V4_3) - 2);
+        assert_eq!(count(Release::V4_4), count(Release::V4_3) + 8);
+        assert_eq!(count(Release::V4_5), count(Release::V4_4) + 3);
+        assert_eq!(count(Release::V4_6), count(Release::V4_5) + 1);
+        assert_eq!(count(Release::V4_7), count(Release::V4_6) + 1);
+    }
 }
