@@ -287,4 +287,20 @@ mod tests {
         let out = encoded(|out| put_binary_array_size(out, b'b', 152));
         assert_eq!(&out[..], b"b\x00\x00\x00\x12ArraySize\0\x00\x00\x00\x98");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_taken_apart_without_a_panic(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)
+        ) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            while let Ok(Some(frame)) = take_request(&mut buffer) {
+                assert!(frame.payload.len() <= 255);
+                let _ = frame.texts();
+                let _ = notice_fields(&frame.payload);
+            }
+            let mut buffer = BytesMut::from(&bytes[..]);
+            while take_reply(&mut buffer).is_some() {}
+        }
+    }
 }

@@ -140,7 +140,15 @@ impl Dialogue {
             Request::Run(command) => vec![Action::Run(command)],
             Request::SetParameter { name, value } => self.set_parameter(&name, &value),
             Request::StopRecovery => Vec::new(),
-            Request::Disconnect => vec![Action::Close],
+            Request::Disconnect => self
+                .remark(Some(Notice::new(
+                    Severity::Debug1,
+                    "PCP processing request, client disconnecting",
+                    "closing PCP connection, and exiting child",
+                )))
+                .into_iter()
+                .chain([Action::Close])
+                .collect(),
             Request::Unknown(kind) => self.refuse(Notice::fatal(
                 "PCP processing request",
                 format!("unknown PCP packet type \"{}\"", char::from(kind)),
@@ -389,5 +397,41 @@ mod tests {
         let bad = step(&mut dialogue, frame(b'A', b"port\01\0"));
         assert_eq!(refusal(&bad).1, "invalid parameter \"port\"");
         assert!(!closes(&bad));
+    }
+
+    proptest::proptest! {
+        /// Whatever frames come in whatever order: no panic, no command before a login, silence
+        /// after the end, and never more than three answers to one event.
+        #[test]
+        fn any_order_of_events_is_survived(
+            events in proptest::collection::vec(
+                (proptest::num::u8::ANY, proptest::collection::vec(proptest::num::u8::ANY, 0..256)),
+                0..60,
+            )
+        ) {
+            let mut dialogue = Dialogue::new();
+            let mut accepted = false;
+            let mut closed = false;
+            for (kind, payload) in events {
+                let event = match kind {
+                    0..=9 => Event::LoginChecked(LoginVerdict::Wrong),
+                    10..=59 => {
+                        accepted = !closed;
+                        Event::LoginChecked(LoginVerdict::Accepted)
+                    }
+                    200..=203 => Event::BadLength(BadLength(i32::from(kind))),
+                    204..=205 => Event::LoginTimedOut,
+                    206..=220 => Event::CommandDone(Err(Notice::error("x", "y"))),
+                    _ => frame(kind, &payload),
+                };
+                let actions = step(&mut dialogue, event);
+                assert!(actions.len() <= 3);
+                assert!(!closed || actions.is_empty());
+                if actions.iter().any(|action| matches!(action, Action::Run(_))) {
+                    assert!(accepted);
+                }
+                closed |= closes(&actions);
+            }
+        }
     }
 }

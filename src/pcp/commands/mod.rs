@@ -19,6 +19,7 @@ use super::{
     request::{Command, Number},
 };
 use crate::{
+    admin::Inputs,
     config::{Config, Release, settings::CompatVersion},
     control::{self, Refusal, Shared, StopMode, SupervisorMessage},
     observe::Reporter,
@@ -82,6 +83,13 @@ impl Environment {
 
     fn emulates_before(&self, release: Release) -> bool {
         self.compat().release < release
+    }
+
+    async fn inputs(&self) -> Inputs {
+        Inputs {
+            compat: self.compat(),
+            ..Inputs::gather(&self.shared).await
+        }
     }
 
     /// The node id of a request, if the cluster has such a node.

@@ -50,7 +50,7 @@ pub async fn info(env: &Environment, number: &Number) -> Outcome {
     let inputs = if live_words {
         Inputs::gather_with_probes(&env.shared).await
     } else {
-        Inputs::gather(&env.shared).await
+        env.inputs().await
     };
     let nodes = match only {
         Some(node) => node..node + 1,
@@ -112,7 +112,7 @@ pub async fn health_check_stats(env: &Environment, number: &Number) -> Outcome {
             },
         );
     };
-    let inputs = Inputs::gather(&env.shared).await;
+    let inputs = env.inputs().await;
     let mut texts = vec!["CommandComplete".to_owned()];
     texts.extend(inputs.health_check_stats_row(node));
     Outcome::made(|out| codec::put_texts(out, b'h', &texts))

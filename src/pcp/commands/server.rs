@@ -7,7 +7,6 @@ use tokio::time;
 
 use super::{Environment, Outcome};
 use crate::{
-    admin::Inputs,
     config::Release,
     control::{Command, StopMode},
     observe::Reporter,
@@ -18,7 +17,7 @@ use crate::{
 const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 pub async fn pool_status(env: &Environment) -> Outcome {
-    let rows = Inputs::gather(&env.shared).await.pool_status_rows();
+    let rows = env.inputs().await.pool_status_rows();
     Outcome::made(|out| {
         codec::put_binary_array_size(out, b'b', rows.len());
         for [name, value, description] in &rows {
