@@ -262,7 +262,7 @@ mod tests {
             b"SERROR\0CXX000\0Minforming node info failed\0Dinvalid node ID : 5\0\0"
         );
         assert_eq!(out[0], b'E');
-        assert_eq!(&out[1..5], (out.len() as u32 - 1).to_be_bytes());
+        assert_eq!(length_field(&out), i32::try_from(out.len() - 1).ok());
     }
 
     #[test]

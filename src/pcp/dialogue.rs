@@ -394,7 +394,7 @@ mod tests {
         assert!(matches!(&count[..], [Action::Send(_), Action::Run(_)]));
         let _ = step(&mut dialogue, frame(b'A', b"client_min_messages\0notice\0"));
         assert_eq!(step(&mut dialogue, frame(b'L', b"")).len(), 1);
-        let bad = step(&mut dialogue, frame(b'A', b"port\01\0"));
+        let bad = step(&mut dialogue, frame(b'A', b"port\x001\0"));
         assert_eq!(refusal(&bad).1, "invalid parameter \"port\"");
         assert!(!closes(&bad));
     }
