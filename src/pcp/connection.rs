@@ -87,6 +87,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn next_event(&mut self) -> Result<Event, Gone> {
         loop {
+            // A client that never stops talking must log in, too.
+            if self.time_to_log_in().is_some_and(|left| left.is_zero()) {
+                return Ok(Event::LoginTimedOut);
+            }
             match codec::take_request(&mut self.input) {
                 Ok(Some(frame)) => return Ok(Event::Frame(frame)),
                 Err(bad) => return Ok(Event::BadLength(bad)),

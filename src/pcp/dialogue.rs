@@ -54,6 +54,10 @@ pub struct LoginAttempt {
     pub salt: [u8; 4],
 }
 
+/// Requests that a client may make before its login is accepted; tools make two. More would be a
+/// way to keep the control plane busy without a password.
+const MAX_BEFORE_LOGIN: u32 = 32;
+
 #[derive(Debug, Default)]
 pub struct Dialogue {
     /// Handed out by the last `M`; good for one login.
@@ -62,6 +66,8 @@ pub struct Dialogue {
     pending_user: Option<String>,
     /// Set by the first good login.
     user: Option<String>,
+    /// Requests so far, while there was no login.
+    before_login: u32,
     /// The client asked for messages of level debug1.
     debug: bool,
     closed: bool,
@@ -121,6 +127,15 @@ impl Dialogue {
             .collect();
         let request = request::parse(frame);
         let may_run = self.user.is_some();
+        if !may_run {
+            self.before_login += 1;
+            if self.before_login > MAX_BEFORE_LOGIN {
+                return self.refuse(Notice::fatal(
+                    "authentication failed for new PCP connection",
+                    "too many requests before a login",
+                ));
+            }
+        }
         actions.extend(match request {
             Request::AskSalt => {
                 self.salt = fresh_salt();
@@ -370,6 +385,20 @@ mod tests {
             ("invalid PCP packet", "incorrect packet length (260)")
         );
         assert!(closes(&actions));
+    }
+
+    #[test]
+    fn salts_are_not_handed_out_without_end() {
+        let mut dialogue = Dialogue::new();
+        for _ in 0..MAX_BEFORE_LOGIN {
+            assert!(!closes(&step(&mut dialogue, frame(b'M', b""))));
+        }
+        assert!(closes(&step(&mut dialogue, frame(b'M', b""))));
+
+        let mut dialogue = logged_in();
+        for _ in 0..1000 {
+            assert!(!closes(&step(&mut dialogue, frame(b'M', b""))));
+        }
     }
 
     #[test]
