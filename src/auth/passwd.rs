@@ -500,16 +500,4 @@ mod tests {
         assert!(!printed.contains("7c53"), "{printed}");
         assert!(!printed.contains("mykey"), "{printed}");
     }
-
-    /// The password of an internal connection: `health_check_password` and its like.
-    ///
-    /// `configured` is the value in pgpool.conf and may have any form that pool_passwd has;
-    /// when it is empty the entry of `user` counts.
-    pub fn resolve_internal(&self, user: &str, configured: &str) -> Option<Secret> {
-        if configured.is_empty() {
-            self.get(user)
-        } else {
-            Some(Secret::Clear(configured.to_owned()))
-        }
-    }
 }
