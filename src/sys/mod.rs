@@ -1,1 +1,4 @@
+//! The only unsafe code: safe functions around system calls.
 
+pub mod interfaces;
+pub mod socket;
