@@ -16,9 +16,12 @@ PATTERN ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all setup build lint test unit compat pcp-replay service stock demo bench man clean
+.PHONY: all help setup build lint test unit compat pcp-replay service stock demo bench man clean
 
 all: build
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
 
 setup:
 	compat/setup
@@ -41,7 +44,7 @@ stock:
 	compat/run --subject stock $(PATTERN)
 
 pcp-replay: build
-	@if [ -x compat/pcp-replay ]; then compat/pcp-replay fixtures/pcp; else echo "no compat/pcp-replay"; fi
+	@if [ -x compat/pcp-replay ]; then compat/pcp-replay fixtures/pcp --subject ours; else echo "no compat/pcp-replay"; fi
 
 service:
 	@if [ -x compat/systemd/verify ]; then compat/systemd/verify; else echo "no compat/systemd/verify"; fi
