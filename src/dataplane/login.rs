@@ -246,12 +246,9 @@ async fn node_to_work_on(
             if let Some(node) = view.write_node() {
                 return Some((view, node));
             }
-            let error = ErrorMessage::error(
-                "08S01",
-                "pgpool is not accepting any new connections",
-            )
-            .detail("all backend nodes are down, pgpool requires at least one valid node")
-            .hint("repair the backend nodes and restart pgpool");
+            let error = ErrorMessage::error("08S01", "pgpool is not accepting any new connections")
+                .detail("all backend nodes are down, pgpool requires at least one valid node")
+                .hint("repair the backend nodes and restart pgpool");
             client
                 .reporter
                 .emit(Severity::Fatal, &error.message, &error.detail, &error.hint);
