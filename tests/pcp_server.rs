@@ -18,19 +18,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use md5::{Digest, Md5};
 use pgpool_rs::{
     auth::{hba::Hba, passwd::PoolPasswd},
-    cluster::{ClusterView, Node, NodeReplication, NodeStatus},
+    cluster::{ClusterView, NodeReplication, NodeStatus, initial::initial_view},
     config::{
-        Config, Release, Settings,
-        settings::{
-            BackendFlag, BackendSettings, ClusteringMode, CompatVersion, LogStandbyDelay,
-            OwnSettings, Verbosity,
-        },
+        Config, Release,
+        settings::{ClusteringMode, CompatVersion},
     },
     control::{Command, Refusal, Shared, SupervisorMessage},
-    observe::{HealthStats, Severity},
-    pcp::{self, LogRotation, ServerContext, codec, login, task::MAX_WAITING},
+    observe::HealthStats,
+    pcp::{self, LogRotation, ServerContext, codec, task::MAX_WAITING},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -90,7 +88,7 @@ impl Server {
         let pcp_conf = folder.path().join("pcp.conf");
         fs::write(
             &pcp_conf,
-            format!("{USER}:{}\n", login::stored_hash(PASSWORD.as_bytes())),
+            format!("{USER}:{}\n", md5_hex(&[PASSWORD.as_bytes()])),
         )
         .unwrap();
         let pcppass = folder.path().join("pcppass");
@@ -99,9 +97,9 @@ impl Server {
 
         let seen = Seen::default();
         let (supervisor, messages) = mpsc::unbounded_channel();
-        let config = config(folder.path(), pcp_conf, &setup);
+        let config = config(folder.path(), &setup);
         let shared = Arc::new(Shared {
-            view: ArcSwap::from_pointee(view(&config, setup.mode)),
+            view: ArcSwap::from_pointee(view(&config)),
             replication: ArcSwap::from_pointee(replication()),
             health: (0..128)
                 .map(|_| Mutex::new(HealthStats::default()))
@@ -248,12 +246,17 @@ async fn supervise(mut messages: mpsc::UnboundedReceiver<SupervisorMessage>, see
 fn log_in(stream: &mut (impl Read + Write)) {
     stream.write_all(b"M\x00\x00\x00\x04").unwrap();
     let salt: [u8; 4] = reply(stream).unwrap().payload[..].try_into().unwrap();
-    let stored = login::stored_hash(PASSWORD.as_bytes());
-    let response = login::response(stored.as_bytes(), USER.as_bytes(), salt);
+    let stored = md5_hex(&[PASSWORD.as_bytes()]);
+    let with_user = md5_hex(&[stored.as_bytes(), USER.as_bytes()]);
+    let response = md5_hex(&[with_user.as_bytes(), &salt]);
     let mut request = BytesMut::new();
     codec::put_texts(&mut request, b'R', &[USER, &response]);
     stream.write_all(&request).unwrap();
     assert_eq!(reply(stream).unwrap().kind, b'r');
+}
+
+fn md5_hex(parts: &[&[u8]]) -> String {
+    format!("{:x}", Md5::digest(parts.concat()))
 }
 
 /// The next reply; `None` when the server has closed.
@@ -721,29 +724,12 @@ fn a_client_that_never_reads_stops_only_itself() {
     assert_eq!(request(&mut other, b"L\x00\x00\x00\x04").kind, b'l');
 }
 
-fn view(config: &Config, mode: ClusteringMode) -> ClusterView {
-    let node = |id: usize, status, weight| Node {
-        id,
-        hostname: config.settings.backends[id].hostname.clone(),
-        port: config.settings.backends[id].port,
-        data_directory: String::new(),
-        application_name: format!("server{id}"),
-        weight,
-        flag: BackendFlag::default(),
-        status,
-        quarantine: false,
-        status_changed: SystemTime::now(),
-    };
-    ClusterView {
-        version: 1,
-        mode,
-        nodes: vec![
-            node(0, NodeStatus::Up, 0.5),
-            node(1, NodeStatus::Waiting, 0.25),
-            node(2, NodeStatus::Down, 0.25),
-        ],
-        primary: (mode == ClusteringMode::StreamingReplication).then_some(0),
-    }
+fn view(config: &Config) -> ClusterView {
+    let statuses = [NodeStatus::Up, NodeStatus::Waiting, NodeStatus::Down];
+    let mut view = initial_view(&config.settings, &statuses, SystemTime::now());
+    view.primary = (view.mode == ClusteringMode::StreamingReplication).then_some(0);
+    view.primary_search_running = false;
+    view
 }
 
 fn replication() -> Vec<NodeReplication> {
@@ -760,98 +746,28 @@ fn replication() -> Vec<NodeReplication> {
     ]
 }
 
-fn config(folder: &Path, pcp_path: PathBuf, setup: &Setup) -> Config {
-    let backend = |port| BackendSettings {
-        used: true,
-        hostname: "127.0.0.1".into(),
-        port,
-        weight: 1.0,
-        ..BackendSettings::default()
+fn config(folder: &Path, setup: &Setup) -> Config {
+    let mode = match setup.mode {
+        ClusteringMode::Raw => "raw",
+        _ => "streaming_replication",
     };
-    let settings = Settings {
-        clustering_mode: setup.mode,
-        listen_addresses: vec![],
-        port: 9999,
-        unix_socket_directories: vec![],
-        unix_socket_group: String::new(),
-        unix_socket_permissions: 0o777,
-        listen_backlog_multiplier: 2,
-        serialize_accept: false,
-        reserved_connections: 0,
-        pcp_listen_addresses: vec!["127.0.0.1".into()],
-        pcp_port: 0,
-        pcp_socket_dirs: vec![folder.to_owned()],
-        backends: vec![backend(1), backend(2), backend(3)],
-        enable_pool_hba: false,
-        authentication_timeout: None,
-        allow_clear_text_frontend_auth: false,
-        ssl: false,
-        num_init_children: 4,
-        max_pool: 4,
-        child_life_time: None,
-        child_max_connections: None,
-        connection_life_time: None,
-        client_idle_limit: None,
-        client_idle_limit_in_recovery: 0,
-        connection_cache: true,
-        reset_query_list: vec![],
-        load_balance_mode: false,
-        allow_sql_comments: false,
-        log_to_stderr: true,
-        log_to_syslog: false,
-        log_line_prefix: String::new(),
-        log_connections: false,
-        log_disconnections: false,
-        log_hostname: false,
-        log_statement: false,
-        log_per_node_statement: false,
-        log_client_messages: false,
-        log_error_verbosity: Verbosity::Default,
-        client_min_messages: Severity::Notice,
-        log_min_messages: Severity::Warning,
-        syslog_facility: "LOCAL0".into(),
-        syslog_ident: "pgpool".into(),
-        logging_collector: setup.logging_collector,
-        log_directory: folder.to_owned(),
-        log_filename: "pgpool.log".into(),
-        log_file_mode: 0o600,
-        log_truncate_on_rotation: false,
-        log_rotation_age: None,
-        log_rotation_size: None,
-        log_standby_delay: LogStandbyDelay::None,
-        pid_file_name: folder.join("pgpool.pid"),
-        work_dir: folder.to_owned(),
-        failover_command: String::new(),
-        failback_command: String::new(),
-        follow_primary_command: String::new(),
-        failover_on_backend_error: false,
-        failover_on_backend_shutdown: None,
-        detach_false_primary: false,
-        search_primary_node_timeout: None,
-        auto_failback: false,
-        auto_failback_interval: Duration::from_secs(60),
-        sr_check_period: None,
-        sr_check_user: String::new(),
-        sr_check_password: String::new(),
-        sr_check_database: "postgres".into(),
-        delay_threshold: None,
-        delay_threshold_by_time: None,
-        health_check_test: false,
-        recovery_timeout: Duration::from_secs(90),
-        own: OwnSettings {
-            admin_database: "pgpool_admin".into(),
-            compat_version: setup.compat,
-            worker_threads: 1,
-        },
-    };
-    Config {
-        dialect: setup.dialect,
-        settings,
-        values: Default::default(),
-        path: folder.join("pgpool.conf"),
-        hba_path: folder.join("pool_hba.conf"),
-        pcp_path,
-        pool_passwd_path: None,
-        pool_key_path: None,
-    }
+    let text = format!(
+        "backend_clustering_mode = '{mode}'\n\
+         pcp_listen_addresses = '127.0.0.1'\npcp_socket_dir = '{folder}'\n\
+         num_init_children = 4\nmax_pool = 4\n\
+         health_check_period = 0\nsr_check_period = 0\n\
+         backend_hostname0 = '127.0.0.1'\nbackend_port0 = 5432\nbackend_weight0 = 2\n\
+         backend_hostname1 = '127.0.0.1'\nbackend_port1 = 5433\nbackend_weight1 = 1\n\
+         backend_hostname2 = '127.0.0.1'\nbackend_port2 = 5434\nbackend_weight2 = 1\n\
+         logging_collector = {collector}\n",
+        folder = folder.display(),
+        collector = setup.logging_collector,
+    );
+    let (mut config, _) = Config::from_text(&text).unwrap();
+    config.dialect = setup.dialect;
+    config.pcp_path = folder.join("pcp.conf");
+    config.settings.own.compat_version = setup.compat;
+    // The system chooses a free one.
+    config.settings.pcp_port = 0;
+    config
 }

@@ -22,7 +22,6 @@ const WHOLE_SAMPLE: usize = 120;
 pub struct Fact<'a> {
     pub name: &'a str,
     pub value: &'a str,
-    /// Quoted numbers with blanks and such are not looked at more closely.
     pub line: u32,
 }
 
@@ -77,11 +76,10 @@ pub fn recognise(facts: &[Fact<'_>], commented_out: &[String]) -> Recognition {
     }
     let (release, tie_why) = break_tie(&bounds, family, &facts, commented_out);
     let mut why = family_why;
-    for reason in [bounds.lower_why, bounds.upper_why, tie_why] {
-        if let Some(reason) = reason {
-            why.push_str("; ");
-            why.push_str(&reason);
-        }
+    let more = [bounds.lower_why, bounds.upper_why, tie_why];
+    for reason in more.into_iter().flatten() {
+        why.push_str("; ");
+        why.push_str(&reason);
     }
     Recognition {
         release,

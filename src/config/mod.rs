@@ -61,3 +61,6 @@ impl Config {
         Some(value.show_in(parameter, self.dialect))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,12 @@
 
 mod backends;
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     admin_session::read_message,
@@ -27,6 +32,9 @@ use crate::{
     protocol::{StartupPacket, messages, messages::ErrorMessage},
 };
 use backends::Backends;
+
+/// Milliseconds that the first session of a node waits at most until the node is shown as `up`.
+const FIRST_SESSION_WAITS: u32 = 50;
 
 /// A client that pool_hba lets go on; the rest of its authentication is inside.
 pub struct Admitted {
@@ -203,15 +211,7 @@ pub async fn at_backends(
     let entry = match remembered {
         Some((_, entry)) => entry,
         None => {
-            for node in backends.nodes() {
-                if view
-                    .nodes
-                    .get(node)
-                    .is_some_and(|n| n.status == NodeStatus::Waiting)
-                {
-                    worker.shared.report(Report::NodeUsed { node });
-                }
-            }
+            tell_used(worker, &view, backends.nodes()).await;
             backends.into_entry(view.nodes.len(), done)
         }
     };
@@ -233,6 +233,26 @@ pub async fn at_backends(
     })
 }
 
+/// The first session of a node makes it `up`. Waits for that, so that the session's own SHOW says so.
+async fn tell_used(worker: &Worker, view: &ClusterView, nodes: impl Iterator<Item = NodeId>) {
+    let is_waiting = |view: &ClusterView, node: NodeId| {
+        view.nodes
+            .get(node)
+            .is_some_and(|n| n.status == NodeStatus::Waiting)
+    };
+    let first_of: Vec<NodeId> = nodes.filter(|&node| is_waiting(view, node)).collect();
+    for &node in &first_of {
+        worker.shared.report(Report::NodeUsed { node });
+    }
+    for _ in 0..FIRST_SESSION_WAITS {
+        let view = worker.shared.view.load_full();
+        if !first_of.iter().any(|&node| is_waiting(&view, node)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// The primary (or main node). While a new primary is being searched for, clients wait here.
 async fn node_to_work_on(
     worker: &Worker,
@@ -246,12 +266,9 @@ async fn node_to_work_on(
             if let Some(node) = view.write_node() {
                 return Some((view, node));
             }
-            let error = ErrorMessage::error(
-                "08S01",
-                "pgpool is not accepting any new connections",
-            )
-            .detail("all backend nodes are down, pgpool requires at least one valid node")
-            .hint("repair the backend nodes and restart pgpool");
+            let error = ErrorMessage::error("08S01", "pgpool is not accepting any new connections")
+                .detail("all backend nodes are down, pgpool requires at least one valid node")
+                .hint("repair the backend nodes and restart pgpool");
             client
                 .reporter
                 .emit(Severity::Fatal, &error.message, &error.detail, &error.hint);

@@ -126,19 +126,11 @@ fn parse_version_line(text: &str) -> Option<CompatVersion> {
     })
 }
 
-/// The last patch level of each series that layouts are known of.
 fn last_of_series(release: Release) -> CompatVersion {
-    let patch = match release {
-        Release::V4_0 => 25,
-        Release::V4_1 => 23,
-        Release::V4_2 => 24,
-        Release::V4_3 => 20,
-        Release::V4_4 => 17,
-        Release::V4_5 => 12,
-        Release::V4_6 => 7,
-        _ => 2,
-    };
-    CompatVersion { release, patch }
+    CompatVersion {
+        release,
+        patch: release.last_patch(),
+    }
 }
 
 #[cfg(test)]

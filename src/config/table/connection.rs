@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Parameter] = &[
         .first(Release::V4_1)
         .description("application_name of the backend.")
         .help(
-            "Application_name with which the standby shows up in \
+            "application_name with which the standby shows up in \
              pg_stat_replication of the primary",
         ),
     text("backend_data_directory", "connection", Context::Reload)
@@ -96,7 +96,7 @@ pub(super) const ROWS: &[Parameter] = &[
     )
     .defaults(&[(Release::V3_7, Some("32")), (Release::V4_3, Some("2"))])
     .description("length of connection queue from frontend to pgpool-II")
-    .help("Listen(2) backlog is num_init_children times this value"),
+    .help("listen(2) backlog is num_init_children times this value"),
     list("pcp_listen_addresses", "connection", Context::Startup, ',')
         .defaults(&[(Release::V3_7, Some("localhost"))])
         .description("hostname(s) or IP address(es) on which pcp will listen on.")

@@ -123,12 +123,7 @@ impl<'a> Backends<'a> {
         Some(backends)
     }
 
-    async fn unreachable(
-        &self,
-        client: &mut Client,
-        node: &Node,
-        error: &io::Error,
-    ) -> Option<()> {
+    async fn unreachable(&self, client: &mut Client, node: &Node, error: &io::Error) -> Option<()> {
         let report = self
             .worker
             .shared
@@ -205,16 +200,17 @@ impl<'a> Backends<'a> {
                         if let Some(n) = self.node(node)
                             && let Err(error) = n.stream.write_all(&bytes).await
                         {
-                            actions.extend(self.lost(client, &mut auth, node, &error.to_string()).await?);
+                            actions.extend(
+                                self.lost(client, &mut auth, node, &error.to_string())
+                                    .await?,
+                            );
                         }
                     }
                     Action::DeriveKey(id, request) => {
                         let worker = self.worker.clone();
                         keys.push((
                             id,
-                            tokio::task::spawn_local(
-                                async move { derive(&worker, request).await },
-                            ),
+                            tokio::task::spawn_local(async move { derive(&worker, request).await }),
                         ));
                     }
                     Action::BackendReady(node) => {
@@ -256,8 +252,7 @@ impl<'a> Backends<'a> {
                 for at in 0..keys.len() {
                     if let Poll::Ready(key) = Pin::new(&mut keys[at].1).poll(cx) {
                         let (id, _) = keys.swap_remove(at);
-                        let key =
-                            key.unwrap_or_else(|_| Err(openssl::error::ErrorStack::get()));
+                        let key = key.unwrap_or_else(|_| Err(openssl::error::ErrorStack::get()));
                         return Poll::Ready(Event::Key(id, key));
                     }
                 }
@@ -352,11 +347,9 @@ impl<'a> Backends<'a> {
     ) -> Option<Vec<Action>> {
         self.nodes.retain(|n| n.id != node);
         if node == self.target {
-            let error = ErrorMessage::fatal(
-                "XX000",
-                format!("unable to read data from DB node {node}"),
-            )
-            .detail(reason);
+            let error =
+                ErrorMessage::fatal("XX000", format!("unable to read data from DB node {node}"))
+                    .detail(reason);
             client
                 .reporter
                 .emit(Severity::Fatal, &error.message, reason, "");
@@ -444,10 +437,7 @@ impl<'a> Backends<'a> {
                 });
             }
         }
-        let pids = backends
-            .iter()
-            .map(|b| b.as_ref().map(|b| b.pid))
-            .collect();
+        let pids = backends.iter().map(|b| b.as_ref().map(|b| b.pid)).collect();
         PoolEntry {
             backends,
             facts: PoolFacts::new(self.startup.clone(), pids),
@@ -477,7 +467,10 @@ impl NewNode {
             return Ok(None);
         };
         if header.body_len > MESSAGE_LIMIT {
-            return Err(format!("a message of {} bytes at the start", header.body_len));
+            return Err(format!(
+                "a message of {} bytes at the start",
+                header.body_len
+            ));
         }
         let len = HEADER_LEN + header.body_len;
         if self.input.len() < len {
@@ -520,7 +513,11 @@ async fn join_all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) ->
                 }
             }
         }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
+        if pending {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     })
     .await;
     results.into_iter().flatten().collect()

@@ -1,16 +1,13 @@
 //! Process count and process info: the slots of the data plane, shown as the child processes
 //! of the original.
 
-use std::time::{Duration, SystemTime};
-
 use bytes::BytesMut;
-use chrono::{DateTime, Local};
 
 use super::{Environment, Outcome};
 use crate::{
-    admin::Inputs,
+    admin::{Inputs, tables},
     config::Release,
-    dataplane::{PoolInfo, SlotInfo, SlotStatus},
+    dataplane::{SlotInfo, SlotStatus},
     pcp::{codec, layout::unix_seconds, request::Number},
 };
 
@@ -27,212 +24,125 @@ pub fn count(env: &Environment) -> Outcome {
 
 pub async fn info(env: &Environment, number: &Number) -> Outcome {
     let mut inputs = Inputs::gather_with_slots(&env.shared).await;
-    let mut slots = std::mem::take(&mut inputs.slots);
     if number.value != 0 {
-        slots.retain(|slot| i64::from(slot.pid) == i64::from(number.value));
-        if slots.is_empty() {
+        inputs
+            .slots
+            .retain(|slot| i64::from(slot.pid) == i64::from(number.value));
+        if inputs.slots.is_empty() {
             return Outcome::error(
                 "informing process info failed",
                 format!("invalid process ID : {}", number.text),
             );
         }
     }
-    let settings = &inputs.config.settings;
-    let rows = Rows {
-        release: env.compat().release,
-        nodes: inputs.view.nodes.len(),
-        max_pool: settings.max_pool,
-        client_idle_limit: settings.client_idle_limit,
-        statement_node: inputs.view.write_node().unwrap_or(0),
-    };
-    Outcome::Stream(Box::new(rows.into_reply(slots)))
+    Outcome::Stream(Box::new(reply(inputs, env.compat().release)))
 }
 
-/// How slots become rows: one per slot, pool and node.
-#[derive(Clone, Copy, Debug)]
-struct Rows {
+/// One row per slot, pool and node, made one slot and pool at a time, when asked for: thousands
+/// of slots with 128 backends make hundreds of megabytes, which a slow reader must not cost us.
+fn reply(inputs: Inputs, release: Release) -> impl Iterator<Item = BytesMut> + Send {
+    let (slots, nodes) = (inputs.slots.len(), inputs.view.nodes.len());
+    let pools = inputs.config.settings.max_pool;
+    let mut head = BytesMut::new();
+    codec::put_array_size(&mut head, b'p', slots * pools * nodes);
+    let mut tail = BytesMut::new();
+    codec::put_command_complete(&mut tail, b'p');
+    let places = (0..slots).flat_map(move |slot| (0..pools).map(move |pool| (slot, pool)));
+    let rows = places.map(move |(slot, pool)| {
+        let mut out = BytesMut::new();
+        if let Some(slot) = inputs.slots.get(slot) {
+            for node in 0..nodes {
+                let fields = fields(&inputs, release, slot, pool, node);
+                codec::put_texts(&mut out, b'p', &fields);
+            }
+        }
+        out
+    });
+    [head].into_iter().chain(rows).chain([tail])
+}
+
+fn fields(
+    inputs: &Inputs,
     release: Release,
-    nodes: usize,
-    max_pool: usize,
-    client_idle_limit: Option<Duration>,
-    /// Shows the client's statement where no node is chosen for load balancing.
-    statement_node: usize,
+    slot: &SlotInfo,
+    pool: usize,
+    node: usize,
+) -> Vec<String> {
+    let mut fields = vec!["ProcessInfo".to_owned()];
+    if release < Release::V4_3 {
+        fields.extend(old_fields(slot, pool, node));
+        return fields;
+    }
+    // All 21 fields, as 4.7 sends them: tools from 4.3 on read as many as they know, and none
+    // is content with fewer than it knows.
+    fields.extend(tables::pool_fields(inputs, Release::V4_7, slot, pool, node));
+    if slot.status == SlotStatus::Connecting
+        && release < Release::V4_4
+        && let Some(status) = fields.get_mut(STATUS)
+    {
+        SlotStatus::ExecuteCommand.text().clone_into(status);
+    }
+    fields
 }
 
-impl Rows {
-    /// Makes one piece per slot and pool, when asked for it: thousands of slots with 128
-    /// backends make hundreds of megabytes, which a slow reader must not cost us.
-    fn into_reply(self, slots: Vec<SlotInfo>) -> impl Iterator<Item = BytesMut> + Send {
-        let mut head = BytesMut::new();
-        codec::put_array_size(&mut head, b'p', slots.len() * self.max_pool * self.nodes);
-        let mut tail = BytesMut::new();
-        codec::put_command_complete(&mut tail, b'p');
-        let rows = slots.into_iter().flat_map(move |slot| {
-            (0..self.max_pool).map(move |pool| {
-                let mut out = BytesMut::new();
-                for node in 0..self.nodes {
-                    codec::put_texts(&mut out, b'p', &self.row(&slot, pool, node));
-                }
-                out
-            })
-        });
-        [head].into_iter().chain(rows).chain([tail])
-    }
+/// Place of the status in a row of 4.3 and newer.
+const STATUS: usize = 17;
 
-    fn row(&self, slot: &SlotInfo, pool_id: usize, node: usize) -> Vec<String> {
-        let pool = slot
-            .pools
-            .get(pool_id)
-            .and_then(Option::as_ref)
-            .map(|pool| (pool, pool.backend_pids.get(node).copied().flatten()))
-            .and_then(|(pool, backend_pid)| Some((pool, backend_pid?)));
-        let mut texts = vec!["ProcessInfo".to_owned()];
-        if self.release < Release::V4_3 {
-            texts.extend(self.old_fields(slot, pool, node));
-        } else {
-            texts.extend(self.fields(slot, pool_id, pool, node));
-        }
-        texts
-    }
-
-    /// 11 fields, up to 4.2.
-    fn old_fields(
-        &self,
-        slot: &SlotInfo,
-        pool: Option<(&PoolInfo, u32)>,
-        node: usize,
-    ) -> [String; 11] {
-        let text = |f: &dyn Fn(&PoolInfo) -> String| pool.map(|(p, _)| f(p)).unwrap_or_default();
-        let number = |f: &dyn Fn(&PoolInfo) -> u64| pool.map_or(0, |(p, _)| f(p)).to_string();
-        [
-            slot.pid.to_string(),
-            text(&|p| p.database.clone()),
-            text(&|p| p.username.clone()),
-            unix_seconds(Some(slot.start_time)).to_string(),
-            number(&|p| unix_seconds(Some(p.backend_connection_time))),
-            number(&|p| p.major.into()),
-            number(&|p| p.minor.into()),
-            number(&|p| p.pool_counter),
-            node.to_string(),
-            pool.map_or(0, |(_, pid)| pid).to_string(),
-            number(&|p| p.connected.into()),
-        ]
-    }
-
-    /// 21 fields, as 4.7 sends them; tools from 4.3 on read as many as they know.
-    fn fields(
-        &self,
-        slot: &SlotInfo,
-        pool_id: usize,
-        pool: Option<(&PoolInfo, u32)>,
-        node: usize,
-    ) -> [String; 21] {
-        let text = |f: &dyn Fn(&PoolInfo) -> String| pool.map(|(p, _)| f(p)).unwrap_or_default();
-        let number = |f: &dyn Fn(&PoolInfo) -> u64| pool.map_or(0, |(p, _)| f(p)).to_string();
-        [
-            slot.pid.to_string(),
-            start_time(slot),
-            slot.client_connection_count.to_string(),
-            pool_id.to_string(),
-            node.to_string(),
-            text(&|p| p.database.clone()),
-            text(&|p| p.username.clone()),
-            text(&|p| local_time(Some(p.backend_connection_time))),
-            text(&|p| local_time(p.client_connection_time)),
-            text(&|p| local_time(p.client_disconnection_time)),
-            pool.map_or_else(|| "0".to_owned(), |(p, _)| self.idle(p)),
-            number(&|p| p.major.into()),
-            number(&|p| p.minor.into()),
-            number(&|p| p.pool_counter),
-            pool.map_or(0, |(_, pid)| pid).to_string(),
-            number(&|p| p.connected.into()),
-            self.status(slot.status).to_owned(),
-            number(&|p| (p.load_balance_node == Some(node)).into()),
-            slot.client_host.clone(),
-            slot.client_port.clone(),
-            self.statement(slot, node),
-        ]
-    }
-
-    /// Whole seconds, with the time left when `client_idle_limit` runs for a connected client.
-    fn idle(&self, pool: &PoolInfo) -> String {
-        let idle = pool.client_idle_duration.as_secs();
-        match self.client_idle_limit {
-            Some(limit) if pool.connected => {
-                let left = limit.saturating_sub(pool.client_idle_duration).as_secs();
-                format!(
-                    "{idle} ({}:{:02} before client disconnected)",
-                    left / 60,
-                    left % 60
-                )
-            }
-            _ => idle.to_string(),
-        }
-    }
-
-    fn status(&self, status: SlotStatus) -> &'static str {
-        match status {
-            SlotStatus::Connecting if self.release < Release::V4_4 => {
-                SlotStatus::ExecuteCommand.text()
-            }
-            status => status.text(),
-        }
-    }
-
-    /// The original keeps the last statement per node; a session's statements go to one node
-    /// mostly, so the row of that node shows it.
-    fn statement(&self, slot: &SlotInfo, node: usize) -> String {
-        let balanced = slot
-            .pools
-            .iter()
-            .flatten()
-            .find(|pool| pool.connected)
-            .and_then(|pool| pool.load_balance_node);
-        if balanced.unwrap_or(self.statement_node) == node {
-            slot.statement.clone()
-        } else {
-            String::new()
-        }
-    }
-}
-
-fn start_time(slot: &SlotInfo) -> String {
-    let start = local_time(Some(slot.start_time));
-    match slot.restarts_in {
-        Some(left) => {
-            let left = left.as_secs();
-            format!(
-                "{start} ({}:{:02} before process restarting)",
-                left / 60,
-                left % 60
-            )
-        }
-        None => start,
-    }
-}
-
-/// Empty for a time that never was.
-fn local_time(time: Option<SystemTime>) -> String {
-    time.map(|time| {
-        DateTime::<Local>::from(time)
-            .format("%Y-%m-%d %H:%M:%S")
-            .to_string()
-    })
-    .unwrap_or_default()
+/// The 11 fields up to 4.2; times are seconds since 1970.
+fn old_fields(slot: &SlotInfo, pool: usize, node: usize) -> [String; 11] {
+    let pool = slot.pools.get(pool).and_then(Option::as_ref);
+    let backend_pid = pool.and_then(|pool| pool.backend_pids.get(node).copied().flatten());
+    // A set without a connection to this node is shown like an empty place.
+    let pool = pool.filter(|_| backend_pid.is_some());
+    [
+        slot.pid.to_string(),
+        pool.map(|p| p.database.clone()).unwrap_or_default(),
+        pool.map(|p| p.username.clone()).unwrap_or_default(),
+        unix_seconds(Some(slot.start_time)).to_string(),
+        unix_seconds(pool.map(|p| p.backend_connection_time)).to_string(),
+        pool.map_or(0, |p| p.major).to_string(),
+        pool.map_or(0, |p| p.minor).to_string(),
+        pool.map_or(0, |p| p.pool_counter).to_string(),
+        node.to_string(),
+        backend_pid.unwrap_or(0).to_string(),
+        u8::from(pool.is_some_and(|p| p.connected)).to_string(),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        sync::Arc,
+        time::{Duration, SystemTime},
+    };
 
-    fn rows(release: Release) -> Rows {
-        Rows {
-            release,
-            nodes: 2,
-            max_pool: 3,
-            client_idle_limit: None,
-            statement_node: 0,
+    use super::*;
+    use crate::{admin::text, cluster::initial::initial_view, config::Config, dataplane::PoolInfo};
+
+    const CONF: &str = "backend_clustering_mode = 'streaming_replication'\n\
+        backend_hostname0 = 'a'\nbackend_port0 = 5432\n\
+        backend_hostname1 = 'b'\nbackend_port1 = 5433\nmax_pool = 3\n";
+
+    fn inputs(slots: Vec<SlotInfo>) -> Inputs {
+        let (config, _) = Config::from_text(CONF).unwrap();
+        Inputs {
+            view: Arc::new(initial_view(&config.settings, &[], at(0))),
+            replication: Arc::default(),
+            health: vec![],
+            totals: vec![],
+            slots,
+            probes: vec![],
+            compat: crate::config::settings::CompatVersion {
+                release: Release::V4_3,
+                patch: 5,
+            },
+            start_time: at(0),
+            config: Arc::new(config),
         }
+    }
+
+    fn row(release: Release, slot: &SlotInfo, pool: usize, node: usize) -> Vec<String> {
+        fields(&inputs(vec![]), release, slot, pool, node)
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -271,19 +181,19 @@ mod tests {
     }
 
     fn at_local(seconds: u64) -> String {
-        local_time(Some(at(seconds)))
+        text::time(at(seconds))
     }
 
     #[test]
     fn a_row_of_4_3_and_newer_has_21_fields() {
-        let row = rows(Release::V4_3).row(&slot(), 0, 0);
+        let new = row(Release::V4_3, &slot(), 0, 0);
         let (start, backend, client) = (
             at_local(1_700_000_000),
             at_local(1_700_000_100),
             at_local(1_700_000_200),
         );
         assert_eq!(
-            row,
+            new,
             [
                 "ProcessInfo",
                 "4194305",
@@ -309,13 +219,13 @@ mod tests {
                 ""
             ]
         );
-        assert_eq!(rows(Release::V4_4).row(&slot(), 0, 0)[17], "Connecting");
+        assert_eq!(row(Release::V4_4, &slot(), 0, 0)[17], "Connecting");
     }
 
     #[test]
     fn a_place_without_a_backend_connection_is_empty_but_for_the_slot() {
         for (pool, node) in [(0, 1), (1, 0), (2, 1)] {
-            let row = rows(Release::V4_7).row(&slot(), pool, node);
+            let row = row(Release::V4_7, &slot(), pool, node);
             assert_eq!(row[6..11], ["", "", "", "", ""], "{pool} {node}");
             assert_eq!(row[11..17], ["0", "0", "0", "0", "0", "0"]);
             assert_eq!(row[19..21], ["127.0.0.1", "39794"]);
@@ -324,15 +234,18 @@ mod tests {
 
     #[test]
     fn the_statement_is_shown_for_the_node_of_the_session() {
-        let row = |node| rows(Release::V4_7).row(&slot(), 2, node)[21].clone();
-        assert_eq!((row(0).as_str(), row(1).as_str()), ("", "select 42"));
+        let statement = |node| row(Release::V4_7, &slot(), 2, node)[21].clone();
+        assert_eq!(
+            (statement(0).as_str(), statement(1).as_str()),
+            ("", "select 42")
+        );
     }
 
     #[test]
     fn a_row_up_to_4_2_has_11_fields_with_times_in_seconds() {
-        let row = rows(Release::V4_0).row(&slot(), 0, 0);
+        let old = row(Release::V4_0, &slot(), 0, 0);
         assert_eq!(
-            row,
+            old,
             [
                 "ProcessInfo",
                 "4194305",
@@ -348,29 +261,14 @@ mod tests {
                 "1"
             ]
         );
-        let empty = rows(Release::V4_2).row(&slot(), 1, 1);
+        let empty = row(Release::V4_2, &slot(), 1, 1);
         assert_eq!(empty[2..6], ["", "", "1700000000", "0"]);
-    }
-
-    #[test]
-    fn limits_that_run_are_shown_behind_the_times() {
-        let mut rows = rows(Release::V4_3);
-        rows.client_idle_limit = Some(Duration::from_secs(300));
-        let mut slot = slot();
-        slot.restarts_in = Some(Duration::from_secs(65));
-        let row = rows.row(&slot, 0, 0);
-        assert!(
-            row[2].ends_with(" (1:05 before process restarting)"),
-            "{}",
-            row[2]
-        );
-        assert_eq!(row[11], "2 (4:57 before client disconnected)");
     }
 
     #[test]
     fn the_reply_announces_as_many_rows_as_it_has() {
         let mut reply = BytesMut::new();
-        for piece in rows(Release::V4_3).into_reply(vec![slot(), slot()]) {
+        for piece in super::reply(inputs(vec![slot(), slot()]), Release::V4_3) {
             reply.extend_from_slice(&piece);
         }
         let frames: Vec<_> = std::iter::from_fn(|| codec::take_reply(&mut reply)).collect();
