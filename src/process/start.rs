@@ -41,7 +41,7 @@ use crate::{
     control::{Command, Shared, StopMode, SupervisorMessage},
     dataplane,
     observe::{HealthStats, Reporter, Severity},
-    sys::errors,
+    sys::{errors, process},
 };
 
 /// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
@@ -51,6 +51,9 @@ const CUT_TIME: Duration = Duration::from_secs(10);
 
 /// Runs `pgpool` until it is told to stop; returns the exit status.
 pub fn run(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
+    if !args.foreground {
+        process::close_inherited();
+    }
     let reporter = Reporter::new("main");
     let status = match prepare(args, paths, sink, &reporter).and_then(|ready| match ready {
         Ready::Refused(status) => Ok(status),

@@ -97,6 +97,17 @@ pub fn redirect(source: BorrowedFd<'_>, target: Standard) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor above the standard three that our caller has left open in us, as a daemon
+/// must: whoever waits for the end of such a pipe would wait for ours.
+///
+/// For the first lines of a program only, before anything has been opened.
+pub fn close_inherited() {
+    // By number, since older C libraries do not have the function.
+    // SAFETY: takes no pointer. The caller promises that no descriptor above 2 belongs to this
+    // program yet, so nothing loses a descriptor that it counts on.
+    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
