@@ -55,7 +55,7 @@ pub fn run(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
         process::close_inherited();
     }
     let reporter = Reporter::new("main");
-    let status = match prepare(args, paths, sink, &reporter).and_then(|ready| match ready {
+    let status = match prepare(paths, sink, &reporter).and_then(|ready| match ready {
         Ready::Refused(status) => Ok(status),
         Ready::Start(prepared) => prepared.start(args, paths, sink).map(|()| 0),
     }) {
@@ -85,12 +85,7 @@ struct Prepared {
     notifier: Notifier,
 }
 
-fn prepare(
-    args: &Args,
-    paths: &Paths,
-    sink: &LogSink,
-    reporter: &Reporter,
-) -> Result<Ready, Fatal> {
+fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, Fatal> {
     let config = wiring::load_config(paths, reporter)?;
     sink.configure(&config.settings, true)?;
 
