@@ -144,14 +144,3 @@ fn a_broken_configuration_breaks_the_sub_commands_too() {
         assert_eq!(scratch.run(ours(), args).status, 3, "{args:?}");
     }
 }
-
-#[test]
-fn a_configuration_file_that_is_not_there_is_fatal() {
-    let got = run(ours(), &["-n", "-f", "/no/such/pgpool.conf"]);
-    assert_eq!(got.status, 3);
-    assert!(
-        got.stderr.contains("/no/such/pgpool.conf"),
-        "{}",
-        got.stderr
-    );
-}

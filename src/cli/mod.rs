@@ -1,6 +1,7 @@
 //! The command line: what `main` hands over, and the sub-commands.
 
 pub mod args;
+pub mod check;
 pub mod paths;
 pub mod usage;
 pub mod version;
@@ -8,11 +9,11 @@ pub mod version;
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use args::{Args, Request};
-use paths::Paths;
 
 use crate::{
+    config::Paths,
     observe::Reporter,
-    process::{client, fatal::Fatal, log_sink::LogSink, pid_file::PidFile, start, wiring},
+    process::{client, fatal::Fatal, log_sink::LogSink, start, wiring},
     sys::errors,
 };
 
@@ -27,14 +28,14 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
             if let Some(message) = error.message {
                 eprintln!("{}: {message}", Path::new(&program).display());
             }
-            eprint!("{}", usage::text(version::DEFAULT));
+            eprint!("{}", usage::text(version::default()));
             return ExitCode::from(1);
         }
     };
     if args.debug {
         sink.set_debug();
     }
-    let status = match Paths::new(&args) {
+    let status = match paths::of(&args) {
         Ok(paths) => execute(&args, &paths, &sink),
         Err(error) => report(
             &Fatal::new("could not find out the current directory").detail(errors::message(&error)),
@@ -51,7 +52,7 @@ fn execute(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
             Ok(()) => 0,
             Err(fatal) => report(&fatal),
         },
-        Request::Check => wiring::check(paths),
+        Request::Check => wiring::run_check(paths),
         // On stderr, as the original prints both.
         Request::Version => {
             eprintln!("{}", version::line(wiring::version_without_start(paths)));
@@ -67,9 +68,9 @@ fn execute(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
 /// `stop` and `reload`: the configuration says where the pid file is, and has to be right.
 fn talk_to_running(args: &Args, paths: &Paths, sink: &LogSink) -> Result<(), Fatal> {
     let reporter = Reporter::new("main");
-    let config = wiring::load_config(paths, &reporter)?;
+    let (config, _) = wiring::load_config(paths, &reporter)?;
     sink.configure(&config.settings, false)?;
-    let pid_file = PidFile::new(&config.settings.pid_file_name, &config.path);
+    let pid_file = wiring::pid_file(&config);
     match args.request {
         Request::Stop => client::stop(&pid_file, args.mode, &reporter),
         _ => client::reload(&pid_file),

@@ -6,43 +6,38 @@ use std::{
 };
 
 use super::args::Args;
-use crate::sys::users;
+use crate::{config::Paths, sys::users};
 
 /// Searched in this order for a pgpool.conf: Debian's build, the RPM packages, a build from source.
 const CONFIG_DIRECTORIES: [&str; 3] = ["/etc/pgpool2", "/etc/pgpool-II", "/usr/local/etc"];
 
-/// The files a start needs, as absolute paths, whether they are there or not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
-    pub config: PathBuf,
-    pub hba: PathBuf,
-    pub pcp: PathBuf,
-    /// `-k`, else `PGPOOLKEYFILE`, else `~/.pgpoolkey` of the user database.
-    pub key: Option<PathBuf>,
-}
-
-impl Paths {
-    /// Fails when the start directory is gone and a path is relative to it.
-    pub fn new(args: &Args) -> io::Result<Paths> {
-        let directory = config_directory();
-        let choose = |given: &Option<PathBuf>, name: &str| match given {
-            Some(path) => std::path::absolute(path),
-            None => Ok(directory.join(name)),
-        };
-        let key = match &args.key_file {
-            Some(path) => Some(std::path::absolute(path)?),
-            None => match std::env::var_os("PGPOOLKEYFILE").filter(|path| !path.is_empty()) {
-                Some(path) => Some(std::path::absolute(path)?),
-                None => default_key_file(),
-            },
-        };
-        Ok(Paths {
-            config: choose(&args.config_file, "pgpool.conf")?,
-            hba: choose(&args.hba_file, "pool_hba.conf")?,
-            pcp: choose(&args.pcp_file, "pcp.conf")?,
-            key,
-        })
-    }
+/// The files of this server, as absolute paths. The key file is that of `-k`, else of
+/// `PGPOOLKEYFILE`, else `~/.pgpoolkey` of the user database.
+///
+/// # Errors
+///
+/// When the start directory is gone and a path is relative to it.
+pub fn of(args: &Args) -> io::Result<Paths> {
+    let directory = config_directory();
+    let choose = |given: &Option<PathBuf>, name: &str| match given {
+        Some(path) => std::path::absolute(path),
+        None => Ok(directory.join(name)),
+    };
+    let from_environment = || {
+        std::env::var_os("PGPOOLKEYFILE")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
+    let key = match args.key_file.clone().or_else(from_environment) {
+        Some(path) => Some(std::path::absolute(path)?),
+        None => default_key_file(),
+    };
+    Ok(Paths {
+        config: choose(&args.config_file, "pgpool.conf")?,
+        hba: choose(&args.hba_file, "pool_hba.conf")?,
+        pcp: choose(&args.pcp_file, "pcp.conf")?,
+        key,
+    })
 }
 
 /// The default folder of all three files, also when `-f` names a file elsewhere.

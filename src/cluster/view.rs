@@ -60,18 +60,50 @@ pub struct ClusterView {
     pub mode: ClusteringMode,
     /// Index is the node id; gaps are `Unused`.
     pub nodes: Vec<Node>,
-    /// Found by the primary search; always `None` outside streaming replication, logical replication and slony.
+    /// Found by the primary search; always `None` outside streaming and logical replication.
     pub primary: Option<NodeId>,
+    /// No primary is known and one is being looked for, or a hook that may make one runs: there is
+    /// no node to write to. New sessions and statements that need the primary wait until this ends.
+    /// False again as soon as waiting cannot help (no server says that it is a standby, or one does
+    /// not let us ask), and when the search has given up.
+    pub primary_search_running: bool,
 }
 
 impl ClusterView {
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// Waiting or up.
+    pub fn is_valid(&self, id: NodeId) -> bool {
+        self.node(id).is_some_and(Node::is_valid)
+    }
+
+    /// Ids of all valid nodes, ascending.
+    pub fn valid_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().filter(|n| n.is_valid()).map(|n| n.id)
+    }
+
+    /// Whether this mode has a primary that is found by asking the servers
+    /// (`SL_MODE` of `src/include/pool.h @ V4_3_5`).
+    pub fn has_primary(&self) -> bool {
+        matches!(
+            self.mode,
+            ClusteringMode::StreamingReplication | ClusteringMode::LogicalReplication
+        )
+    }
+
     /// The valid node with the lowest id ("main node" of the manual).
     pub fn main_node(&self) -> Option<NodeId> {
         self.nodes.iter().find(|n| n.is_valid()).map(|n| n.id)
     }
 
-    /// Where statements go that are not balanced: the primary if it is valid, else the main node.
+    /// Where statements go that are not balanced: the primary if it is valid, else the main node;
+    /// `None` while the primary is being looked for, so that nothing is written to a standby.
     pub fn write_node(&self) -> Option<NodeId> {
+        if self.primary_search_running {
+            return None;
+        }
         self.primary
             .filter(|&p| self.nodes.get(p).is_some_and(Node::is_valid))
             .or_else(|| self.main_node())

@@ -21,12 +21,21 @@ pub enum Report {
     BackendShutdown { node: NodeId, sqlstate: String },
     /// The first session has used a waiting node: waiting becomes up.
     NodeUsed { node: NodeId },
-    /// A health check failed after its last retry.
-    HealthCheckFailed { node: NodeId, timed_out: bool },
+    /// A health check failed after its last retry, or a look found the node gone.
+    HealthCheckFailed {
+        node: NodeId,
+        timed_out: bool,
+        /// Of the view when the probe began.
+        view_version: u64,
+    },
     /// A health check of a node that is down succeeded and `auto_failback` allows an attach.
     AutoFailback { node: NodeId },
     /// The replication check found a primary that does not feed the standbys, with `detach_false_primary`.
-    FalsePrimary { node: NodeId },
+    FalsePrimary {
+        node: NodeId,
+        /// Of the view when the servers were asked.
+        view_version: u64,
+    },
 }
 
 /// Requests of operators; each is answered.

@@ -1,6 +1,10 @@
 //! The control plane: what all parts share, and the messages between them.
 
+pub mod backend_client;
 pub mod messages;
+pub mod reload;
+pub mod runtime;
+pub mod supervisor;
 
 use std::{
     sync::{
@@ -14,6 +18,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 pub use messages::{Command, Refusal, Report, StopMode, SupervisorMessage};
+pub use reload::{ConfigLoader, Reloaded};
+pub use supervisor::Supervisor;
 
 use crate::{
     auth::{hba::Hba, passwd::PoolPasswd},

@@ -1,1 +1,13 @@
+//! Failover: what happens to the cluster when a node goes down or comes back.
+//!
+//! [`core`] decides and has no I/O; [`crate::control::supervisor`] carries its actions out with
+//! [`hooks`] and [`ask`].
 
+pub mod ask;
+pub mod core;
+pub mod hook_line;
+pub mod hooks;
+pub mod request;
+pub mod search;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,1 +1,7 @@
+//! Health check: one per backend, each on its own schedule.
+//!
+//! [`core`] decides, [`probe`] looks once, [`task`] joins the two.
 
+pub mod core;
+pub mod probe;
+pub mod task;

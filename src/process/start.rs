@@ -34,10 +34,11 @@ use super::{
     wiring::{self, Control},
 };
 use crate::{
+    admin::words,
     auth::{hba::Hba, passwd::PoolPasswd},
-    cli::{args::Args, paths::Paths, version::Words},
+    cli::args::Args,
     cluster::{ClusterView, NodeReplication},
-    config::Config,
+    config::{Config, Paths},
     control::{Command, Shared, StopMode, SupervisorMessage},
     dataplane,
     observe::{HealthStats, Reporter, Severity},
@@ -86,10 +87,10 @@ struct Prepared {
 }
 
 fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, Fatal> {
-    let config = wiring::load_config(paths, reporter)?;
+    let (config, findings) = wiring::load_config(paths, reporter)?;
     sink.configure(&config.settings, true)?;
 
-    let pid_file = PidFile::new(&config.settings.pid_file_name, &config.path);
+    let pid_file = wiring::pid_file(&config);
     match pid_file.occupant()? {
         Occupant::Nobody => {}
         // Both without prefix, as the original writes them.
@@ -101,8 +102,9 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
             eprintln!("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...")
         }
     }
-    let hba = wiring::read_hba(&config);
-    let passwd = wiring::read_passwd(&config)?;
+    wiring::report_findings(&config, &findings, reporter)?;
+    let hba = wiring::read_hba(&config, reporter)?;
+    let passwd = wiring::read_passwd(&config, reporter)?;
     limits::raise_open_files(&config.settings, reporter)?;
     let listeners = listen::bind(&Wanted::for_clients(&config), reporter)?;
     listen::probe(&Wanted::for_pcp(&config))?;
@@ -133,7 +135,7 @@ impl Prepared {
         self.pid_file.write()?;
         let _pid_file = PidFileGuard(self.pid_file);
         // Reported to the caller's terminal, if anything.
-        let view = wiring::initial_view(&self.config, args.discard_status, &reporter);
+        let view = wiring::initial_view(&self.config, args.discard_status);
         take_leave(parent, sink)?;
         sink.start_writer()
             .map_err(|error| cannot("start the log writer", &error))?;
@@ -148,7 +150,6 @@ impl Prepared {
         let signals = Signals::install().map_err(|error| cannot("handle signals", &error))?;
 
         let (supervisor, messages) = mpsc::unbounded_channel();
-        let compat = wiring::compat_version(&self.config);
         let shared = share(self.config, view, self.hba, self.passwd, supervisor);
         let Listeners { tcp, unix, files } = self.listeners;
         let dataplane = wiring::start_dataplane(&shared, tcp, unix)
@@ -157,8 +158,9 @@ impl Prepared {
             .dataplane
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(dataplane.clone());
-        let control = wiring::spawn_control(Arc::clone(&shared), messages, paths.clone())
-            .map_err(|error| cannot("start the control plane", &error))?;
+        let control =
+            wiring::spawn_control(Arc::clone(&shared), messages, paths.clone(), sink.clone())
+                .map_err(|error| cannot("start the control plane", &error))?;
 
         let main = Main {
             shared,
@@ -168,7 +170,6 @@ impl Prepared {
             notifier: Arc::new(self.notifier),
             sink: sink.clone(),
             reporter,
-            release: Words(compat),
             shutdown: Shutdown::default(),
             files,
         };
@@ -220,7 +221,6 @@ struct Main {
     notifier: Arc<Notifier>,
     sink: LogSink,
     reporter: Reporter,
-    release: Words,
     shutdown: Shutdown,
     /// Removed after the last session, as in the original.
     files: SocketFiles,
@@ -244,11 +244,11 @@ impl Main {
         loop {
             tokio::select! {
                 started = self.control.started() => {
-                    started?;
+                    let release = started?;
                     self.shared.started.store(true, Relaxed);
                     self.reporter.log(format_args!(
                         "pgpool-II successfully started. version {}",
-                        self.release
+                        words::version_text(release)
                     ));
                     self.notifier.ready();
                 }
@@ -360,6 +360,10 @@ fn report_panics() {
             ),
             "This is a defect of pgpool-rs; please report it with the lines before.",
         );
+        // The process may be about to abort, and panics are rare.
+        if let Some(sink) = LogSink::global() {
+            sink.flush();
+        }
         if std::env::var_os("RUST_BACKTRACE").is_some() {
             told(info);
         }

@@ -2,79 +2,175 @@
 //!
 //! [`super::start`] calls nothing else of configuration, authentication, control and data plane.
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, sync::Arc, thread, time::SystemTime};
+use std::{io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::Arc, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{fatal::Fatal, log_sink::LogSink, signals};
+use super::{fatal::Fatal, log_sink::LogSink, pid_file::PidFile, signals};
 use crate::{
-    auth::{hba::Hba, passwd::PoolPasswd},
-    cli::{paths::Paths, version},
-    cluster::{ClusterView, Node, NodeStatus},
-    config::{Config, settings::CompatVersion},
-    control::{Command, Refusal, Shared, SupervisorMessage},
+    auth::{
+        hba::{Hba, HbaError},
+        passwd::{self, PasswdError, PoolPasswd},
+    },
+    cli::{check, version},
+    cluster::ClusterView,
+    config::{
+        Config, Finding, FindingSeverity, LoadMode, Paths, Value, not_built,
+        settings::CompatVersion,
+    },
+    control::{Reloaded, Shared, Supervisor, SupervisorMessage, runtime, supervisor},
     dataplane,
-    observe::Reporter,
+    observe::{Reporter, Severity},
+    pcp::{self, LogRotation, ServerContext, compat_version},
+    sys::errors,
 };
 
-/// Reads and checks the configuration; findings go to the log.
-pub fn load_config(paths: &Paths, reporter: &Reporter) -> Result<Config, Fatal> {
-    let _ = reporter;
-    stub::load(paths)
+/// Reads the configuration. Errors in it are logged, the last one ends the program.
+pub fn load_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
+    Config::load(paths, LoadMode::Start).map_err(|error| {
+        let mut errors: Vec<Finding> = error
+            .findings
+            .into_iter()
+            .filter(Finding::is_error)
+            .collect();
+        let last = errors.pop();
+        for finding in &errors {
+            emit(finding, Severity::Error, reporter);
+        }
+        last.map_or_else(|| Fatal::new("invalid configuration"), |last| fatal(&last))
+    })
+}
+
+/// What is odd in a configuration that has been read goes to the log, and so does what has no
+/// effect yet; what would be dangerous to ignore refuses the start.
+pub fn report_findings(
+    config: &Config,
+    findings: &[Finding],
+    reporter: &Reporter,
+) -> Result<(), Fatal> {
+    for finding in findings {
+        let severity = match finding.severity {
+            FindingSeverity::Info => Severity::Log,
+            FindingSeverity::Warning | FindingSeverity::Error => Severity::Warning,
+        };
+        emit(finding, severity, reporter);
+    }
+    let mut refusals = Vec::new();
+    for finding in not_built(config) {
+        if finding.is_error() {
+            refusals.push(finding);
+        } else {
+            emit(&finding, Severity::Warning, reporter);
+        }
+    }
+    let Some(last) = refusals.pop() else {
+        return Ok(());
+    };
+    for finding in &refusals {
+        emit(finding, Severity::Error, reporter);
+    }
+    Err(fatal(&last))
 }
 
 /// `pgpool --check`: prints the findings; the exit status.
-pub fn check(paths: &Paths) -> u8 {
-    u8::from(stub::load(paths).is_err())
+pub fn run_check(paths: &Paths) -> u8 {
+    u8::try_from(check::check(paths, &mut io::stdout().lock())).unwrap_or(1)
 }
 
 /// The release to be, for `--version`: works without any configuration.
 pub fn version_without_start(paths: &Paths) -> CompatVersion {
-    stub::load(paths).map_or(version::DEFAULT, |config| compat_version(&config))
+    let tools = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()
+        .and_then(|runtime| runtime.block_on(compat_version::installed_tools()));
+    let config = paths
+        .config
+        .exists()
+        .then(|| Config::load(paths, LoadMode::Check).ok())
+        .flatten();
+    match config {
+        Some((config, _)) => compat_version::effective(&config, tools),
+        None => tools.unwrap_or_else(version::default),
+    }
 }
 
-/// The release to be.
-pub fn compat_version(config: &Config) -> CompatVersion {
-    config.settings.own.compat_version.unwrap_or(CompatVersion {
-        release: config.dialect,
-        patch: version::last_patch(config.dialect),
-    })
+/// `pid_file_name` as it is written, for the messages.
+pub fn pid_file(config: &Config) -> PidFile {
+    let name = match config.values.get("pid_file_name", None) {
+        Some(Value::Text(name)) if !name.is_empty() => Path::new(name),
+        _ => &config.settings.pid_file_name,
+    };
+    PidFile::new(name, &config.path)
 }
 
-/// pool_hba.conf. A bad file refuses all logins and does not stop the start.
-pub fn read_hba(config: &Config) -> Result<Hba, String> {
-    let _ = config;
-    Ok(Hba::default())
+/// pool_hba.conf. A bad file refuses all logins and does not stop the start, as in the original;
+/// a method that is not there yet does.
+pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, String>, Fatal> {
+    if !config.settings.enable_pool_hba {
+        return Ok(Ok(Hba::default()));
+    }
+    let hba = match Hba::load(&config.hba_path) {
+        Ok(hba) => hba,
+        Err(errors) => {
+            for error in &errors {
+                emit_hba(error, Severity::Log, reporter);
+            }
+            return Ok(Err(all(&errors)));
+        }
+    };
+    for warning in hba.warnings() {
+        emit_hba(warning, Severity::Log, reporter);
+    }
+    if !config.settings.ssl {
+        for line in hba.ssl_lines() {
+            reporter.emit_with_context(
+                Severity::Warning,
+                "hostssl record cannot match because SSL is disabled",
+                "",
+                "set ssl = on",
+                &hba_line(&config.hba_path, line),
+            );
+        }
+    }
+    match hba.unsupported().first() {
+        None => Ok(Ok(hba)),
+        Some((line, method)) => Err(Fatal::new(format!(
+            "authentication method \"{}\" is not supported yet",
+            method.word()
+        ))
+        .detail("clients of this line could not be checked")
+        .hint("use scram-sha-256 or md5 in this line, or stay with the original")
+        .context(hba_line(&config.hba_path, *line))),
+    }
 }
 
-/// pool_passwd and the key of its AES entries.
-pub fn read_passwd(config: &Config) -> Result<PoolPasswd, Fatal> {
-    let _ = config;
-    Ok(PoolPasswd::default())
+/// pool_passwd, made if it is missing, and the key of its AES entries.
+pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
+    let refused = |error: PasswdError| {
+        Fatal::new(format!(
+            "initializing pool password, failed to open file:\"{}\"",
+            error.path.display()
+        ))
+        .detail(format!(
+            "file open failed with error:\"{}\"",
+            errors::message(&error.source)
+        ))
+    };
+    let path = config.pool_passwd_path.as_deref();
+    if let Some(path) = path {
+        passwd::create_if_missing(path).map_err(refused)?;
+    }
+    let passwd = PoolPasswd::load(path, config.pool_key_path.as_deref()).map_err(refused)?;
+    for warning in passwd.warnings() {
+        reporter.warning(warning);
+    }
+    Ok(passwd)
 }
 
 /// Nodes of the configuration, with the statuses of the status file unless that is to be discarded.
-pub fn initial_view(config: &Config, discard_status: bool, reporter: &Reporter) -> ClusterView {
-    let _ = (discard_status, reporter);
-    ClusterView {
-        version: 1,
-        mode: config.settings.clustering_mode,
-        nodes: (0..config.settings.backends.len())
-            .map(|id| Node {
-                id,
-                hostname: String::new(),
-                port: 0,
-                data_directory: String::new(),
-                application_name: String::new(),
-                weight: 0.0,
-                flag: Default::default(),
-                status: NodeStatus::Waiting,
-                quarantine: false,
-                status_changed: SystemTime::now(),
-            })
-            .collect(),
-        primary: None,
-    }
+pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
+    supervisor::initial_view(config, discard_status)
 }
 
 /// Serves clients from now on.
@@ -83,15 +179,15 @@ pub fn start_dataplane(
     tcp: Vec<TcpListener>,
     unix: Vec<UnixListener>,
 ) -> io::Result<dataplane::Handle> {
-    let _ = shared;
-    // The listeners must stay open while the process lives.
-    Box::leak(Box::new((tcp, unix)));
-    Ok(dataplane::Handle {})
+    let tcp = tcp.into_iter().map(dataplane::Listener::Tcp);
+    let unix = unix.into_iter().map(dataplane::Listener::Unix);
+    dataplane::start(shared, tcp.chain(unix).collect())
 }
 
 /// The control plane's thread: supervisor, checks, PCP.
 pub struct Control {
-    started: Option<oneshot::Receiver<Result<(), Fatal>>>,
+    started: Option<oneshot::Receiver<Result<CompatVersion, Fatal>>>,
+    /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -100,23 +196,16 @@ pub fn spawn_control(
     shared: Arc<Shared>,
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
+    sink: LogSink,
 ) -> io::Result<Control> {
     let (started_sender, started) = oneshot::channel();
-    let (stop, stopped) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let thread = thread::Builder::new()
-        .name("control".into())
-        .spawn(move || {
-            let _ = started_sender.send(Ok(()));
-            runtime.block_on(async {
-                tokio::select! {
-                    () = stub::supervise(shared, messages, paths) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = runtime::start(move || async move {
+        let result = start_control(shared, messages, paths, sink).await;
+        // The process ends during its start.
+        let _ = started_sender.send(result);
+        let _ = stopped.await;
+    })?;
     Ok(Control {
         started: Some(started),
         stop: Some(stop),
@@ -124,9 +213,47 @@ pub fn spawn_control(
     })
 }
 
+async fn start_control(
+    shared: Arc<Shared>,
+    messages: mpsc::UnboundedReceiver<SupervisorMessage>,
+    paths: Paths,
+    sink: LogSink,
+) -> Result<CompatVersion, Fatal> {
+    let (stop, mut stop_requests) = mpsc::unbounded_channel();
+    let loader_sink = sink.clone();
+    let loader = move |current: &Config| reload(current, &paths, &loader_sink);
+    let (supervisor, search_done) =
+        Supervisor::new(Arc::clone(&shared), messages, Arc::new(loader), stop);
+    tokio::task::spawn_local(supervisor.run());
+    tokio::task::spawn_local(async move {
+        while let Some(mode) = stop_requests.recv().await {
+            signals::request_stop(mode);
+        }
+    });
+    let tools = compat_version::installed_tools().await;
+    search_done
+        .await
+        .map_err(|_| Fatal::new("the supervisor has ended during the start"))?;
+
+    let config = shared.config.load_full();
+    let listeners = pcp::bind(&config)
+        .await
+        .map_err(|error| Fatal::new(error.message).detail(error.detail))?;
+    let log_rotation = config
+        .settings
+        .logging_collector
+        .then(|| Arc::new(Rotation(sink)) as Arc<dyn LogRotation>);
+    let context = ServerContext {
+        tools,
+        log_rotation,
+    };
+    tokio::task::spawn_local(pcp::serve(listeners, shared, context));
+    Ok(compat_version::effective(&config, tools))
+}
+
 impl Control {
     /// The primary has been searched and PCP answers. Waits for ever when called again.
-    pub async fn started(&mut self) -> Result<(), Fatal> {
+    pub async fn started(&mut self) -> Result<CompatVersion, Fatal> {
         let Some(started) = &mut self.started else {
             return std::future::pending().await;
         };
@@ -137,190 +264,142 @@ impl Control {
 
     /// Ends checks, hooks and PCP.
     pub fn stop(mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
+            // A panic there has aborted the process.
             let _ = thread.join();
         }
     }
 }
 
-/// Stands in for the parts that are written elsewhere.
-#[allow(clippy::cast_possible_truncation)]
-mod stub {
-    use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
+struct Rotation(LogSink);
 
-    use super::*;
-    use crate::{
-        config::{
-            Release, Settings,
-            parameter::Values,
-            settings::{BackendSettings, ClusteringMode, LogStandbyDelay, OwnSettings, Verbosity},
-        },
-        observe::Severity,
-    };
-
-    pub async fn supervise(
-        shared: Arc<Shared>,
-        mut messages: mpsc::UnboundedReceiver<SupervisorMessage>,
-        paths: Paths,
-    ) {
-        let reporter = Reporter::new("main");
-        while let Some(message) = messages.recv().await {
-            match message {
-                SupervisorMessage::Command(Command::Reload { reply }) => {
-                    reporter.log("reload config files.");
-                    let result = load(&paths).map_err(|fatal| Refusal::error(fatal.message));
-                    let _ = reply.send(result.map(|config| {
-                        if let Some(sink) = LogSink::global() {
-                            sink.reconfigure(&config.settings);
-                        }
-                        shared.config.store(Arc::new(config));
-                    }));
-                }
-                SupervisorMessage::Command(Command::Stop { mode }) => signals::request_stop(mode),
-                _ => {}
-            }
-        }
+impl LogRotation for Rotation {
+    fn rotate(&self) -> Result<(), String> {
+        self.0.rotate();
+        Ok(())
     }
+}
 
-    pub fn load(paths: &Paths) -> Result<Config, Fatal> {
-        let text = fs::read_to_string(&paths.config).map_err(|error| {
-            Fatal::new(format!(
-                "could not open configuration file: \"{}\"",
-                paths.config.display()
-            ))
-            .detail(error.to_string())
-        })?;
-        let mut set = HashMap::new();
-        for line in text.lines() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let Some((name, value)) = line.split_once('=') else {
-                return Err(Fatal::new(format!("syntax error in line: {line}")));
+/// Reads everything again, on a thread that may block; the log changes at once.
+fn reload(current: &Config, paths: &Paths, sink: &LogSink) -> Reloaded {
+    let (config, found) = current.reload(paths);
+    let known = not_built(current);
+    let new = not_built(&config)
+        .into_iter()
+        .filter(|finding| !known.contains(finding));
+    let mut findings: Vec<(Severity, String)> = found
+        .into_iter()
+        .chain(new)
+        .map(|finding| {
+            let severity = match finding.severity {
+                FindingSeverity::Info => Severity::Log,
+                FindingSeverity::Warning | FindingSeverity::Error => Severity::Warning,
             };
-            set.insert(
-                name.trim().to_owned(),
-                value.trim().trim_matches('\'').to_owned(),
-            );
-        }
-        let text = |name: &str, default: &str| {
-            set.get(name).cloned().unwrap_or_else(|| default.to_owned())
-        };
-        let number = |name: &str, default: u64| {
-            let text = text(name, "");
-            match text.strip_prefix("0") {
-                Some(octal) if !octal.is_empty() => u64::from_str_radix(octal, 8).ok(),
-                _ => text.parse().ok(),
-            }
-            .unwrap_or(default)
-        };
-        let flag = |name: &str| text(name, "off") == "on";
-        let list = |name: &str, default: &str| -> Vec<String> {
-            text(name, default).split(',').map(str::to_owned).collect()
-        };
-        let destination = text("log_destination", "stderr");
-        let settings = Settings {
-            clustering_mode: ClusteringMode::Raw,
-            listen_addresses: list("listen_addresses", "localhost"),
-            port: number("port", 9999) as u16,
-            unix_socket_directories: list("socket_dir", "/tmp")
-                .iter()
-                .map(PathBuf::from)
-                .collect(),
-            unix_socket_group: String::new(),
-            unix_socket_permissions: 0o777,
-            listen_backlog_multiplier: 2,
-            serialize_accept: false,
-            reserved_connections: 0,
-            pcp_listen_addresses: vec![],
-            pcp_port: number("pcp_port", 9898) as u16,
-            pcp_socket_dirs: list("pcp_socket_dir", "/tmp")
-                .iter()
-                .map(PathBuf::from)
-                .collect(),
-            backends: vec![BackendSettings {
-                used: true,
-                ..Default::default()
-            }],
-            enable_pool_hba: false,
-            authentication_timeout: None,
-            allow_clear_text_frontend_auth: false,
-            ssl: false,
-            num_init_children: number("num_init_children", 32) as usize,
-            max_pool: 4,
-            child_life_time: None,
-            child_max_connections: None,
-            connection_life_time: None,
-            client_idle_limit: None,
-            client_idle_limit_in_recovery: 0,
-            connection_cache: true,
-            reset_query_list: vec![],
-            load_balance_mode: false,
-            allow_sql_comments: false,
-            log_to_stderr: destination.contains("stderr"),
-            log_to_syslog: destination.contains("syslog"),
-            log_line_prefix: text("log_line_prefix", "%m: %a pid %p: "),
-            log_connections: false,
-            log_disconnections: false,
-            log_hostname: false,
-            log_statement: false,
-            log_per_node_statement: false,
-            log_client_messages: false,
-            log_error_verbosity: Verbosity::Default,
-            client_min_messages: Severity::Notice,
-            log_min_messages: match &*text("log_min_messages", "warning") {
-                "fatal" => Severity::Fatal,
-                "debug1" => Severity::Debug1,
-                _ => Severity::Warning,
-            },
-            syslog_facility: text("syslog_facility", "LOCAL0"),
-            syslog_ident: text("syslog_ident", "pgpool"),
-            logging_collector: flag("logging_collector"),
-            log_directory: text("log_directory", "/tmp/pgpool_logs").into(),
-            log_filename: text("log_filename", "pgpool-%Y-%m-%d_%H%M%S.log"),
-            log_file_mode: number("log_file_mode", 0o600) as u32,
-            log_truncate_on_rotation: flag("log_truncate_on_rotation"),
-            log_rotation_age: Some(Duration::from_secs(60 * number("log_rotation_age", 1440))),
-            log_rotation_size: Some(1024 * number("log_rotation_size", 10240)),
-            log_standby_delay: LogStandbyDelay::None,
-            pid_file_name: text("pid_file_name", "/var/run/pgpool/pgpool.pid").into(),
-            work_dir: text("logdir", "/tmp").into(),
-            failover_command: String::new(),
-            failback_command: String::new(),
-            follow_primary_command: String::new(),
-            failover_on_backend_error: true,
-            failover_on_backend_shutdown: None,
-            detach_false_primary: false,
-            search_primary_node_timeout: None,
-            auto_failback: false,
-            auto_failback_interval: Duration::from_secs(60),
-            sr_check_period: None,
-            sr_check_user: String::new(),
-            sr_check_password: String::new(),
-            sr_check_database: String::new(),
-            delay_threshold: None,
-            delay_threshold_by_time: None,
-            health_check_test: false,
-            recovery_timeout: Duration::from_secs(90),
-            own: OwnSettings {
-                admin_database: "pgpool_admin".into(),
-                compat_version: None,
-                worker_threads: 1,
-            },
-        };
-        Ok(Config {
-            dialect: Release::V4_3,
-            settings,
-            values: Values::default(),
-            path: paths.config.clone(),
-            hba_path: paths.hba.clone(),
-            pcp_path: paths.pcp.clone(),
-            pool_passwd_path: None,
-            pool_key_path: paths.key.clone(),
+            (severity, plain(&finding))
         })
+        .collect();
+    let hba = reload_hba(&config, &mut findings);
+    let passwd = match PoolPasswd::load(
+        config.pool_passwd_path.as_deref(),
+        config.pool_key_path.as_deref(),
+    ) {
+        Ok(passwd) => {
+            let warnings = passwd.warnings().iter();
+            findings.extend(warnings.map(|text| (Severity::Warning, text.clone())));
+            Some(passwd)
+        }
+        Err(error) => {
+            findings.push((Severity::Warning, error.to_string()));
+            None
+        }
+    };
+    sink.reconfigure(&config.settings);
+    Reloaded {
+        config: Some(config),
+        hba,
+        passwd,
+        findings,
     }
+}
+
+/// A bad file leaves the old rules in force.
+fn reload_hba(
+    config: &Config,
+    findings: &mut Vec<(Severity, String)>,
+) -> Option<Result<Hba, String>> {
+    if !config.settings.enable_pool_hba {
+        return None;
+    }
+    match Hba::load(&config.hba_path) {
+        Ok(hba) => match hba.unsupported().first() {
+            None => Some(Ok(hba)),
+            Some((line, method)) => {
+                findings.push((
+                    Severity::Warning,
+                    format!(
+                        "{}:{line}: authentication method \"{}\" is not supported yet; \
+                         the old rules stay",
+                        config.hba_path.display(),
+                        method.word()
+                    ),
+                ));
+                None
+            }
+        },
+        Err(errors) => {
+            findings.extend(
+                errors
+                    .iter()
+                    .map(|error| (Severity::Log, error.to_string())),
+            );
+            findings.push((
+                Severity::Warning,
+                "pool_hba.conf has errors; the old rules stay".to_owned(),
+            ));
+            None
+        }
+    }
+}
+
+fn fatal(finding: &Finding) -> Fatal {
+    Fatal::new(&finding.text)
+        .detail(&finding.detail)
+        .hint(&finding.remedy)
+        .context(finding.place.to_string())
+}
+
+fn emit(finding: &Finding, severity: Severity, reporter: &Reporter) {
+    reporter.emit_with_context(
+        severity,
+        &finding.text,
+        &finding.detail,
+        &finding.remedy,
+        &finding.place.to_string(),
+    );
+}
+
+fn plain(finding: &Finding) -> String {
+    let mut text = format!("{}: {}", finding.place, finding.text);
+    for (before, more, after) in [(": ", &finding.detail, ""), (" (", &finding.remedy, ")")] {
+        if !more.is_empty() {
+            text.push_str(before);
+            text.push_str(more);
+            text.push_str(after);
+        }
+    }
+    text
+}
+
+fn emit_hba(error: &HbaError, severity: Severity, reporter: &Reporter) {
+    reporter.emit_with_context(severity, &error.message, "", &error.hint, &error.context());
+}
+
+fn all(errors: &[HbaError]) -> String {
+    let texts: Vec<String> = errors.iter().map(HbaError::to_string).collect();
+    texts.join("; ")
+}
+
+fn hba_line(path: &Path, line: u32) -> String {
+    format!("line {line} of configuration file \"{}\"", path.display())
 }

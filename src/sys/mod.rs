@@ -3,7 +3,9 @@
 
 pub mod clock;
 pub mod errors;
+pub mod interfaces;
 pub mod limits;
 pub mod process;
+pub mod socket;
 pub mod syslog;
 pub mod users;

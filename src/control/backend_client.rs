@@ -1,0 +1,639 @@
+//! Our own connections to the servers: health check, replication check, primary search.
+//!
+//! A client of protocol 3.0 with simple queries, made of `postgres-protocol`. The startup packet
+//! holds user and database only, as that of the original. No TLS yet. What went wrong is told in
+//! kinds, because somebody decides on them: a server that refuses a login is alive.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator;
+use md5::{Digest, Md5};
+use postgres_protocol::{
+    authentication::{
+        md5_hash,
+        sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
+    },
+    message::{
+        backend::{self, ErrorFields, Message},
+        frontend,
+    },
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream, lookup_host},
+    time::{sleep, timeout},
+};
+
+use crate::auth::passwd::{PoolPasswd, Secret};
+
+/// No message that we ask for comes near this size.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// How long a name server may take when we know addresses from before, or need not know them now.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
+/// A socket directory is tried again while its listen queue is full.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name, address, or (leading slash) socket directory; empty: the default socket directory.
+    pub hostname: String,
+    pub port: u16,
+    /// Limit of one TCP connect.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// As whom.
+#[derive(Clone)]
+pub struct Login {
+    pub user: String,
+    pub database: String,
+    secret: Option<Secret>,
+}
+
+impl Login {
+    /// `password` as in pgpool.conf; empty means the entry of the user in pool_passwd.
+    /// An empty database means `postgres`.
+    pub fn new(user: &str, password: &str, database: &str, passwd: &PoolPasswd) -> Login {
+        Login {
+            user: user.to_owned(),
+            database: if database.is_empty() {
+                "postgres".to_owned()
+            } else {
+                database.to_owned()
+            },
+            secret: passwd.resolve_internal(user, password),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Nobody listens there: refused, or no such socket file.
+    #[error("{0}")]
+    Refused(String),
+    /// The network says no, or the server closed the connection without a word.
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
+    TimedOut(String),
+    /// 57P03: starting up, shutting down, in recovery.
+    #[error("{0}")]
+    NotAccepting(ServerError),
+    /// The server is alive and has answered with an error.
+    #[error("{0}")]
+    Rejected(ServerError),
+    /// The server is alive and wants something that we do not have.
+    #[error("{0}")]
+    Login(String),
+    /// We cannot even try: out of file descriptors, name server silent.
+    #[error("{0}")]
+    Local(String),
+}
+
+/// An ErrorResponse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{severity}: {message} (SQLSTATE {sqlstate})")]
+pub struct ServerError {
+    pub severity: String,
+    pub sqlstate: String,
+    pub message: String,
+}
+
+/// Why a query gave no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The connection can be used further.
+    #[error("{0}")]
+    Server(ServerError),
+    #[error("connection lost: {0}")]
+    Lost(String),
+}
+
+/// One column value as text; `None` is NULL.
+pub type Field = Option<String>;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection that is ready for queries.
+pub struct Client {
+    stream: Box<dyn Stream>,
+    input: BytesMut,
+}
+
+impl Client {
+    /// Connects and logs in. `limit` covers everything.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn connect(
+        address: &Address,
+        login: &Login,
+        limit: Option<Duration>,
+    ) -> Result<Client, Failure> {
+        let work = async {
+            let stream = open(address, limit).await?;
+            let mut client = Client {
+                stream,
+                input: BytesMut::new(),
+            };
+            client.log_in(login).await?;
+            Ok(client)
+        };
+        match limit {
+            None => work.await,
+            Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| {
+                Err(Failure::TimedOut(format!(
+                    "no answer within {} seconds",
+                    limit.as_secs_f64()
+                )))
+            }),
+        }
+    }
+
+    /// Runs one statement; gives its rows.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueryError`].
+    pub async fn query(
+        &mut self,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
+        match timeout(limit, self.query_without_limit(sql)).await {
+            Ok(result) => result,
+            Err(_) => Err(QueryError::Lost(format!(
+                "no answer to \"{sql}\" within {} seconds",
+                limit.as_secs_f64()
+            ))),
+        }
+    }
+
+    /// Says goodbye, so that the server does not log a lost connection.
+    pub async fn close(mut self) {
+        let mut out = BytesMut::new();
+        frontend::terminate(&mut out);
+        // The connection is given up either way.
+        let _ = timeout(Duration::from_secs(1), async {
+            self.stream.write_all(&out).await?;
+            self.stream.shutdown().await
+        })
+        .await;
+    }
+
+    async fn query_without_limit(&mut self, sql: &str) -> Result<Vec<Vec<Field>>, QueryError> {
+        let lost = |e: io::Error| QueryError::Lost(said(&e));
+        self.send(|out| frontend::query(sql, out))
+            .await
+            .map_err(lost)?;
+        let mut rows = Vec::new();
+        let mut error = None;
+        loop {
+            match self.receive().await.map_err(lost)? {
+                Received::Message(Message::DataRow(row)) => {
+                    let values = row
+                        .ranges()
+                        .map(|range| {
+                            Ok(range.and_then(|r| {
+                                row.buffer()
+                                    .get(r)
+                                    .map(|b| String::from_utf8_lossy(b).into_owned())
+                            }))
+                        })
+                        .collect()
+                        .map_err(lost)?;
+                    rows.push(values);
+                }
+                Received::Message(Message::ErrorResponse(body)) => {
+                    error = Some(server_error(body.fields()));
+                }
+                Received::Message(Message::ReadyForQuery(_)) => {
+                    return match error {
+                        None => Ok(rows),
+                        Some(error) => Err(QueryError::Server(error)),
+                    };
+                }
+                Received::Message(_) => {}
+                Received::OldError(text) => return Err(QueryError::Lost(text)),
+                Received::End => {
+                    return Err(QueryError::Lost(match error {
+                        Some(error) => error.to_string(),
+                        None => "the server closed the connection".to_owned(),
+                    }));
+                }
+            }
+        }
+    }
+
+    async fn log_in(&mut self, login: &Login) -> Result<(), Failure> {
+        let parameters = [
+            ("user", login.user.as_str()),
+            ("database", login.database.as_str()),
+        ];
+        self.send(|out| frontend::startup_message(parameters, out))
+            .await
+            .map_err(broken)?;
+        let mut scram: Option<ScramSha256> = None;
+        loop {
+            let message = match self.receive().await.map_err(broken)? {
+                Received::Message(message) => message,
+                Received::OldError(text) => {
+                    return Err(Failure::Rejected(ServerError {
+                        severity: "FATAL".to_owned(),
+                        sqlstate: String::new(),
+                        message: text,
+                    }));
+                }
+                Received::End => {
+                    return Err(Failure::Unreachable(
+                        "the server closed the connection during the login".to_owned(),
+                    ));
+                }
+            };
+            match message {
+                Message::ReadyForQuery(_) => return Ok(()),
+                Message::ErrorResponse(body) => {
+                    let error = server_error(body.fields());
+                    return Err(if error.sqlstate == "57P03" {
+                        Failure::NotAccepting(error)
+                    } else {
+                        Failure::Rejected(error)
+                    });
+                }
+                Message::AuthenticationCleartextPassword => {
+                    let password = login.clear("a clear-text password")?;
+                    self.send(|out| frontend::password_message(password.as_bytes(), out))
+                        .await
+                        .map_err(broken)?;
+                }
+                Message::AuthenticationMd5Password(body) => {
+                    let response = login.md5(body.salt())?;
+                    self.send(|out| frontend::password_message(response.as_bytes(), out))
+                        .await
+                        .map_err(broken)?;
+                }
+                Message::AuthenticationSasl(body) => {
+                    let offered = body
+                        .mechanisms()
+                        .any(|name| Ok(name == SCRAM_SHA_256))
+                        .map_err(broken)?;
+                    if !offered {
+                        return Err(Failure::Login(
+                            "the server offers no SASL mechanism that is supported".to_owned(),
+                        ));
+                    }
+                    let password = login.clear("SCRAM-SHA-256")?;
+                    let state =
+                        ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+                    self.send(|out| {
+                        frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out)
+                    })
+                    .await
+                    .map_err(broken)?;
+                    scram = Some(state);
+                }
+                Message::AuthenticationSaslContinue(body) => {
+                    let state = scram.as_mut().ok_or_else(unexpected)?;
+                    state.update(body.data()).map_err(not_scram)?;
+                    self.send(|out| frontend::sasl_response(state.message(), out))
+                        .await
+                        .map_err(broken)?;
+                }
+                Message::AuthenticationSaslFinal(body) => {
+                    let state = scram.as_mut().ok_or_else(unexpected)?;
+                    state.finish(body.data()).map_err(not_scram)?;
+                }
+                Message::AuthenticationOk
+                | Message::ParameterStatus(_)
+                | Message::BackendKeyData(_)
+                | Message::NoticeResponse(_)
+                | Message::NotificationResponse(_) => {}
+                Message::AuthenticationGss
+                | Message::AuthenticationKerberosV5
+                | Message::AuthenticationScmCredential
+                | Message::AuthenticationSspi => {
+                    return Err(Failure::Login(
+                        "the server asks for an authentication method that is not supported"
+                            .to_owned(),
+                    ));
+                }
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut out = BytesMut::new();
+        encode(&mut out)?;
+        self.stream.write_all(&out).await
+    }
+
+    async fn receive(&mut self) -> io::Result<Received> {
+        loop {
+            if let Some(header) = backend::Header::parse(&self.input).or_else(|e| {
+                // Before it knows the protocol, a server says `E`, text and a NUL, without a length.
+                if self.input.first() == Some(&b'E') {
+                    Ok(None)
+                } else {
+                    Err(e)
+                }
+            })? {
+                let length = usize::try_from(header.len()).unwrap_or(usize::MAX);
+                if length > MAX_MESSAGE && header.tag() != b'E' {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("a message of {length} bytes is no answer of a PostgreSQL server"),
+                    ));
+                }
+                if length <= MAX_MESSAGE {
+                    if let Some(message) = Message::parse(&mut self.input)? {
+                        return Ok(Received::Message(message));
+                    }
+                }
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Ok(match self.input.strip_prefix(b"E") {
+                    Some(text) if !text.is_empty() => Received::OldError(
+                        String::from_utf8_lossy(text)
+                            .trim_matches(|c: char| c == '\0' || c.is_whitespace())
+                            .to_owned(),
+                    ),
+                    _ => Received::End,
+                });
+            }
+            if self.input.len() > MAX_MESSAGE + 5 {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the server sends more than it was asked for",
+                ));
+            }
+        }
+    }
+}
+
+enum Received {
+    Message(Message),
+    /// `could not fork new process for connection` and its like.
+    OldError(String),
+    End,
+}
+
+impl Login {
+    fn clear(&self, wanted: &str) -> Result<&str, Failure> {
+        match &self.secret {
+            Some(Secret::Clear(text)) => Ok(text),
+            Some(Secret::Md5(_)) => Err(self.lacks(wanted, "only an md5 hash is known")),
+            Some(Secret::ScramVerifier(_)) => {
+                Err(self.lacks(wanted, "only a SCRAM verifier is known"))
+            }
+            Some(Secret::Undecryptable) => {
+                Err(self.lacks(wanted, "the AES entry cannot be decrypted"))
+            }
+            None => Err(self.lacks(wanted, "no password is known")),
+        }
+    }
+
+    fn md5(&self, salt: [u8; 4]) -> Result<String, Failure> {
+        match &self.secret {
+            Some(Secret::Md5(hash)) => {
+                let mut md5 = Md5::new();
+                md5.update(hash.as_bytes());
+                md5.update(salt);
+                Ok(format!("md5{:x}", md5.finalize()))
+            }
+            _ => Ok(md5_hash(
+                self.user.as_bytes(),
+                self.clear("md5")?.as_bytes(),
+                salt,
+            )),
+        }
+    }
+
+    fn lacks(&self, wanted: &str, why: &str) -> Failure {
+        Failure::Login(format!(
+            "the server asks user \"{}\" for {wanted}, and {why}",
+            self.user
+        ))
+    }
+}
+
+/// What the operating system says, without its number.
+fn said(e: &io::Error) -> String {
+    let text = e.to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
+    }
+}
+
+fn broken(e: io::Error) -> Failure {
+    Failure::Unreachable(said(&e))
+}
+
+fn not_scram(e: io::Error) -> Failure {
+    Failure::Login(format!("SCRAM-SHA-256 with the server failed: {e}"))
+}
+
+fn unexpected() -> Failure {
+    Failure::Unreachable("the server does not speak PostgreSQL's protocol".to_owned())
+}
+
+fn server_error(mut fields: ErrorFields<'_>) -> ServerError {
+    let mut error = ServerError::default();
+    while let Ok(Some(field)) = fields.next() {
+        let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+        match field.type_() {
+            b'S' => error.severity = text(),
+            b'C' => error.sqlstate = text(),
+            b'M' => error.message = text(),
+            _ => {}
+        }
+    }
+    error
+}
+
+/// Message and detail with which the original logs that there is no connection; it says nothing
+/// of the reason when the server has answered.
+pub fn failure_line(address: &Address, failure: &Failure) -> (String, String) {
+    let Address { hostname, port, .. } = address;
+    let server = format!("PostgreSQL server on \"{hostname}:{port}\"");
+    let text = match failure {
+        Failure::Rejected(_) | Failure::Login(_) | Failure::Local(_) => {
+            format!("failed to log in to {server}")
+        }
+        Failure::NotAccepting(_) => format!("{server} does not accept connections now"),
+        _ if socket_path(hostname, *port).is_some() => {
+            "failed to connect to PostgreSQL server by unix domain socket".to_owned()
+        }
+        Failure::TimedOut(_) => format!("failed to connect to {server}, timed out"),
+        Failure::Refused(_) | Failure::Unreachable(_) => {
+            format!("failed to connect to {server}, getsockopt() failed")
+        }
+    };
+    (text, failure.to_string())
+}
+
+/// The socket of a server on this machine.
+pub fn socket_path(hostname: &str, port: u16) -> Option<PathBuf> {
+    let file = format!(".s.PGSQL.{port}");
+    if hostname.starts_with('/') {
+        return Some(Path::new(hostname).join(file));
+    }
+    if !hostname.is_empty() {
+        return None;
+    }
+    let debian = Path::new("/var/run/postgresql").join(&file);
+    Some(if debian.exists() {
+        debian
+    } else {
+        Path::new("/tmp").join(file)
+    })
+}
+
+async fn open(address: &Address, limit: Option<Duration>) -> Result<Box<dyn Stream>, Failure> {
+    if let Some(path) = socket_path(&address.hostname, address.port) {
+        return open_socket(&path).await;
+    }
+    let mut last = Failure::Unreachable(format!("no address for \"{}\"", address.hostname));
+    for socket in resolve(&address.hostname, address.port, limit).await? {
+        let connect = TcpStream::connect(socket);
+        let result = match address.connect_timeout {
+            None => connect.await,
+            Some(limit) => match timeout(limit, connect).await {
+                Ok(result) => result,
+                Err(_) => {
+                    last = Failure::TimedOut(format!(
+                        "connect to {socket} timed out after {} ms",
+                        limit.as_millis()
+                    ));
+                    continue;
+                }
+            },
+        };
+        match result {
+            Ok(stream) => {
+                // Nagle's delay would add to each of the small messages.
+                let _ = stream.set_nodelay(true);
+                return Ok(Box::new(stream));
+            }
+            Err(e) => last = connect_failure(&e),
+        }
+    }
+    Err(last)
+}
+
+async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(Box::new(stream)),
+            // The listen queue is full: somebody is there, or was when it was stopped.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => sleep(FULL_QUEUE_PAUSE).await,
+            Err(e) => {
+                let text = format!(
+                    "connect to \"{}\" failed with error \"{}\"",
+                    path.display(),
+                    said(&e)
+                );
+                return Err(match connect_failure(&e) {
+                    Failure::Refused(_) => Failure::Refused(text),
+                    Failure::Local(_) => Failure::Local(text),
+                    // The server removes the file when it ends.
+                    _ if e.kind() == io::ErrorKind::NotFound => Failure::Refused(text),
+                    _ => Failure::Unreachable(text),
+                });
+            }
+        }
+    }
+}
+
+fn connect_failure(e: &io::Error) -> Failure {
+    let text = said(e);
+    match e.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Failure::Refused(text),
+        Some(libc::ETIMEDOUT) => Failure::TimedOut(text),
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOBUFS
+            | libc::ENOMEM
+            | libc::EADDRNOTAVAIL
+            | libc::EACCES
+            | libc::EPERM,
+        ) => Failure::Local(text),
+        _ => Failure::Unreachable(text),
+    }
+}
+
+/// Addresses found before, for the time when the name server does not answer.
+static KNOWN: Mutex<Option<HashMap<String, Vec<IpAddr>>>> = Mutex::new(None);
+
+async fn resolve(
+    host: &str,
+    port: u16,
+    limit: Option<Duration>,
+) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    // Half of the time is left for the server itself.
+    let lookup_limit = limit.map_or(LOOKUP_LIMIT, |l| (l / 2).min(LOOKUP_LIMIT));
+    let why = match timeout(lookup_limit, lookup_host((host, port))).await {
+        Ok(Ok(found)) => {
+            let found: Vec<SocketAddr> = found.collect();
+            remember(host, &found);
+            return Ok(found);
+        }
+        // The name is gone: said by a name server, not guessed.
+        Ok(Err(e)) if !is_temporary(&e) => return Err(Failure::Unreachable(e.to_string())),
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => format!(
+            "looking up \"{host}\" took more than {} seconds",
+            lookup_limit.as_secs_f64()
+        ),
+    };
+    let known = KNOWN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .as_ref()
+        .and_then(|known| known.get(host).cloned());
+    match known {
+        Some(known) => Ok(known
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect()),
+        None => Err(Failure::Local(why)),
+    }
+}
+
+fn remember(host: &str, found: &[SocketAddr]) {
+    KNOWN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .get_or_insert_with(HashMap::new)
+        .insert(host.to_owned(), found.iter().map(SocketAddr::ip).collect());
+}
+
+/// `EAI_AGAIN` and `EAI_SYSTEM`; the standard library gives only their texts.
+fn is_temporary(e: &io::Error) -> bool {
+    let text = e.to_string();
+    text.contains("Temporary failure") || text.contains("System error")
+}
+
+#[cfg(test)]
+#[path = "backend_client_tests.rs"]
+mod tests;

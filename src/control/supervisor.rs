@@ -1,0 +1,560 @@
+//! The supervisor: the one task that changes the state of the cluster.
+//!
+//! It receives reports and commands, feeds the failover core, carries its actions out (status
+//! file, views, hooks, questions to servers), and keeps the health checks and the replication check
+//! running. It decides only what is done with a report; the rest is decided by the cores.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Command, Refusal, Report, Shared, StopMode, SupervisorMessage,
+    reload::{ConfigLoader, Reloaded},
+};
+use crate::{
+    cluster::{ClusterView, NodeId, NodeStatus, initial, status_file},
+    config::Config,
+    failover::{
+        ask,
+        core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
+        hooks,
+        request::{Entry, Request, Source},
+        search::Answer,
+    },
+    health,
+    observe::{Reporter, Severity},
+    replication,
+};
+
+/// How often a graceful detach looks whether the clients are gone.
+const CLIENTS_POLL: Duration = Duration::from_millis(500);
+
+/// What tasks of the supervisor tell it.
+enum Internal {
+    HookFinished {
+        call: u64,
+    },
+    Answered {
+        sweep: u64,
+        node: NodeId,
+        answer: Answer,
+    },
+    /// The clients of a graceful detach are gone.
+    Detach {
+        node: NodeId,
+        reply: Reply,
+    },
+    Reloaded {
+        reloaded: Reloaded,
+        reply: Reply,
+    },
+}
+
+type Reply = oneshot::Sender<Result<(), Refusal>>;
+
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    messages: mpsc::UnboundedReceiver<SupervisorMessage>,
+    internal: mpsc::UnboundedReceiver<Internal>,
+    to_me: mpsc::UnboundedSender<Internal>,
+    loader: Arc<dyn ConfigLoader>,
+    stop: mpsc::UnboundedSender<StopMode>,
+    core: Core,
+    /// A failover goes on or waits.
+    busy: watch::Sender<bool>,
+    health: BTreeMap<NodeId, health::task::Handle>,
+    replication: Option<replication::task::Handle>,
+    /// Questions of the present round of the primary search.
+    asking: JoinSet<()>,
+    wake_at: Option<Instant>,
+    search_done: Option<oneshot::Sender<()>>,
+    reporter: Reporter,
+}
+
+/// Statuses from the status file, and the view to start with. Logs what the file says.
+pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
+    let reporter = Reporter::new("main");
+    let statuses = status_file::read(&config.settings.work_dir, discard_status, &reporter);
+    initial::initial_view(&config.settings, &statuses, std::time::SystemTime::now())
+}
+
+impl Supervisor {
+    /// `shared.view` is the [`initial_view`]; `messages` the other end of `shared.supervisor`;
+    /// `stop` gets what `pcp_stop_pgpool` asks for.
+    ///
+    /// The receiver is told when the first primary search is over, so that
+    /// `pgpool-II successfully started` can be said.
+    pub fn new(
+        shared: Arc<Shared>,
+        messages: mpsc::UnboundedReceiver<SupervisorMessage>,
+        loader: Arc<dyn ConfigLoader>,
+        stop: mpsc::UnboundedSender<StopMode>,
+    ) -> (Supervisor, oneshot::Receiver<()>) {
+        let (to_me, internal) = mpsc::unbounded_channel();
+        let (search_done, done) = oneshot::channel();
+        let core = Core::new(
+            settings(&shared.config.load()),
+            ClusterView::clone(&shared.view.load()),
+        );
+        let supervisor = Supervisor {
+            shared,
+            messages,
+            internal,
+            to_me,
+            loader,
+            stop,
+            core,
+            busy: watch::Sender::new(true),
+            health: BTreeMap::new(),
+            replication: None,
+            asking: JoinSet::new(),
+            wake_at: None,
+            search_done: Some(search_done),
+            reporter: Reporter::new("main"),
+        };
+        (supervisor, done)
+    }
+
+    /// Runs for as long as the process; must be in a `LocalSet`.
+    pub async fn run(mut self) {
+        let actions = self.core.handle(Event::Start, Now::of_the_machine());
+        self.carry_out(actions).await;
+        loop {
+            let timer = async {
+                match self.wake_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                internal = self.internal.recv() => match internal {
+                    Some(internal) => self.internal(internal).await,
+                    None => return,
+                },
+                () = timer => {
+                    self.wake_at = None;
+                    self.event(Event::Timer).await;
+                }
+                message = self.messages.recv() => match message {
+                    Some(SupervisorMessage::Report(report)) => self.report(report).await,
+                    Some(SupervisorMessage::Command(command)) => self.command(command).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        let actions = self.core.handle(event, Now::of_the_machine());
+        self.carry_out(actions).await;
+    }
+
+    async fn request(
+        &mut self,
+        request: Request,
+        source: Source,
+        evidence: Option<u64>,
+    ) -> Result<(), Refusal> {
+        let (result, actions) = self
+            .core
+            .request(request, source, evidence, Now::of_the_machine());
+        self.carry_out(actions).await;
+        result
+    }
+
+    async fn internal(&mut self, internal: Internal) {
+        match internal {
+            Internal::HookFinished { call } => self.event(Event::HookFinished { call }).await,
+            Internal::Answered {
+                sweep,
+                node,
+                answer,
+            } => {
+                self.event(Event::Answered {
+                    sweep,
+                    node,
+                    answer,
+                })
+                .await;
+            }
+            Internal::Detach { node, reply } => {
+                let result = self
+                    .request(Request::Down { node }, Source::Pcp, None)
+                    .await;
+                answer(reply, result);
+            }
+            Internal::Reloaded { reloaded, reply } => {
+                let result = self.apply(reloaded).await;
+                answer(reply, result);
+            }
+        }
+    }
+
+    /// What a report leads to. A refusal has been logged by the core, and nobody waits for it.
+    async fn report(&mut self, report: Report) {
+        let _refused = match report {
+            Report::BackendError { node, reason } => {
+                if self.shared.config.load().settings.failover_on_backend_error {
+                    self.look(node, health::core::Cause::Error { reason }).await;
+                }
+                return;
+            }
+            Report::BackendShutdown { node, sqlstate } => {
+                let as_stock = self
+                    .shared
+                    .config
+                    .load()
+                    .settings
+                    .failover_on_backend_shutdown
+                    == Some(true);
+                if !as_stock {
+                    let cause = health::core::Cause::Shutdown { sqlstate };
+                    self.look(node, cause).await;
+                    return;
+                }
+                // Every session of the node reports it; the first one has done it.
+                if !self.core.view().is_valid(node) {
+                    return;
+                }
+                say(
+                    Entry::log(Source::Child, "reading and processing packets").with_detail(
+                        format!(
+                            "postmaster on DB node {node} was shutdown by administrative command"
+                        ),
+                    ),
+                );
+                self.request(Request::Down { node }, Source::Child, None)
+                    .await
+            }
+            Report::NodeUsed { node } => {
+                self.event(Event::NodeUsed { node }).await;
+                return;
+            }
+            Report::HealthCheckFailed {
+                node, view_version, ..
+            } => {
+                let source = Source::HealthCheck(node);
+                self.request(Request::Down { node }, source, Some(view_version))
+                    .await
+            }
+            Report::AutoFailback { node } => {
+                self.request(Request::Up { node }, Source::HealthCheck(node), None)
+                    .await
+            }
+            Report::FalsePrimary { node, view_version } => {
+                // Roles seen before a change say nothing about the cluster of now.
+                if self.core.is_busy() || self.core.view().version != view_version {
+                    return;
+                }
+                let source = Source::ReplicationCheck;
+                self.request(Request::Down { node }, source, Some(view_version))
+                    .await
+            }
+        };
+    }
+
+    /// Lets the health check of a valid node look at once.
+    async fn look(&mut self, node: NodeId, cause: health::core::Cause) {
+        let Some(server) = self.core.view().node(node).filter(|n| n.is_valid()) else {
+            return;
+        };
+        match self.health.get(&node) {
+            Some(check) if !server.flag.disallow_to_failover => {
+                check.send(health::core::Event::Look(cause));
+            }
+            // Refused in the words of the original: disallowed, or still starting up.
+            _ => {
+                let _refused = self
+                    .request(Request::Down { node }, Source::Child, None)
+                    .await;
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Attach { node, reply } => {
+                let result = self.request(Request::Up { node }, Source::Pcp, None).await;
+                answer(reply, result);
+            }
+            Command::Detach {
+                node,
+                graceful: false,
+                reply,
+            } => {
+                let result = self
+                    .request(Request::Down { node }, Source::Pcp, None)
+                    .await;
+                answer(reply, result);
+            }
+            Command::Detach {
+                node,
+                graceful: true,
+                reply,
+            } => self.detach_gracefully(node, reply),
+            Command::Reload { reply } => self.reload(reply),
+            Command::Stop { mode } => {
+                // The process ends itself; if it is not there any more, it has ended.
+                let _ = self.stop.send(mode);
+            }
+        }
+    }
+
+    /// Waits until no client is connected, at most `recovery_timeout`. The answer to a time-out is
+    /// success, as with the original: the tool cannot show anything else that scripts expect.
+    fn detach_gracefully(&mut self, node: NodeId, reply: Reply) {
+        if let Err(refusal) = self.core.would_accept(&Request::Down { node }) {
+            answer(reply, Err(refusal));
+            return;
+        }
+        let limit = self.shared.config.load().settings.recovery_timeout;
+        let (shared, to_me) = (Arc::clone(&self.shared), self.to_me.clone());
+        tokio::task::spawn_local(async move {
+            let end = Instant::now() + limit;
+            let clients = || {
+                shared
+                    .dataplane()
+                    .map_or(0, |plane| plane.connected_clients())
+            };
+            while clients() > 0 {
+                if Instant::now() >= end {
+                    say(Entry::warning(
+                        Source::Pcp,
+                        format!("node {node} is not detached: clients are still connected"),
+                    )
+                    .with_detail(format!(
+                        "waited {} seconds (recovery_timeout) for {} clients",
+                        limit.as_secs(),
+                        clients()
+                    ))
+                    .with_hint("detach without waiting, or end the sessions"));
+                    answer(reply, Ok(()));
+                    return;
+                }
+                sleep(CLIENTS_POLL).await;
+            }
+            // The supervisor has ended: the process does.
+            let _ = to_me.send(Internal::Detach { node, reply });
+        });
+    }
+
+    fn reload(&mut self, reply: Reply) {
+        self.reporter.log("reload config files.");
+        let (loader, to_me) = (Arc::clone(&self.loader), self.to_me.clone());
+        let current = self.shared.config.load_full();
+        tokio::task::spawn_local(async move {
+            let reading = tokio::task::spawn_blocking(move || loader.reload(&current));
+            match reading.await {
+                Ok(reloaded) => {
+                    // The supervisor has ended: the process does.
+                    let _ = to_me.send(Internal::Reloaded { reloaded, reply });
+                }
+                Err(e) => {
+                    say(Entry::warning(
+                        Source::Main,
+                        format!("reading the configuration failed: {e}"),
+                    )
+                    .with_hint("the running settings stay"));
+                    answer(
+                        reply,
+                        Err(Refusal::error("process reload config request failed")),
+                    );
+                }
+            }
+        });
+    }
+
+    async fn apply(&mut self, reloaded: Reloaded) -> Result<(), Refusal> {
+        for (severity, text) in reloaded.findings {
+            self.reporter.emit(severity, text, "", "");
+        }
+        if let Some(hba) = reloaded.hba {
+            self.shared.hba.store(Arc::new(hba));
+        }
+        if let Some(passwd) = reloaded.passwd {
+            self.shared.passwd.store(Arc::new(passwd));
+        }
+        let Some(config) = reloaded.config else {
+            return Err(Refusal {
+                detail: "the running settings stay; the log says why".to_owned(),
+                ..Refusal::error("process reload config request failed")
+            });
+        };
+        let config = Arc::new(config);
+        self.shared.config.store(Arc::clone(&config));
+        // A backend that was not there before has to be attached.
+        let nodes = initial::nodes(
+            &config.settings,
+            |_| NodeStatus::Down,
+            std::time::SystemTime::now(),
+        );
+        let actions = self
+            .core
+            .reload(settings(&config), nodes, Now::of_the_machine());
+        self.carry_out(actions).await;
+        for (&node, check) in &self.health {
+            check.reload(&config, node);
+            Reporter::new(format!("health_check{node}")).log("reloading config file");
+        }
+        if let Some(check) = &self.replication {
+            check.restart();
+            Reporter::new("sr_check_worker").log("reloading config file");
+            self.start_health_checks();
+        }
+        if let Some(plane) = self.shared.dataplane() {
+            plane.config_changed();
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, actions: Vec<Action>) {
+        // First: a replication check that is told to begin anew looks at this.
+        let busy = self.core.is_busy();
+        self.busy
+            .send_if_modified(|old| std::mem::replace(old, busy) != busy);
+        for action in actions {
+            match action {
+                Action::Log(entry) => say(entry),
+                Action::WriteStatusFile(text) => self.write_status_file(text).await,
+                Action::Publish(view) => self.publish(view),
+                Action::RunHook(hook) => self.run_hook(hook),
+                Action::Ask { sweep, nodes } => self.ask(sweep, nodes),
+                Action::WakeAt(at) => self.wake_at = Some(at.into()),
+                Action::RestartReplicationCheck => {
+                    if let Some(check) = &self.replication {
+                        check.restart();
+                    }
+                }
+                Action::Started => self.started(),
+            }
+        }
+    }
+
+    /// On another thread: a slow disk must not delay health checks.
+    async fn write_status_file(&self, text: String) {
+        let config = self.shared.config.load_full();
+        let work_dir = config.settings.work_dir.clone();
+        let path = status_file::path(&work_dir);
+        let written =
+            tokio::task::spawn_blocking(move || status_file::write(&work_dir, &text)).await;
+        let error = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => e.to_string(),
+        };
+        say(Entry::warning(
+            Source::Main,
+            format!("failed to write status file at: \"{}\"", path.display()),
+        )
+        .with_detail(error)
+        .with_hint("after a restart pgpool would begin with the statuses that the old file has"));
+    }
+
+    fn publish(&self, view: ClusterView) {
+        let old = self.shared.view.swap(Arc::new(view));
+        let new = self.shared.view.load();
+        for node in &new.nodes {
+            if node.is_valid()
+                && !old.is_valid(node.id)
+                && let Some(check) = self.health.get(&node.id)
+            {
+                check.send(health::core::Event::Attached);
+            }
+        }
+        if old.version != new.version
+            && let Some(plane) = self.shared.dataplane()
+        {
+            plane.view_changed();
+        }
+    }
+
+    fn run_hook(&self, hook: HookCall) {
+        let (to_me, reporter) = (self.to_me.clone(), self.reporter.clone());
+        tokio::task::spawn_local(async move {
+            let name = match hook.kind {
+                HookKind::Failover => "failover_command",
+                HookKind::Failback => "failback_command",
+            };
+            hooks::run(name, &hook.line, &reporter).await;
+            // The supervisor has ended: the process does.
+            let _ = to_me.send(Internal::HookFinished { call: hook.call });
+        });
+    }
+
+    fn ask(&mut self, sweep: u64, nodes: Vec<NodeId>) {
+        self.asking.abort_all();
+        self.asking = JoinSet::new();
+        for node in nodes {
+            let (shared, to_me) = (Arc::clone(&self.shared), self.to_me.clone());
+            self.asking.spawn_local(async move {
+                let answer = ask::ask(&shared, node).await;
+                // The supervisor has ended: the process does.
+                let _ = to_me.send(Internal::Answered {
+                    sweep,
+                    node,
+                    answer,
+                });
+            });
+        }
+    }
+
+    fn started(&mut self) {
+        self.replication = Some(replication::task::spawn(
+            Arc::clone(&self.shared),
+            self.busy.subscribe(),
+        ));
+        self.start_health_checks();
+        if let Some(done) = self.search_done.take() {
+            // Nobody waits any more: the process ends during its start.
+            let _ = done.send(());
+        }
+    }
+
+    /// For nodes that are down too: `auto_failback` is done by the health check.
+    fn start_health_checks(&mut self) {
+        let view = self.shared.view.load_full();
+        for node in view.nodes.iter().filter(|n| n.status != NodeStatus::Unused) {
+            let (shared, busy) = (&self.shared, &self.busy);
+            self.health.entry(node.id).or_insert_with(|| {
+                health::task::spawn(Arc::clone(shared), node.id, busy.subscribe())
+            });
+        }
+    }
+}
+
+/// What decides in the failover core, of the configuration.
+fn settings(config: &Config) -> Settings {
+    let settings = &config.settings;
+    Settings {
+        dialect: config.dialect,
+        failover_command: settings.failover_command.clone(),
+        failback_command: settings.failback_command.clone(),
+        search_primary_node_timeout: settings.search_primary_node_timeout,
+        detach_false_primary: settings.detach_false_primary,
+        pid: std::process::id(),
+    }
+}
+
+/// The asker may have gone meanwhile.
+fn answer(reply: Reply, result: Result<(), Refusal>) {
+    let _ = reply.send(result);
+}
+
+/// Under the name that the original's process would have.
+fn say(entry: Entry) {
+    let reporter = match entry.source {
+        Source::Main => Reporter::new("main"),
+        Source::Child => Reporter::new("child"),
+        Source::HealthCheck(node) => Reporter::new(format!("health_check{node}")),
+        Source::ReplicationCheck => Reporter::new("sr_check_worker"),
+        Source::Pcp => Reporter::new("pcp_child"),
+    };
+    let severity: Severity = entry.severity;
+    reporter.emit(severity, &entry.message, &entry.detail, &entry.hint);
+}
