@@ -38,6 +38,11 @@ pub fn check(paths: &Paths, out: &mut dyn Write) -> i32 {
     }
 }
 
+/// `pgpool --check` on standard output; the exit status.
+pub fn run(paths: &Paths) -> u8 {
+    u8::from(check(paths, &mut io::stdout().lock()) != 0)
+}
+
 fn print(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
     for finding in findings {
         writeln!(out, "{finding}")?;

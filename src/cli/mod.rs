@@ -35,7 +35,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.debug {
         sink.set_debug();
     }
-    let status = match paths::of(&args) {
+    let status = match paths::resolve(&args) {
         Ok(paths) => execute(&args, &paths, &sink),
         Err(error) => report(
             &Fatal::new("could not find out the current directory").detail(errors::message(&error)),
@@ -52,7 +52,7 @@ fn execute(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
             Ok(()) => 0,
             Err(fatal) => report(&fatal),
         },
-        Request::Check => wiring::run_check(paths),
+        Request::Check => check::run(paths),
         // On stderr, as the original prints both.
         Request::Version => {
             eprintln!("{}", version::line(wiring::version_without_start(paths)));
@@ -68,7 +68,7 @@ fn execute(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
 /// `stop` and `reload`: the configuration says where the pid file is, and has to be right.
 fn talk_to_running(args: &Args, paths: &Paths, sink: &LogSink) -> Result<(), Fatal> {
     let reporter = Reporter::new("main");
-    let (config, _) = wiring::load_config(paths, &reporter)?;
+    let (config, _) = wiring::read_config(paths, &reporter)?;
     sink.configure(&config.settings, false)?;
     let pid_file = wiring::pid_file(&config);
     match args.request {

@@ -11,26 +11,24 @@ use crate::{config::Paths, sys::users};
 /// Searched in this order for a pgpool.conf: Debian's build, the RPM packages, a build from source.
 const CONFIG_DIRECTORIES: [&str; 3] = ["/etc/pgpool2", "/etc/pgpool-II", "/usr/local/etc"];
 
-/// The files of this server, as absolute paths. The key file is that of `-k`, else of
-/// `PGPOOLKEYFILE`, else `~/.pgpoolkey` of the user database.
+/// The files that this command line means.
 ///
 /// # Errors
 ///
 /// When the start directory is gone and a path is relative to it.
-pub fn of(args: &Args) -> io::Result<Paths> {
+pub fn resolve(args: &Args) -> io::Result<Paths> {
     let directory = config_directory();
     let choose = |given: &Option<PathBuf>, name: &str| match given {
         Some(path) => std::path::absolute(path),
         None => Ok(directory.join(name)),
     };
-    let from_environment = || {
-        std::env::var_os("PGPOOLKEYFILE")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from)
-    };
-    let key = match args.key_file.clone().or_else(from_environment) {
+    // `-k`, else PGPOOLKEYFILE, else the home directory of the user database.
+    let key = match &args.key_file {
         Some(path) => Some(std::path::absolute(path)?),
-        None => default_key_file(),
+        None => match std::env::var_os("PGPOOLKEYFILE").filter(|path| !path.is_empty()) {
+            Some(path) => Some(std::path::absolute(path)?),
+            None => default_key_file(),
+        },
     };
     Ok(Paths {
         config: choose(&args.config_file, "pgpool.conf")?,

@@ -85,7 +85,8 @@ fn does_not_exist(path: &Path, reporter: &Reporter) {
     ));
 }
 
-fn interpret(bytes: &[u8], reporter: &Reporter) -> Vec<NodeStatus> {
+/// Statuses from the contents of a file.
+pub(crate) fn interpret(bytes: &[u8], reporter: &Reporter) -> Vec<NodeStatus> {
     let (lines, text) = match parse_old(bytes) {
         Some(lines) => (lines, "read_status_file:"),
         None => (parse(bytes, reporter), "reading status file:"),

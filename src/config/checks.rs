@@ -71,9 +71,7 @@ impl Check<'_> {
         let (text, detail) = match read_node_id(&path, read) {
             Ok(id) => {
                 let index = usize::try_from(id).unwrap_or_default();
-                if self.values.indexes("wd_port").contains(&index)
-                    || self.values.place("wd_port", None).is_some()
-                {
+                if self.values.indexes("wd_port").contains(&index) {
                     return;
                 }
                 (
@@ -251,6 +249,19 @@ impl Check<'_> {
                     .push(finding.remedy("the original takes a blank as part of the address"));
             }
         }
+    }
+}
+
+/// A `wd_port` without index in a file of 4.2 or later is the port of this node.
+pub(super) fn place_own_wd_port(values: &mut Values, paths: &Paths, read: Read<'_>) {
+    let Some(port) = values.own_wd_port.clone() else {
+        return;
+    };
+    let id = read_node_id(&paths.node_id(), read).unwrap_or_default();
+    let slot = usize::try_from(id).unwrap_or_default();
+    if !values.indexes("wd_port").contains(&slot) {
+        let place = values.place("wd_port", None).cloned();
+        values.set(("wd_port", Some(slot)), port, place);
     }
 }
 

@@ -22,7 +22,6 @@ const WHOLE_SAMPLE: usize = 120;
 pub struct Fact<'a> {
     pub name: &'a str,
     pub value: &'a str,
-    /// Quoted numbers with blanks and such are not looked at more closely.
     pub line: u32,
 }
 

@@ -6,11 +6,11 @@ use std::{fs, io, path::Path};
 use super::{
     Config, Release, checks,
     dialect::Recognition,
-    finding::Finding,
+    finding::{Finding, Place},
     flags,
     grammar::Form,
     names::{self, Name},
-    parameter::{Kind, PARAMETERS, Parameter, Value, Values},
+    parameter::{Indexed, Kind, PARAMETERS, Parameter, Value, Values},
     paths::Paths,
     source::{self, Located, Source},
     typed,
@@ -34,8 +34,13 @@ pub struct LoadError {
     pub findings: Vec<Finding>,
 }
 
+/// The original reads all of the file before it looks at any value.
 fn first_error(findings: &[Finding]) -> String {
-    match findings.iter().find(|f| f.is_error()) {
+    let mut errors = findings.iter().filter(|f| f.is_error());
+    let syntax = errors
+        .clone()
+        .find(|f| f.text.starts_with(source::SYNTAX_ERROR));
+    match syntax.or_else(|| errors.next()) {
         Some(finding) => finding.to_string(),
         None => "invalid configuration".to_owned(),
     }
@@ -103,8 +108,19 @@ pub(super) fn load(paths: &Paths, mode: LoadMode, read: source::Read<'_>) -> Loa
     } = source::read(&paths.config, read);
     let dialect = recognition.release;
     let mut values = defaults(dialect, paths.debian());
-    apply(&settings, dialect, &mut values, &mut findings);
+    let mut found = Vec::new();
+    apply(&settings, dialect, &mut values, &mut found);
+    // On a line with a syntax error a bad value is a consequence.
+    let broken: Vec<_> = findings.iter().filter(|f| f.is_error()).collect();
+    let broken = |place: &Place| {
+        broken
+            .iter()
+            .any(|f| f.place.path == place.path && f.place.line == place.line)
+    };
+    found.retain(|finding| !broken(&finding.place));
+    findings.append(&mut found);
     apply_own(paths, read, dialect, &mut values, &mut findings);
+    checks::place_own_wd_port(&mut values, paths, read);
     checks::whole(&values, dialect, paths, mode, read, &mut findings);
     findings.push(recognised(paths, &recognition));
     // A warning may be about another line than an error before it; readers want the file's order.
@@ -123,7 +139,7 @@ fn recognised(paths: &Paths, recognition: &Recognition) -> Finding {
     if recognition.mixed {
         text.push_str(", mixed with names of other releases");
     }
-    Finding::info(super::Place::whole(&paths.config), text).remedy(recognition.why.clone())
+    Finding::info(Place::whole(&paths.config), text).remedy(recognition.why.clone())
 }
 
 /// The defaults of a release and a build; old spellings that act as another name are left out.
@@ -229,7 +245,14 @@ fn apply_one(
             return;
         }
     };
-    values.set((parameter.name, index), value, Some(located.at()));
+    let place = located.at();
+    if parameter.indexed == Indexed::Required && index.is_none() {
+        // Only wd_port comes this way; whose slot it is depends on the node id.
+        values.own_wd_port = Some(value);
+        values.places.insert((parameter.name, None), place);
+        return;
+    }
+    values.set((parameter.name, index), value, Some(place));
 }
 
 /// Values that are no value, or look like another than they are.
@@ -332,7 +355,7 @@ pub(super) fn apply_own(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
         Err(error) => {
             let text = format!("could not open configuration file: \"{}\"", path.display());
-            let finding = Finding::warning(super::Place::whole(&path), text);
+            let finding = Finding::warning(Place::whole(&path), text);
             findings.push(finding.detail(error.to_string()));
             return;
         }

@@ -156,6 +156,8 @@ pub(super) type Key = (&'static str, Option<usize>);
 pub struct Values {
     pub(super) global: HashMap<&'static str, Value>,
     pub(super) indexed: HashMap<(&'static str, usize), Value>,
+    /// The own watchdog port in a file of 4.2 or later that names it without index.
+    pub(super) own_wd_port: Option<Value>,
     /// Where a value was set; defaults have no place. Sorted, so that reports are too.
     pub(super) places: BTreeMap<Key, Place>,
 }

@@ -12,6 +12,9 @@ use super::{
     grammar::{self, Document, Form, Oddity, Position, Setting},
 };
 
+/// What messages about the shape of a file begin with.
+pub(super) const SYNTAX_ERROR: &str = "syntax error in configuration file";
+
 /// The original gives up at this depth of includes.
 const DEEPEST_INCLUDE: usize = 10;
 
@@ -111,6 +114,10 @@ pub(super) fn place(path: &Path, at: Position) -> Place {
     Place::new(path, at.line, at.column)
 }
 
+fn syntax_error(path: &Path) -> String {
+    format!("{SYNTAX_ERROR} \"{}\"", path.display())
+}
+
 fn could_not_open(path: &Path, error: &io::Error) -> Finding {
     Finding::warning(
         Place::whole(path),
@@ -135,7 +142,7 @@ impl Expansion<'_> {
             self.findings.push(oddity_finding(place(path, at), oddity));
         }
         for error in document.errors {
-            let text = format!("syntax error in configuration file \"{}\"", path.display());
+            let text = syntax_error(path);
             let detail = format!(
                 "parse error at line {} '{}' token = {}",
                 error.at.line, error.text, error.token
@@ -181,10 +188,7 @@ impl Expansion<'_> {
         match (self.read)(&path) {
             Ok(bytes) => self.add(&path, grammar::parse(&bytes), depth + 1),
             Err(error) => {
-                let text = format!(
-                    "syntax error in configuration file \"{}\"",
-                    at.path.display()
-                );
+                let text = syntax_error(&at.path);
                 let detail = format!(
                     "parse error at line {} '{}' token = {}",
                     at.setting.at.line, at.setting.raw, at.setting.token

@@ -260,6 +260,14 @@ fn all_errors_of_a_file_are_reported_and_nothing_starts() {
 }
 
 #[test]
+fn a_syntax_error_comes_before_what_follows_from_it() {
+    let finding = one("max_pool == 3\n");
+    assert!(finding.text.starts_with("syntax error"), "{finding}");
+    let error = Config::from_text("port = 80\nmax_pool = 3;\n").unwrap_err();
+    assert!(error.to_string().contains("syntax error"), "{error}");
+}
+
+#[test]
 fn the_last_setting_of_a_name_wins() {
     assert_eq!(settings("max_pool = 3\nmax_pool = 7\n").max_pool, 7);
 }
@@ -493,6 +501,18 @@ mod in_a_folder {
         assert!(error.to_string().contains("invalid watchdog configuration"));
         folder.write("pgpool_node_id", "1\n");
         assert!(folder.load(LoadMode::Start).is_ok());
+    }
+
+    #[test]
+    fn an_own_port_without_index_in_a_new_file_is_that_of_the_own_node() {
+        let folder = Folder::with(
+            "use_watchdog = on\nwd_port = 9001\nchild_life_time = 10s\nhostname0 = 'a'\nbackend_port0 = 5432\n",
+        );
+        folder.write("pgpool_node_id", "2\n");
+        let config = folder.start();
+        assert_eq!(config.dialect, Release::V4_3);
+        assert_eq!(config.show("wd_port", Some(2)), Some("9001".into()));
+        assert_eq!(config.show("wd_port", Some(0)), Some("0".into()));
     }
 
     #[test]

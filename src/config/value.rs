@@ -387,7 +387,12 @@ fn read_real(text: &str) -> Option<(Number, &str)> {
 
 /// C's `atof`, and whether all of the text was a number.
 fn parse_real(text: &str) -> (f64, bool) {
-    match read_real(text.trim_start_matches(is_space)) {
+    let text = text.trim_start_matches(is_space);
+    let word = text.trim_start_matches(['+', '-']).get(..3);
+    if word.is_some_and(|word| word.eq_ignore_ascii_case("inf")) {
+        return (f64::INFINITY, true);
+    }
+    match read_real(text) {
         Some((number, rest)) => (number.as_f64(), rest.is_empty()),
         None => (0.0, false),
     }
@@ -398,8 +403,7 @@ fn is_space(c: char) -> bool {
 }
 
 impl Value {
-    /// As `PGPOOL SHOW` spells it in the newest release; secrets are the caller's business in
-    /// no case: they come out as `*****`.
+    /// As `PGPOOL SHOW` spells it in the newest release; secrets come out as `*****`.
     pub fn show(&self, parameter: &Parameter) -> String {
         self.show_in(parameter, Release::V4_7)
     }

@@ -30,6 +30,11 @@ pub enum Report {
     },
     /// A health check of a node that is down succeeded and `auto_failback` allows an attach.
     AutoFailback { node: NodeId },
+    /// The replication check sees a primary where none is known, or a standby in its place.
+    RolesDiffer {
+        /// Of the view when the servers were asked.
+        view_version: u64,
+    },
     /// The replication check found a primary that does not feed the standbys, with `detach_false_primary`.
     FalsePrimary {
         node: NodeId,

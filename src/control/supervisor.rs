@@ -17,7 +17,7 @@ use super::{
     reload::{ConfigLoader, Reloaded},
 };
 use crate::{
-    cluster::{ClusterView, NodeId, NodeStatus, initial, status_file},
+    cluster::{ClusterView, NodeId, NodeReplication, NodeStatus, initial, status_file},
     config::Config,
     failover::{
         ask,
@@ -122,6 +122,10 @@ impl Supervisor {
 
     /// Runs for as long as the process; must be in a `LocalSet`.
     pub async fn run(mut self) {
+        let slots = self.core.view().nodes.len();
+        self.shared
+            .replication
+            .store(Arc::new(vec![NodeReplication::default(); slots]));
         let actions = self.core.handle(Event::Start, Now::of_the_machine());
         self.carry_out(actions).await;
         loop {
@@ -246,6 +250,12 @@ impl Supervisor {
             Report::AutoFailback { node } => {
                 self.request(Request::Up { node }, Source::HealthCheck(node), None)
                     .await
+            }
+            Report::RolesDiffer { view_version } => {
+                if self.core.view().version == view_version {
+                    self.event(Event::RolesDiffer).await;
+                }
+                return;
             }
             Report::FalsePrimary { node, view_version } => {
                 // Roles seen before a change say nothing about the cluster of now.
@@ -426,6 +436,11 @@ impl Supervisor {
                 Action::RunHook(hook) => self.run_hook(hook),
                 Action::Ask { sweep, nodes } => self.ask(sweep, nodes),
                 Action::WakeAt(at) => self.wake_at = Some(at.into()),
+                Action::LookAgain { node } => {
+                    if let Some(check) = self.health.get(&node) {
+                        check.send(health::core::Event::Look(health::core::Cause::Waited));
+                    }
+                }
                 Action::RestartReplicationCheck => {
                     if let Some(check) = &self.replication {
                         check.restart();

@@ -30,6 +30,10 @@ use crate::{
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 /// How long the other servers may still answer once one has said that it is the primary.
 const SEARCH_GRACE: Duration = Duration::from_secs(1);
+/// The search of a start ends after this time even with `search_primary_node_timeout = 0`.
+const LONGEST_START: Duration = Duration::from_secs(300);
+/// How long a reason of a health check counts while its request waits.
+const REASON_LASTS: Duration = Duration::from_secs(5);
 /// An attach that waits for a search in vain ends it after this time.
 const SEARCH_BEFORE_ATTACH: Duration = Duration::from_secs(10);
 
@@ -79,6 +83,8 @@ pub enum Event {
     Timer,
     /// A session has used the node.
     NodeUsed { node: NodeId },
+    /// The replication check sees a primary where none is known, or a standby in its place.
+    RolesDiffer,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +103,10 @@ pub enum Action {
     },
     /// Send [`Event::Timer`] then; replaces an earlier request.
     WakeAt(Instant),
+    /// The health check of the node shall look at once whether its reason still holds.
+    LookAgain {
+        node: NodeId,
+    },
     /// The replication check shall begin a new round.
     RestartReplicationCheck,
     /// The first primary search is over: `pgpool-II successfully started` may be said.
@@ -123,13 +133,31 @@ pub struct Core {
     view: ClusterView,
     /// The last main node; stays when all nodes are down.
     main: Option<NodeId>,
-    queue: VecDeque<Request>,
+    queue: VecDeque<Queued>,
     operation: Option<Operation>,
     started: bool,
     /// Version of the view in which each node was attached last.
     attached: Vec<u64>,
     /// Numbers hook calls and sweeps, so that late answers are known.
     last_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Queued {
+    request: Request,
+    source: Source,
+    /// When its reason was seen last.
+    seen: Instant,
+}
+
+impl Queued {
+    /// A health check asks, so the reason may have gone while the request waited.
+    fn may_be_outdated(&self) -> bool {
+        matches!(
+            (&self.request, self.source),
+            (Request::Down { .. }, Source::HealthCheck(_))
+        )
+    }
 }
 
 /// What is being worked off.
@@ -151,6 +179,8 @@ struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Start,
+    /// Only a search: the roles have changed without us.
+    Search,
     Down(NodeId),
     Up(NodeId),
 }
@@ -210,7 +240,7 @@ impl Core {
                 "ignoring the failover request, since we are still starting up",
             ));
         }
-        match request::judge(request, &self.view, &self.queue, self.settings.pid) {
+        match request::judge(request, &self.view, &self.waiting(), self.settings.pid) {
             Judged::Refused(refusal) => Err(refusal),
             Judged::Queue | Judged::AlreadyQueued | Judged::NothingToDo(_) => Ok(()),
         }
@@ -239,7 +269,7 @@ impl Core {
             out.push(Action::Log(Entry::log(source, text.clone())));
             return (Err(Refusal::error(text)), out);
         }
-        let result = self.take(request, source, &mut out);
+        let result = self.take(request, source, now, &mut out);
         self.pump(now, &mut out);
         (result, out)
     }
@@ -248,17 +278,22 @@ impl Core {
         let node = request.node();
         matches!(request, Request::Down { .. })
             && (self.attached.get(node).is_some_and(|&at| at > evidence)
-                || self.queue.contains(&Request::Up { node }))
+                || self.waiting().contains(&&Request::Up { node }))
+    }
+
+    fn waiting(&self) -> Vec<&Request> {
+        self.queue.iter().map(|queued| &queued.request).collect()
     }
 
     fn take(
         &mut self,
         request: Request,
         source: Source,
+        now: Now,
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let mut say = |source, message: String| out.push(Action::Log(Entry::log(source, message)));
-        let judged = request::judge(&request, &self.view, &self.queue, self.settings.pid);
+        let judged = request::judge(&request, &self.view, &self.waiting(), self.settings.pid);
         if let Judged::Refused(refusal) = judged {
             if source != Source::Pcp {
                 say(source, refusal.message.clone());
@@ -287,9 +322,22 @@ impl Core {
             return Err(Refusal::error(text));
         }
         match judged {
-            Judged::Queue => self.queue.push_back(request),
+            Judged::Queue => self.queue.push_back(Queued {
+                request,
+                source,
+                seen: now.instant,
+            }),
             Judged::NothingToDo(remark) => say(Source::Main, remark),
-            Judged::AlreadyQueued | Judged::Refused(_) => {}
+            Judged::AlreadyQueued => {
+                if let Some(queued) = self.queue.iter_mut().rfind(|q| q.request == request) {
+                    queued.seen = now.instant;
+                    // An operator's wish does not depend on a reason any more.
+                    if !matches!(source, Source::HealthCheck(_)) {
+                        queued.source = source;
+                    }
+                }
+            }
+            Judged::Refused(_) => {}
         }
         Ok(())
     }
@@ -307,6 +355,7 @@ impl Core {
             } => self.answered(sweep, node, answer, now, &mut out),
             Event::Timer => self.timer(now, &mut out),
             Event::NodeUsed { node } => self.node_used(node, now, &mut out),
+            Event::RolesDiffer => self.roles_differ(now, &mut out),
         }
         self.pump(now, &mut out);
         out
@@ -365,10 +414,25 @@ impl Core {
     /// Begins with the next request when nothing goes on.
     fn pump(&mut self, now: Now, out: &mut Vec<Action>) {
         while self.started && self.operation.is_none() {
-            match self.queue.pop_front() {
-                Some(Request::Down { node }) => self.begin_down(node, now, out),
-                Some(Request::Up { node }) => self.begin_up(node, now, out),
-                None => return,
+            let Some(queued) = self.queue.pop_front() else {
+                return;
+            };
+            let waited = now.instant.saturating_duration_since(queued.seen);
+            if queued.may_be_outdated() && waited > REASON_LASTS {
+                let node = queued.request.node();
+                say(
+                    out,
+                    format!(
+                        "node {node} is looked at again before it is detached, because the request waited {} seconds",
+                        waited.as_secs()
+                    ),
+                );
+                out.push(Action::LookAgain { node });
+                continue;
+            }
+            match queued.request {
+                Request::Down { node } => self.begin_down(node, now, out),
+                Request::Up { node } => self.begin_up(node, now, out),
             }
         }
     }
@@ -544,7 +608,7 @@ impl Core {
         };
         let primary_stays = match operation.kind {
             Kind::Down(_) => self.view.primary.is_some(),
-            Kind::Start | Kind::Up(_) => false,
+            Kind::Start | Kind::Search | Kind::Up(_) => false,
         };
         if !self.view.has_primary() || primary_stays {
             let primary = self.view.primary;
@@ -659,15 +723,15 @@ impl Core {
     }
 
     fn sweep_finished(&mut self, now: Now, out: &mut Vec<Action>) {
-        let Some(Operation {
-            stage: Stage::Search(search),
-            ..
-        }) = &mut self.operation
-        else {
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        let Stage::Search(search) = &mut operation.stage else {
             return;
         };
         let known = self.view.primary.filter(|&id| self.view.is_valid(id));
         let answers = std::mem::take(&mut search.answers);
+        let kind = operation.kind;
         let judgement = search::judge(
             &answers,
             &self.view,
@@ -680,6 +744,7 @@ impl Core {
         }
         search.said = lines;
         let began = search.began;
+        self.drop_disproved(&answers, out);
 
         if let Some(primary) = judgement.primary(known) {
             self.finish(Some(primary), Some(judgement), now, out);
@@ -703,14 +768,16 @@ impl Core {
             return;
         }
         let waited = now.instant.saturating_duration_since(began);
-        if self
-            .settings
-            .search_primary_node_timeout
-            .is_some_and(|limit| waited + SEARCH_PAUSE > limit)
-        {
+        if kind == Kind::Search {
+            // The next replication check asks again.
+            self.finish(None, Some(judgement), now, out);
+            return;
+        }
+        let limit = self.search_limit(kind);
+        if limit.is_some_and(|limit| waited >= limit) {
             let detail = format!(
                 "find_primary_node_repeatedly: expired after {} seconds",
-                waited.as_secs().max(1)
+                waited.as_secs()
             );
             out.push(Action::Log(
                 Entry::log(Source::Main, "failed to find primary node").with_detail(detail),
@@ -732,9 +799,20 @@ impl Core {
             ..
         }) = &mut self.operation
         {
-            let at = now.instant + SEARCH_PAUSE;
+            let end = limit.map(|limit| began + limit);
+            let next = now.instant + SEARCH_PAUSE;
+            let at = end.map_or(next, |end| next.min(end));
             search.next_sweep = Some(at);
             out.push(Action::WakeAt(at));
+        }
+    }
+
+    /// A search without end would keep a start from ever opening PCP and checking its servers; the
+    /// replication check finds a primary that comes later.
+    fn search_limit(&self, kind: Kind) -> Option<Duration> {
+        match self.settings.search_primary_node_timeout {
+            None if kind == Kind::Start => Some(LONGEST_START),
+            limit => limit,
         }
     }
 
@@ -776,11 +854,12 @@ impl Core {
         let Some(operation) = &self.operation else {
             return false;
         };
-        let goes_down = |id: NodeId| self.queue.contains(&Request::Down { node: id });
+        let waiting = self.waiting();
+        let goes_down = |id: NodeId| waiting.contains(&&Request::Down { node: id });
         operation.new_main.is_some_and(goes_down)
             || self.view.valid_nodes().all(goes_down)
             || (waited >= SEARCH_BEFORE_ATTACH
-                && self.queue.iter().any(|r| matches!(r, Request::Up { .. })))
+                && waiting.iter().any(|r| matches!(r, Request::Up { .. })))
     }
 
     fn finish(
@@ -795,7 +874,7 @@ impl Core {
         };
         let old_primary = match operation.kind {
             Kind::Start => None,
-            Kind::Down(_) | Kind::Up(_) => operation.old_primary,
+            Kind::Search | Kind::Down(_) | Kind::Up(_) => operation.old_primary,
         };
         if old_primary != primary && operation.kind != Kind::Start {
             for id in [old_primary, primary].into_iter().flatten() {
@@ -812,7 +891,7 @@ impl Core {
             out.push(Action::Publish(self.view.clone()));
         }
         if operation.kind == Kind::Start {
-            self.started(judgement, out);
+            self.started(now, judgement, out);
             return;
         }
         say(
@@ -831,11 +910,11 @@ impl Core {
         match operation.kind {
             Kind::Down(id) => self.say_framed(out, "failover done. shutdown host", id),
             Kind::Up(id) => self.say_framed(out, "failback done. reconnect host", id),
-            Kind::Start => {}
+            Kind::Start | Kind::Search => {}
         }
     }
 
-    fn started(&mut self, judgement: Option<Judgement>, out: &mut Vec<Action>) {
+    fn started(&mut self, now: Now, judgement: Option<Judgement>, out: &mut Vec<Action>) {
         self.started = true;
         out.push(Action::Started);
         if self.view.mode != ClusteringMode::StreamingReplication {
@@ -855,8 +934,56 @@ impl Core {
         }
         for node in invalid {
             // A refusal has been logged; nobody else waits for it.
-            let _ = self.take(Request::Down { node }, Source::Main, out);
+            let _ = self.take(Request::Down { node }, Source::Main, now, out);
         }
+    }
+
+    /// A server that answers is not down: health checks that asked for its end were wrong, or it
+    /// has come back.
+    fn drop_disproved(&mut self, answers: &[Option<Answer>], out: &mut Vec<Action>) {
+        let answered = |id: NodeId| {
+            !matches!(
+                answers.get(id),
+                None | Some(None | Some(Answer::Unreachable(_)))
+            )
+        };
+        self.queue.retain(|queued| {
+            let node = queued.request.node();
+            let disproved = queued.may_be_outdated() && answered(node);
+            if disproved {
+                say(
+                    out,
+                    format!(
+                        "degenerate backend request for node_id: {node} is dropped because the server has answered since"
+                    ),
+                );
+            }
+            !disproved
+        });
+    }
+
+    /// A node was promoted, or turned into a standby, and nobody told us.
+    fn roles_differ(&mut self, now: Now, out: &mut Vec<Action>) {
+        if !self.started || self.is_busy() || !self.view.has_primary() {
+            return;
+        }
+        say(
+            out,
+            format!(
+                "the servers have other roles than known here (primary node {}): searching the primary node",
+                number(self.view.primary)
+            ),
+        );
+        self.operation = Some(Operation {
+            kind: Kind::Search,
+            old_main: self.main,
+            old_primary: self.view.primary,
+            new_main: self.view.main_node(),
+            hold: false,
+            all_were_down: false,
+            stage: Stage::Hook { call: 0 },
+        });
+        self.search_or_finish(now, out);
     }
 
     /// Waiting becomes up. No new version: nothing changes for sessions.

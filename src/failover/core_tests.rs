@@ -127,6 +127,7 @@ impl Cluster {
                     }
                 }
                 Action::WakeAt(at) => self.wake_at = Some(at),
+                Action::LookAgain { .. } => self.steps.push("look again"),
                 Action::RestartReplicationCheck => self.steps.push("sr check"),
                 Action::Started => self.steps.push("started"),
             }
@@ -630,6 +631,68 @@ fn a_reason_from_before_an_attach_does_not_detach_the_node_again() {
     let seen = cluster.view().version;
     assert!(report(&mut cluster, seen).is_ok());
     assert!(!cluster.view().is_valid(1));
+}
+
+fn health_check_reports(cluster: &mut Cluster, node: NodeId) {
+    let version = cluster.view().version;
+    let (result, actions) = cluster.core.request(
+        Request::Down { node },
+        Source::HealthCheck(node),
+        Some(version),
+        cluster.now,
+    );
+    result.unwrap();
+    cluster.carry_out(actions);
+}
+
+#[test]
+fn a_health_checks_request_that_waited_is_looked_at_again_and_an_operators_is_not() {
+    let mut cluster = Cluster::started(3);
+    cluster.hooks_hang = true;
+    cluster.down(0);
+    health_check_reports(&mut cluster, 1);
+    cluster.down(2);
+    cluster.pass(6);
+    cluster.answers = vec![Answer::Unreachable("no".into()); 3];
+    let call = cluster.hooks[0].call;
+    cluster.handle(Event::HookFinished { call });
+    cluster.pass(1);
+    assert!(cluster.steps.contains(&"look again"));
+    assert_eq!(cluster.view().nodes[1].status, NodeStatus::Up);
+    assert_eq!(cluster.view().nodes[2].status, NodeStatus::Down);
+}
+
+#[test]
+fn a_server_that_has_answered_since_is_not_detached_for_an_older_reason() {
+    let mut cluster = Cluster::started(3);
+    cluster.hooks_hang = true;
+    cluster.down(0);
+    health_check_reports(&mut cluster, 1);
+    cluster.answers[1] = Answer::Primary;
+    let call = cluster.hooks[0].call;
+    cluster.handle(Event::HookFinished { call });
+    assert_eq!(cluster.view().write_node(), Some(1));
+    assert!(cluster.said(
+        "degenerate backend request for node_id: 1 is dropped because the server has answered since"
+    ));
+    assert!(!cluster.core.is_busy());
+}
+
+#[test]
+fn a_primary_that_others_have_promoted_is_found() {
+    let mut cluster = Cluster::new(2);
+    cluster.answers = vec![standby(), standby()];
+    cluster.start();
+    cluster.pass(11);
+    cluster.answers[1] = Answer::Primary;
+    cluster.handle(Event::RolesDiffer);
+    assert_eq!(cluster.view().write_node(), Some(1));
+    assert_eq!(cluster.hooks, []);
+
+    cluster.answers = vec![Answer::Primary, standby()];
+    cluster.handle(Event::RolesDiffer);
+    assert_eq!(cluster.view().write_node(), Some(0));
+    assert!(cluster.said("failover: set new primary node: 0"));
 }
 
 #[test]

@@ -2,8 +2,6 @@
 //!
 //! Texts and rules of `src/main/pool_internal_comms.c @ V4_3_5`.
 
-use std::collections::VecDeque;
-
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus},
     control::Refusal,
@@ -48,7 +46,9 @@ pub enum Judged {
 }
 
 /// Looks at a request as the cluster will be when the queue has been worked off.
-pub fn judge(request: &Request, view: &ClusterView, queue: &VecDeque<Request>, pid: u32) -> Judged {
+///
+/// `queue`: the requests that wait, in their order.
+pub fn judge(request: &Request, view: &ClusterView, queue: &[&Request], pid: u32) -> Judged {
     let id = request.node();
     let kind = match request {
         Request::Down { .. } => "degenerate backend",
@@ -60,7 +60,7 @@ pub fn judge(request: &Request, view: &ClusterView, queue: &VecDeque<Request>, p
             "invalid {kind} request, node id: {id} is out of range. node id must be between [0 and {limit}]"
         )));
     };
-    let waiting = queue.iter().rfind(|queued| queued.node() == id);
+    let waiting = queue.iter().copied().rfind(|queued| queued.node() == id);
     if waiting == Some(request) {
         return Judged::AlreadyQueued;
     }
@@ -135,7 +135,7 @@ mod tests {
     fn judged(request: Request, prepare: impl FnOnce(&mut ClusterView)) -> Judged {
         let mut view = view(3);
         prepare(&mut view);
-        judge(&request, &view, &VecDeque::new(), 77)
+        judge(&request, &view, &[], 77)
     }
 
     fn refusal(judged: Judged) -> String {
@@ -211,7 +211,7 @@ mod tests {
     fn requests_are_judged_by_what_waits_before_them() {
         let mut view = view(3);
         view.nodes[1].status = NodeStatus::Down;
-        let queue = VecDeque::from([Request::Up { node: 1 }, Request::Down { node: 2 }]);
+        let queue = [&Request::Up { node: 1 }, &Request::Down { node: 2 }];
         let judged = |request| judge(&request, &view, &queue, 1);
         assert_eq!(judged(Request::Up { node: 1 }), Judged::AlreadyQueued);
         assert_eq!(judged(Request::Down { node: 1 }), Judged::Queue);

@@ -88,6 +88,8 @@ pub enum Cause {
     Shutdown { sqlstate: String },
     /// A session could not connect or lost its connection, and `failover_on_backend_error` is on.
     Error { reason: String },
+    /// The request of this check to detach the node had to wait for another failover.
+    Waited,
 }
 
 /// How a probe ended.
@@ -262,6 +264,7 @@ impl HealthCheck {
                 format!("a session was told SQLSTATE {sqlstate} by the server")
             }
             Cause::Error { reason } => format!("a session reported: {reason}"),
+            Cause::Waited => "the request to detach it has waited for long".to_owned(),
         };
         out.push(Action::Log(
             Entry::log(

@@ -87,7 +87,7 @@ struct Prepared {
 }
 
 fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, Fatal> {
-    let (config, findings) = wiring::load_config(paths, reporter)?;
+    let (config, findings) = wiring::read_config(paths, reporter)?;
     sink.configure(&config.settings, true)?;
 
     let pid_file = wiring::pid_file(&config);
@@ -102,7 +102,7 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
             eprintln!("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...")
         }
     }
-    wiring::report_findings(&config, &findings, reporter)?;
+    wiring::report_findings(&config, findings, reporter)?;
     let hba = wiring::read_hba(&config, reporter)?;
     let passwd = wiring::read_passwd(&config, reporter)?;
     limits::raise_open_files(&config.settings, reporter)?;
@@ -158,9 +158,8 @@ impl Prepared {
             .dataplane
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(dataplane.clone());
-        let control =
-            wiring::spawn_control(Arc::clone(&shared), messages, paths.clone(), sink.clone())
-                .map_err(|error| cannot("start the control plane", &error))?;
+        let control = wiring::spawn_control(Arc::clone(&shared), messages, paths.clone())
+            .map_err(|error| cannot("start the control plane", &error))?;
 
         let main = Main {
             shared,

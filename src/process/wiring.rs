@@ -12,69 +12,81 @@ use crate::{
         hba::{Hba, HbaError},
         passwd::{self, PasswdError, PoolPasswd},
     },
-    cli::{check, version},
+    cli::version,
     cluster::ClusterView,
     config::{
         Config, Finding, FindingSeverity, LoadMode, Paths, Value, not_built,
         settings::CompatVersion,
     },
-    control::{Reloaded, Shared, Supervisor, SupervisorMessage, runtime, supervisor},
+    control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
     dataplane,
     observe::{Reporter, Severity},
-    pcp::{self, LogRotation, ServerContext, compat_version},
+    pcp::{self, compat_version},
     sys::errors,
 };
 
-/// Reads the configuration. Errors in it are logged, the last one ends the program.
-pub fn load_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
+/// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
+/// with [`report_findings`] when the log is where the configuration wants it.
+pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
     Config::load(paths, LoadMode::Start).map_err(|error| {
-        let mut errors: Vec<Finding> = error
-            .findings
-            .into_iter()
-            .filter(Finding::is_error)
-            .collect();
-        let last = errors.pop();
-        for finding in &errors {
-            emit(finding, Severity::Error, reporter);
-        }
-        last.map_or_else(|| Fatal::new("invalid configuration"), |last| fatal(&last))
+        tell(&error.findings, reporter);
+        refuse_errors(&error.findings)
+            .err()
+            .unwrap_or_else(|| Fatal::new("the configuration cannot be used"))
     })
 }
 
-/// What is odd in a configuration that has been read goes to the log, and so does what has no
-/// effect yet; what would be dangerous to ignore refuses the start.
+/// Findings go to the log, all of them, and so does what has no effect yet. What would be
+/// dangerous to ignore refuses the start.
 pub fn report_findings(
     config: &Config,
-    findings: &[Finding],
+    mut findings: Vec<Finding>,
     reporter: &Reporter,
 ) -> Result<(), Fatal> {
-    for finding in findings {
-        let severity = match finding.severity {
-            FindingSeverity::Info => Severity::Log,
-            FindingSeverity::Warning | FindingSeverity::Error => Severity::Warning,
-        };
-        emit(finding, severity, reporter);
-    }
-    let mut refusals = Vec::new();
-    for finding in not_built(config) {
-        if finding.is_error() {
-            refusals.push(finding);
-        } else {
-            emit(&finding, Severity::Warning, reporter);
-        }
-    }
-    let Some(last) = refusals.pop() else {
-        return Ok(());
-    };
-    for finding in &refusals {
-        emit(finding, Severity::Error, reporter);
-    }
-    Err(fatal(&last))
+    findings.extend(not_built(config));
+    tell(&findings, reporter);
+    refuse_errors(&findings)
 }
 
-/// `pgpool --check`: prints the findings; the exit status.
-pub fn run_check(paths: &Paths) -> u8 {
-    u8::try_from(check::check(paths, &mut io::stdout().lock())).unwrap_or(1)
+fn tell(findings: &[Finding], reporter: &Reporter) {
+    for finding in findings.iter().filter(|f| !f.is_error()) {
+        reporter.emit(
+            log_severity(finding.severity),
+            format_args!("{}: {}", finding.place, finding.text),
+            &finding.detail,
+            &finding.remedy,
+        );
+    }
+}
+
+fn log_severity(severity: FindingSeverity) -> Severity {
+    match severity {
+        FindingSeverity::Info => Severity::Info,
+        FindingSeverity::Warning => Severity::Warning,
+        FindingSeverity::Error => Severity::Fatal,
+    }
+}
+
+/// One FATAL per error: an operator mends all of them at once. The last one ends the program.
+fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
+    let mut errors = findings.iter().filter(|f| f.is_error()).map(|finding| {
+        // The original's words first: that is what people search for.
+        let place = finding.place.to_string();
+        let detail = if finding.detail.is_empty() {
+            place
+        } else {
+            format!("{} at {place}", finding.detail)
+        };
+        Fatal::new(&finding.text)
+            .detail(detail)
+            .hint(&finding.remedy)
+    });
+    let Some(last) = errors.next_back() else {
+        return Ok(());
+    };
+    let reporter = Reporter::new("main");
+    errors.for_each(|error| error.report(&reporter));
+    Err(last)
 }
 
 /// The release to be, for `--version`: works without any configuration.
@@ -84,6 +96,7 @@ pub fn version_without_start(paths: &Paths) -> CompatVersion {
         .build()
         .ok()
         .and_then(|runtime| runtime.block_on(compat_version::installed_tools()));
+    // Without a file the defaults would pass for the newest dialect.
     let config = paths
         .config
         .exists()
@@ -95,7 +108,7 @@ pub fn version_without_start(paths: &Paths) -> CompatVersion {
     }
 }
 
-/// `pid_file_name` as it is written, for the messages.
+/// `pid_file_name` as it is written: messages show it so.
 pub fn pid_file(config: &Config) -> PidFile {
     let name = match config.values.get("pid_file_name", None) {
         Some(Value::Text(name)) if !name.is_empty() => Path::new(name),
@@ -104,8 +117,8 @@ pub fn pid_file(config: &Config) -> PidFile {
     PidFile::new(name, &config.path)
 }
 
-/// pool_hba.conf. A bad file refuses all logins and does not stop the start, as in the original;
-/// a method that is not there yet does.
+/// pool_hba.conf. A bad file refuses all logins and does not stop the start; a method that this
+/// release does not have does.
 pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, String>, Fatal> {
     if !config.settings.enable_pool_hba {
         return Ok(Ok(Hba::default()));
@@ -114,13 +127,13 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
         Ok(hba) => hba,
         Err(errors) => {
             for error in &errors {
-                emit_hba(error, Severity::Log, reporter);
+                log_hba(reporter, error);
             }
-            return Ok(Err(all(&errors)));
+            return Ok(Err(summary(&errors)));
         }
     };
     for warning in hba.warnings() {
-        emit_hba(warning, Severity::Log, reporter);
+        log_hba(reporter, warning);
     }
     if !config.settings.ssl {
         for line in hba.ssl_lines() {
@@ -128,44 +141,75 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
                 Severity::Warning,
                 "hostssl record cannot match because SSL is disabled",
                 "",
-                "set ssl = on",
-                &hba_line(&config.hba_path, line),
+                "Set ssl = on.",
+                &format!(
+                    "line {line} of configuration file \"{}\"",
+                    config.hba_path.display()
+                ),
             );
         }
     }
-    match hba.unsupported().first() {
+    match unsupported(&hba, &config.hba_path) {
         None => Ok(Ok(hba)),
-        Some((line, method)) => Err(Fatal::new(format!(
-            "authentication method \"{}\" is not supported yet",
-            method.word()
-        ))
-        .detail("clients of this line could not be checked")
-        .hint("use scram-sha-256 or md5 in this line, or stay with the original")
-        .context(hba_line(&config.hba_path, *line))),
+        Some(fatal) => Err(fatal),
     }
 }
 
-/// pool_passwd, made if it is missing, and the key of its AES entries.
-pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
-    let refused = |error: PasswdError| {
+fn unsupported(hba: &Hba, path: &Path) -> Option<Fatal> {
+    let (line, method) = *hba.unsupported().first()?;
+    Some(
         Fatal::new(format!(
-            "initializing pool password, failed to open file:\"{}\"",
-            error.path.display()
+            "authentication method \"{}\" is not available in this release of pgpool-rs",
+            method.word()
         ))
-        .detail(format!(
-            "file open failed with error:\"{}\"",
-            errors::message(&error.source)
-        ))
-    };
-    let path = config.pool_passwd_path.as_deref();
-    if let Some(path) = path {
-        passwd::create_if_missing(path).map_err(refused)?;
+        .detail(format!("{}:{line}", path.display()))
+        .hint("Use trust, reject, md5, scram-sha-256 or password in this line, or stay with the original."),
+    )
+}
+
+fn log_hba(reporter: &Reporter, error: &HbaError) {
+    reporter.emit_with_context(
+        Severity::Log,
+        &error.message,
+        "",
+        &error.hint,
+        &error.context(),
+    );
+}
+
+fn summary(errors: &[HbaError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+/// pool_passwd and the key of its AES entries. A missing file is made, as by the original.
+pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
+    if let Some(path) = &config.pool_passwd_path {
+        passwd::create_if_missing(path).map_err(|e| unreadable(&e))?;
     }
-    let passwd = PoolPasswd::load(path, config.pool_key_path.as_deref()).map_err(refused)?;
-    for warning in passwd.warnings() {
+    let entries = load_passwd(config).map_err(|e| unreadable(&e))?;
+    for warning in entries.warnings() {
         reporter.warning(warning);
     }
-    Ok(passwd)
+    Ok(entries)
+}
+
+fn unreadable(error: &PasswdError) -> Fatal {
+    Fatal::new(format!(
+        "initializing pool password, failed to open file:\"{}\"",
+        error.path.display()
+    ))
+    .detail(format!(
+        "file open failed with error:\"{}\"",
+        errors::message(&error.source)
+    ))
+}
+
+fn load_passwd(config: &Config) -> Result<PoolPasswd, PasswdError> {
+    PoolPasswd::load(
+        config.pool_passwd_path.as_deref(),
+        config.pool_key_path.as_deref(),
+    )
 }
 
 /// Nodes of the configuration, with the statuses of the status file unless that is to be discarded.
@@ -187,7 +231,6 @@ pub fn start_dataplane(
 /// The control plane's thread: supervisor, checks, PCP.
 pub struct Control {
     started: Option<oneshot::Receiver<Result<CompatVersion, Fatal>>>,
-    /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -196,15 +239,24 @@ pub fn spawn_control(
     shared: Arc<Shared>,
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
-    sink: LogSink,
 ) -> io::Result<Control> {
     let (started_sender, started) = oneshot::channel();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let thread = runtime::start(move || async move {
-        let result = start_control(shared, messages, paths, sink).await;
-        // The process ends during its start.
-        let _ = started_sender.send(result);
-        let _ = stopped.await;
+    let (stop, stopped) = oneshot::channel();
+    let thread = control::runtime::start(move || async move {
+        let work = async {
+            let started = run_control(shared, messages, paths).await;
+            let failed = started.is_err();
+            // The main thread has gone if it does not listen.
+            let _ = started_sender.send(started);
+            if failed {
+                return;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stopped => {}
+        }
     })?;
     Ok(Control {
         started: Some(started),
@@ -213,42 +265,119 @@ pub fn spawn_control(
     })
 }
 
-async fn start_control(
+/// Starts supervisor, primary search and PCP, in this order; returns when all run, with the
+/// release that we are for the tools.
+async fn run_control(
     shared: Arc<Shared>,
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
-    sink: LogSink,
 ) -> Result<CompatVersion, Fatal> {
-    let (stop, mut stop_requests) = mpsc::unbounded_channel();
-    let loader_sink = sink.clone();
-    let loader = move |current: &Config| reload(current, &paths, &loader_sink);
+    let loader = Arc::new(move |current: &Config| reload(current, &paths));
+    let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
     let (supervisor, search_done) =
-        Supervisor::new(Arc::clone(&shared), messages, Arc::new(loader), stop);
-    tokio::task::spawn_local(supervisor.run());
-    tokio::task::spawn_local(async move {
-        while let Some(mode) = stop_requests.recv().await {
+        supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
+    drop(tokio::task::spawn_local(supervisor.run()));
+    drop(tokio::task::spawn_local(async move {
+        while let Some(mode) = stop_wishes.recv().await {
             signals::request_stop(mode);
         }
-    });
+    }));
     let tools = compat_version::installed_tools().await;
-    search_done
-        .await
-        .map_err(|_| Fatal::new("the supervisor has ended during the start"))?;
-
+    // Ended without an answer, it has panicked, and the process is about to abort.
+    let _ = search_done.await;
     let config = shared.config.load_full();
     let listeners = pcp::bind(&config)
         .await
-        .map_err(|error| Fatal::new(error.message).detail(error.detail))?;
-    let log_rotation = config
-        .settings
-        .logging_collector
-        .then(|| Arc::new(Rotation(sink)) as Arc<dyn LogRotation>);
-    let context = ServerContext {
+        .map_err(|e| Fatal::new(e.message).detail(e.detail))?;
+    let context = pcp::ServerContext {
         tools,
-        log_rotation,
+        log_rotation: LogSink::global()
+            .filter(|sink| sink.has_collector())
+            .map(|sink| Arc::new(sink.clone()) as Arc<dyn pcp::LogRotation>),
     };
-    tokio::task::spawn_local(pcp::serve(listeners, shared, context));
+    drop(tokio::task::spawn_local(pcp::serve(
+        listeners, shared, context,
+    )));
     Ok(compat_version::effective(&config, tools))
+}
+
+impl pcp::LogRotation for LogSink {
+    fn rotate(&self) -> Result<(), String> {
+        LogSink::rotate(self);
+        Ok(())
+    }
+}
+
+/// Reads everything again that a reload applies. Runs on a thread that may block.
+fn reload(current: &Config, paths: &Paths) -> Reloaded {
+    let reporter = Reporter::new("main");
+    let (config, mut findings) = current.reload(paths);
+    // What the first start has told already is not told again.
+    let known = not_built(current);
+    findings.extend(
+        not_built(&config)
+            .into_iter()
+            .filter(|f| !known.contains(f)),
+    );
+    let mut log: Vec<(Severity, String)> = findings
+        .iter()
+        .map(|f| {
+            // An error of a reload keeps the running value: a WARNING, as by the original.
+            let severity = log_severity(f.severity).min(Severity::Warning);
+            (severity, f.to_string())
+        })
+        .collect();
+    let hba = config
+        .settings
+        .enable_pool_hba
+        .then(|| match Hba::load(&config.hba_path) {
+            Err(errors) => {
+                errors.iter().for_each(|e| log_hba(&reporter, e));
+                log.push((
+                    Severity::Warning,
+                    "pool_hba.conf is not used because of its errors; the rules in use stay".into(),
+                ));
+                None
+            }
+            Ok(hba) => match unsupported(&hba, &config.hba_path) {
+                None => Some(Ok(hba)),
+                Some(fatal) => {
+                    log.push((
+                        Severity::Warning,
+                        format!("{}: {}; the rules in use stay", fatal.detail, fatal.message),
+                    ));
+                    None
+                }
+            },
+        })
+        .flatten();
+    let passwd = match load_passwd(&config) {
+        Ok(entries) => {
+            log.extend(
+                entries
+                    .warnings()
+                    .iter()
+                    .map(|w| (Severity::Warning, w.clone())),
+            );
+            Some(entries)
+        }
+        Err(error) => {
+            log.push((
+                Severity::Warning,
+                format!("{error}; the entries in use stay"),
+            ));
+            None
+        }
+    };
+    if let Some(sink) = LogSink::global() {
+        sink.reconfigure(&config.settings);
+    }
+    Reloaded {
+        config: Some(config),
+        hba,
+        passwd,
+        findings: log,
+    }
 }
 
 impl Control {
@@ -262,144 +391,14 @@ impl Control {
         result.unwrap_or_else(|_| Err(Fatal::new("the control plane has ended during the start")))
     }
 
-    /// Ends checks, hooks and PCP.
+    /// Ends checks and PCP. A hook that runs goes on by itself.
     pub fn stop(mut self) {
-        drop(self.stop.take());
+        if let Some(stop) = self.stop.take() {
+            // The thread has ended by itself if it does not listen.
+            let _ = stop.send(());
+        }
         if let Some(thread) = self.thread.take() {
-            // A panic there has aborted the process.
             let _ = thread.join();
         }
     }
-}
-
-struct Rotation(LogSink);
-
-impl LogRotation for Rotation {
-    fn rotate(&self) -> Result<(), String> {
-        self.0.rotate();
-        Ok(())
-    }
-}
-
-/// Reads everything again, on a thread that may block; the log changes at once.
-fn reload(current: &Config, paths: &Paths, sink: &LogSink) -> Reloaded {
-    let (config, found) = current.reload(paths);
-    let known = not_built(current);
-    let new = not_built(&config)
-        .into_iter()
-        .filter(|finding| !known.contains(finding));
-    let mut findings: Vec<(Severity, String)> = found
-        .into_iter()
-        .chain(new)
-        .map(|finding| {
-            let severity = match finding.severity {
-                FindingSeverity::Info => Severity::Log,
-                FindingSeverity::Warning | FindingSeverity::Error => Severity::Warning,
-            };
-            (severity, plain(&finding))
-        })
-        .collect();
-    let hba = reload_hba(&config, &mut findings);
-    let passwd = match PoolPasswd::load(
-        config.pool_passwd_path.as_deref(),
-        config.pool_key_path.as_deref(),
-    ) {
-        Ok(passwd) => {
-            let warnings = passwd.warnings().iter();
-            findings.extend(warnings.map(|text| (Severity::Warning, text.clone())));
-            Some(passwd)
-        }
-        Err(error) => {
-            findings.push((Severity::Warning, error.to_string()));
-            None
-        }
-    };
-    sink.reconfigure(&config.settings);
-    Reloaded {
-        config: Some(config),
-        hba,
-        passwd,
-        findings,
-    }
-}
-
-/// A bad file leaves the old rules in force.
-fn reload_hba(
-    config: &Config,
-    findings: &mut Vec<(Severity, String)>,
-) -> Option<Result<Hba, String>> {
-    if !config.settings.enable_pool_hba {
-        return None;
-    }
-    match Hba::load(&config.hba_path) {
-        Ok(hba) => match hba.unsupported().first() {
-            None => Some(Ok(hba)),
-            Some((line, method)) => {
-                findings.push((
-                    Severity::Warning,
-                    format!(
-                        "{}:{line}: authentication method \"{}\" is not supported yet; \
-                         the old rules stay",
-                        config.hba_path.display(),
-                        method.word()
-                    ),
-                ));
-                None
-            }
-        },
-        Err(errors) => {
-            findings.extend(
-                errors
-                    .iter()
-                    .map(|error| (Severity::Log, error.to_string())),
-            );
-            findings.push((
-                Severity::Warning,
-                "pool_hba.conf has errors; the old rules stay".to_owned(),
-            ));
-            None
-        }
-    }
-}
-
-fn fatal(finding: &Finding) -> Fatal {
-    Fatal::new(&finding.text)
-        .detail(&finding.detail)
-        .hint(&finding.remedy)
-        .context(finding.place.to_string())
-}
-
-fn emit(finding: &Finding, severity: Severity, reporter: &Reporter) {
-    reporter.emit_with_context(
-        severity,
-        &finding.text,
-        &finding.detail,
-        &finding.remedy,
-        &finding.place.to_string(),
-    );
-}
-
-fn plain(finding: &Finding) -> String {
-    let mut text = format!("{}: {}", finding.place, finding.text);
-    for (before, more, after) in [(": ", &finding.detail, ""), (" (", &finding.remedy, ")")] {
-        if !more.is_empty() {
-            text.push_str(before);
-            text.push_str(more);
-            text.push_str(after);
-        }
-    }
-    text
-}
-
-fn emit_hba(error: &HbaError, severity: Severity, reporter: &Reporter) {
-    reporter.emit_with_context(severity, &error.message, "", &error.hint, &error.context());
-}
-
-fn all(errors: &[HbaError]) -> String {
-    let texts: Vec<String> = errors.iter().map(HbaError::to_string).collect();
-    texts.join("; ")
-}
-
-fn hba_line(path: &Path, line: u32) -> String {
-    format!("line {line} of configuration file \"{}\"", path.display())
 }

@@ -144,6 +144,11 @@ async fn round(
             CONTEXT,
         );
     }
+    if roles_differ(&view, &judged) {
+        shared.report(Report::RolesDiffer {
+            view_version: view.version,
+        });
+    }
     report_false_primaries(shared, config, &view, &judged, reporter);
 }
 
@@ -244,6 +249,19 @@ async fn roles(
     }
     let known = view.primary.filter(|&p| view.is_valid(p));
     search::judge(&answers, view, known, detach_false_primary)
+}
+
+/// A server was promoted, or made a standby, by others than us.
+fn roles_differ(view: &ClusterView, judged: &search::Judgement) -> bool {
+    let says = |verdict| judged.verdicts.contains(&verdict);
+    // An operator's ALWAYS_PRIMARY is never doubted.
+    if view.nodes.iter().any(|n| n.flag.always_primary) {
+        return false;
+    }
+    match view.primary {
+        None => says(Verdict::Primary),
+        Some(primary) => judged.verdicts.get(primary) == Some(&Verdict::Standby),
+    }
 }
 
 fn report_false_primaries(
