@@ -6,33 +6,27 @@ use std::{io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::A
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{fatal::Fatal, log_sink::LogSink, signals};
+use super::{fatal::Fatal, log_sink::LogSink, pid_file::PidFile, signals};
 use crate::{
     auth::{
         hba::{Hba, HbaError},
-        passwd::{self, PoolPasswd},
+        passwd::{self, PasswdError, PoolPasswd},
     },
     cli::version,
     cluster::ClusterView,
     config::{
-        Config, Finding, FindingSeverity, LoadMode, Paths, not_built, settings::CompatVersion,
+        Config, Finding, FindingSeverity, LoadMode, Paths, Value, not_built,
+        settings::CompatVersion,
     },
     control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
     dataplane,
     observe::{Reporter, Severity},
-    pcp,
+    pcp::{self, compat_version},
+    sys::errors,
 };
 
-/// Reads and checks the configuration for a start. Findings go to the log, all of them.
-pub fn load_config(paths: &Paths, reporter: &Reporter) -> Result<Config, Fatal> {
-    let (config, mut findings) = read_config(paths, reporter)?;
-    findings.extend(not_built(&config));
-    tell(&findings, reporter);
-    refuse_errors(&findings)?;
-    Ok(config)
-}
-
-/// Reads the configuration for a look at a few of its values, as `stop` and `reload` do.
+/// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
+/// with [`report_findings`] when the log is where the configuration wants it.
 pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
     Config::load(paths, LoadMode::Start).map_err(|error| {
         tell(&error.findings, reporter);
@@ -40,6 +34,18 @@ pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Fi
             .err()
             .unwrap_or_else(|| Fatal::new("the configuration cannot be used"))
     })
+}
+
+/// Findings go to the log, all of them, and so does what has no effect yet. What would be
+/// dangerous to ignore refuses the start.
+pub fn report_findings(
+    config: &Config,
+    mut findings: Vec<Finding>,
+    reporter: &Reporter,
+) -> Result<(), Fatal> {
+    findings.extend(not_built(config));
+    tell(&findings, reporter);
+    refuse_errors(&findings)
 }
 
 fn tell(findings: &[Finding], reporter: &Reporter) {
@@ -85,16 +91,30 @@ fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
 
 /// The release to be, for `--version`: works without any configuration.
 pub fn version_without_start(paths: &Paths) -> CompatVersion {
-    Config::load(paths, LoadMode::Check)
-        .map_or(version::DEFAULT, |(config, _)| compat_version(&config))
+    let tools = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()
+        .and_then(|runtime| runtime.block_on(compat_version::installed_tools()));
+    // Without a file the defaults would pass for the newest dialect.
+    let config = paths
+        .config
+        .exists()
+        .then(|| Config::load(paths, LoadMode::Check).ok())
+        .flatten();
+    match config {
+        Some((config, _)) => compat_version::effective(&config, tools),
+        None => tools.unwrap_or_else(version::default),
+    }
 }
 
-/// The release to be.
-pub fn compat_version(config: &Config) -> CompatVersion {
-    config.settings.own.compat_version.unwrap_or(CompatVersion {
-        release: config.dialect,
-        patch: config.dialect.last_patch(),
-    })
+/// `pid_file_name` as it is written: messages show it so.
+pub fn pid_file(config: &Config) -> PidFile {
+    let name = match config.values.get("pid_file_name", None) {
+        Some(Value::Text(name)) if !name.is_empty() => Path::new(name),
+        _ => &config.settings.pid_file_name,
+    };
+    PidFile::new(name, &config.path)
 }
 
 /// pool_hba.conf. A bad file refuses all logins and does not stop the start; a method that this
@@ -114,6 +134,20 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
     };
     for warning in hba.warnings() {
         log_hba(reporter, warning);
+    }
+    if !config.settings.ssl {
+        for line in hba.ssl_lines() {
+            reporter.emit_with_context(
+                Severity::Warning,
+                "hostssl record cannot match because SSL is disabled",
+                "",
+                "Set ssl = on.",
+                &format!(
+                    "line {line} of configuration file \"{}\"",
+                    config.hba_path.display()
+                ),
+            );
+        }
     }
     match unsupported(&hba, &config.hba_path) {
         None => Ok(Ok(hba)),
@@ -151,21 +185,31 @@ fn summary(errors: &[HbaError]) -> String {
 /// pool_passwd and the key of its AES entries. A missing file is made, as by the original.
 pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
     if let Some(path) = &config.pool_passwd_path {
-        passwd::create_if_missing(path).map_err(|e| Fatal::new(e.to_string()))?;
+        passwd::create_if_missing(path).map_err(|e| unreadable(&e))?;
     }
-    let entries = load_passwd(config).map_err(Fatal::new)?;
+    let entries = load_passwd(config).map_err(|e| unreadable(&e))?;
     for warning in entries.warnings() {
         reporter.warning(warning);
     }
     Ok(entries)
 }
 
-fn load_passwd(config: &Config) -> Result<PoolPasswd, String> {
+fn unreadable(error: &PasswdError) -> Fatal {
+    Fatal::new(format!(
+        "initializing pool password, failed to open file:\"{}\"",
+        error.path.display()
+    ))
+    .detail(format!(
+        "file open failed with error:\"{}\"",
+        errors::message(&error.source)
+    ))
+}
+
+fn load_passwd(config: &Config) -> Result<PoolPasswd, PasswdError> {
     PoolPasswd::load(
         config.pool_passwd_path.as_deref(),
         config.pool_key_path.as_deref(),
     )
-    .map_err(|e| e.to_string())
 }
 
 /// Nodes of the configuration, with the statuses of the status file unless that is to be discarded.
@@ -186,7 +230,7 @@ pub fn start_dataplane(
 
 /// The control plane's thread: supervisor, checks, PCP.
 pub struct Control {
-    started: Option<oneshot::Receiver<Result<(), Fatal>>>,
+    started: Option<oneshot::Receiver<Result<CompatVersion, Fatal>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -221,12 +265,13 @@ pub fn spawn_control(
     })
 }
 
-/// Starts supervisor, primary search and PCP, in this order; returns when all run.
+/// Starts supervisor, primary search and PCP, in this order; returns when all run, with the
+/// release that we are for the tools.
 async fn run_control(
     shared: Arc<Shared>,
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
-) -> Result<(), Fatal> {
+) -> Result<CompatVersion, Fatal> {
     let loader = Arc::new(move |current: &Config| reload(current, &paths));
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
     let (supervisor, search_done) =
@@ -237,10 +282,11 @@ async fn run_control(
             signals::request_stop(mode);
         }
     }));
-    let tools = pcp::compat_version::installed_tools().await;
+    let tools = compat_version::installed_tools().await;
     // Ended without an answer, it has panicked, and the process is about to abort.
     let _ = search_done.await;
-    let listeners = pcp::bind(&shared.config.load_full())
+    let config = shared.config.load_full();
+    let listeners = pcp::bind(&config)
         .await
         .map_err(|e| Fatal::new(e.message).detail(e.detail))?;
     let context = pcp::ServerContext {
@@ -252,7 +298,7 @@ async fn run_control(
     drop(tokio::task::spawn_local(pcp::serve(
         listeners, shared, context,
     )));
-    Ok(())
+    Ok(compat_version::effective(&config, tools))
 }
 
 impl pcp::LogRotation for LogSink {
@@ -265,7 +311,14 @@ impl pcp::LogRotation for LogSink {
 /// Reads everything again that a reload applies. Runs on a thread that may block.
 fn reload(current: &Config, paths: &Paths) -> Reloaded {
     let reporter = Reporter::new("main");
-    let (config, findings) = current.reload(paths);
+    let (config, mut findings) = current.reload(paths);
+    // What the first start has told already is not told again.
+    let known = not_built(current);
+    findings.extend(
+        not_built(&config)
+            .into_iter()
+            .filter(|f| !known.contains(f)),
+    );
     let mut log: Vec<(Severity, String)> = findings
         .iter()
         .map(|f| {
@@ -286,7 +339,16 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
                 ));
                 None
             }
-            Ok(hba) => Some(Ok(hba)),
+            Ok(hba) => match unsupported(&hba, &config.hba_path) {
+                None => Some(Ok(hba)),
+                Some(fatal) => {
+                    log.push((
+                        Severity::Warning,
+                        format!("{}: {}; the rules in use stay", fatal.detail, fatal.message),
+                    ));
+                    None
+                }
+            },
         })
         .flatten();
     let passwd = match load_passwd(&config) {
@@ -320,7 +382,7 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
 
 impl Control {
     /// The primary has been searched and PCP answers. Waits for ever when called again.
-    pub async fn started(&mut self) -> Result<(), Fatal> {
+    pub async fn started(&mut self) -> Result<CompatVersion, Fatal> {
         let Some(started) = &mut self.started else {
             return std::future::pending().await;
         };
