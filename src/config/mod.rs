@@ -1,40 +1,44 @@
 //! Configuration files: grammar, parameter table, dialects, typed settings.
+//!
+//! [`Config::load`] reads pgpool.conf and pgpool-rs.conf; everything that is wrong or odd comes
+//! back as [`Finding`]s with file, line and column. pool_hba.conf, pool_passwd and pcp.conf are
+//! the business of [`crate::auth`].
 
+mod checks;
+pub mod dialect;
+pub mod finding;
+mod flags;
+pub mod grammar;
+mod load;
+pub mod manual;
+mod names;
+mod not_built;
 pub mod parameter;
+mod paths;
+mod release;
+mod reload;
+mod session;
 pub mod settings;
+mod source;
+mod table;
+mod typed;
+pub mod value;
 
 use std::path::PathBuf;
 
+pub use finding::{Finding, Place, Severity as FindingSeverity};
+pub use load::{LoadError, LoadMode};
+pub use not_built::not_built;
 pub use parameter::{PARAMETERS, Parameter, Value};
+pub use paths::Paths;
+pub use release::Release;
+pub use session::{SetError, parse_session_value, session_parameters, settable};
 pub use settings::Settings;
-
-/// A minor release of Pgpool-II; a file's dialect and the emulated layouts are named by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Release {
-    pub major: u8,
-    pub minor: u8,
-}
-
-impl Release {
-    pub const V3_7: Release = Release::new(3, 7);
-    pub const V4_0: Release = Release::new(4, 0);
-    pub const V4_1: Release = Release::new(4, 1);
-    pub const V4_2: Release = Release::new(4, 2);
-    pub const V4_3: Release = Release::new(4, 3);
-    pub const V4_4: Release = Release::new(4, 4);
-    pub const V4_5: Release = Release::new(4, 5);
-    pub const V4_6: Release = Release::new(4, 6);
-    pub const V4_7: Release = Release::new(4, 7);
-
-    pub const fn new(major: u8, minor: u8) -> Release {
-        Release { major, minor }
-    }
-}
 
 /// A configuration that has been read, checked and accepted.
 ///
 /// Immutable; a reload makes a new one, which replaces this in [`crate::control::Shared`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub dialect: Release,
     pub settings: Settings,
@@ -48,3 +52,15 @@ pub struct Config {
     pub pool_passwd_path: Option<PathBuf>,
     pub pool_key_path: Option<PathBuf>,
 }
+
+impl Config {
+    /// The value as `PGPOOL SHOW` of the file's dialect spells it; `None` for an unknown name.
+    pub fn show(&self, name: &str, index: Option<usize>) -> Option<String> {
+        let parameter = parameter::find_in(name, self.dialect)?;
+        let value = self.values.get(name, index)?;
+        Some(value.show_in(parameter, self.dialect))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,54 +1,273 @@
 //! The data plane: accepting clients, slots, sessions, the relay.
+//!
+//! W worker threads with a runtime each, and one thread that accepts. The control plane holds a
+//! [`Handle`]; nothing here ever waits for the control plane except admin SQL.
 
+pub mod accept;
+pub mod admin_session;
+pub mod cancel;
+pub mod connect;
+pub mod finish;
+pub mod front;
 pub mod info;
+pub mod login;
+pub mod pool;
+pub mod session;
+pub mod stream;
+pub mod table;
+pub mod worker;
 
-use crate::{cluster::NodeId, control::StopMode, observe::counters::NodeTotals};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use accept::Listener;
 pub use info::{PoolInfo, SlotInfo, SlotStatus};
+
+use crate::{
+    cluster::NodeId,
+    control::{Shared, StopMode},
+    observe::{NodeCounters, counters::NodeTotals},
+    protocol::StartupPacket,
+};
+use table::{FIRST_PID, PoolKey, SlotIndex, SlotTable};
+use worker::{Worker, WorkerMessage};
+
+/// Highest number of backends (`MAX_NUM_BACKENDS`, `src/include/pool.h @ V4_3_5`).
+pub const MAX_BACKENDS: usize = 128;
+
+/// What the workers share.
+pub struct Plane {
+    workers: Vec<mpsc::UnboundedSender<WorkerMessage>>,
+    table: Mutex<SlotTable>,
+    cancel_keys: Mutex<HashMap<(u32, u32), SlotIndex>>,
+    /// Per worker, per node.
+    counters: Vec<Vec<NodeCounters>>,
+    /// Clients of all kinds that are connected.
+    live: AtomicUsize,
+    /// Connections per worker that may be in their login at one time.
+    greeting_limit: usize,
+    /// Clients that may wait for a slot.
+    pub waiting_limit: usize,
+    slots: usize,
+    /// Version of the cluster view, for sessions that wait for a primary.
+    pub view_version: watch::Sender<u64>,
+    pub shutdown: watch::Sender<Option<StopMode>>,
+    /// Keys of SCRAM logins, derived once.
+    pub keys: crate::auth::keys::DerivedKeys,
+    /// Dropping it ends the accepting thread.
+    accepting: Mutex<Option<io::PipeWriter>>,
+}
 
 /// What the control plane holds of the data plane.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    plane: Arc<Plane>,
+}
+
+/// Starts the workers and begins to accept clients.
+///
+/// # Errors
+///
+/// When threads or descriptors cannot be had.
+pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handle> {
+    let config = shared.config.load_full();
+    let settings = &config.settings;
+    let workers = settings.own.worker_threads.max(1);
+    let slots = settings.num_init_children;
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let backlog = slots.saturating_mul(settings.listen_backlog_multiplier as usize);
+    let (stop, accepting) = io::pipe()?;
+    let plane = Arc::new(Plane {
+        workers: senders,
+        table: Mutex::new(SlotTable::new(slots, workers)),
+        cancel_keys: Mutex::default(),
+        counters: (0..workers)
+            .map(|_| (0..MAX_BACKENDS).map(|_| NodeCounters::default()).collect())
+            .collect(),
+        live: AtomicUsize::new(0),
+        greeting_limit: 1000 + 2 * slots,
+        waiting_limit: backlog.clamp(64, 10_000),
+        slots,
+        view_version: watch::Sender::new(0),
+        shutdown: watch::Sender::new(None),
+        keys: crate::auth::keys::DerivedKeys::default(),
+        accepting: Mutex::new(Some(accepting)),
+    });
+    for (index, messages) in receivers.into_iter().enumerate() {
+        let (shared, plane) = (shared.clone(), plane.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name(format!("worker{index}"))
+            .spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                let worker = Worker::new(index, shared, plane, slots);
+                local.block_on(&runtime, worker.run(messages));
+            })?;
+    }
+    let accept_plane = plane.clone();
+    std::thread::Builder::new()
+        .name("accept".to_owned())
+        .spawn(move || accept::run(&accept_plane, listeners, &OwnedFd::from(stop)))?;
+    Ok(Handle { plane })
+}
 
 impl Handle {
     /// Statement and error counters of `node`, summed over all workers.
     pub fn totals(&self, node: NodeId) -> NodeTotals {
-        let _ = node;
-        NodeTotals::default()
+        let mut totals = NodeTotals::default();
+        for counters in self.plane.counters.iter().filter_map(|c| c.get(node)) {
+            totals.add(counters);
+        }
+        totals
     }
 
     /// All slots in the order of their numbers, as they are now.
     pub async fn slots(&self) -> Vec<SlotInfo> {
-        Vec::new()
+        let mut all = Vec::new();
+        let replies: Vec<_> = (0..self.plane.worker_count())
+            .map(|worker| {
+                let (reply, slots) = oneshot::channel();
+                self.plane.send(worker, WorkerMessage::Snapshot(reply));
+                slots
+            })
+            .collect();
+        for reply in replies {
+            all.extend(reply.await.unwrap_or_default());
+        }
+        all.sort_by_key(|(index, _)| *index);
+        all.into_iter().map(|(_, info)| info).collect()
     }
 
     /// The numbers shown as pids, one per slot (`pcp_proc_count`).
     pub fn slot_pids(&self) -> Vec<u32> {
-        Vec::new()
+        (0..self.plane.slots).map(slot_pid).collect()
     }
 
     /// Clients that hold a slot.
     pub fn connected_clients(&self) -> usize {
-        0
+        self.plane.table().busy()
     }
 
     /// Clients that wait for a slot.
     pub fn waiting_clients(&self) -> usize {
-        0
+        self.plane.table().waiting()
     }
 
     /// The supervisor has published a new [`crate::cluster::ClusterView`]: sessions that the
     /// change touches end or drop the node, idle cached connections to nodes that are gone close.
-    pub fn view_changed(&self) {}
+    pub fn view_changed(&self) {
+        self.plane.view_version.send_modify(|version| *version += 1);
+        self.plane.send_all(|| WorkerMessage::ViewChanged);
+    }
 
     /// The supervisor has published a new [`crate::config::Config`].
-    pub fn config_changed(&self) {}
+    pub fn config_changed(&self) {
+        self.plane.send_all(|| WorkerMessage::ConfigChanged);
+    }
 
     /// Stops accepting; smart lets sessions finish, the other modes cut them.
     pub fn stop(&self, mode: StopMode) {
-        let _ = mode;
+        lock(&self.plane.accepting).take();
+        self.plane.shutdown.send_replace(Some(mode));
+        self.plane.send_all(|| WorkerMessage::Stop(mode));
     }
 
     /// Returns when all sessions have ended after [`Handle::stop`].
-    pub async fn stopped(&self) {}
+    pub async fn stopped(&self) {
+        while self.plane.live.load(Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Plane {
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    pub fn table(&self) -> MutexGuard<'_, SlotTable> {
+        lock(&self.table)
+    }
+
+    /// A worker ends only with the process; then nobody misses the message.
+    pub fn send(&self, worker: usize, message: WorkerMessage) {
+        if let Some(sender) = self.workers.get(worker) {
+            let _ = sender.send(message);
+        }
+    }
+
+    pub fn send_to_owner(&self, slot: SlotIndex, message: WorkerMessage) {
+        self.send(slot % self.worker_count(), message);
+    }
+
+    fn send_all(&self, message: impl Fn() -> WorkerMessage) {
+        for worker in 0..self.worker_count() {
+            self.send(worker, message());
+        }
+    }
+
+    /// Which slot's session was given this cancel key.
+    pub fn cancel_target(&self, pid: u32, key: u32) -> Option<SlotIndex> {
+        lock(&self.cancel_keys).get(&(pid, key)).copied()
+    }
+
+    pub fn add_cancel_key(&self, pid: u32, key: u32, slot: SlotIndex) {
+        lock(&self.cancel_keys).insert((pid, key), slot);
+    }
+
+    pub fn remove_cancel_key(&self, pid: u32, key: u32) {
+        lock(&self.cancel_keys).remove(&(pid, key));
+    }
+
+    pub fn cached(&self, slot: SlotIndex, keys: Vec<PoolKey>) {
+        self.table().cached(slot, keys);
+    }
+
+    /// Counts a client as connected while it lives.
+    pub fn enter(self: &Arc<Self>) -> Live {
+        self.live.fetch_add(1, Relaxed);
+        Live(self.clone())
+    }
+}
+
+/// A connected client.
+pub struct Live(Arc<Plane>);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The number that a slot shows as its pid.
+pub fn slot_pid(slot: SlotIndex) -> u32 {
+    FIRST_PID + u32::try_from(slot).unwrap_or(0)
+}
+
+/// What a cached set of connections is found by.
+pub fn pool_key(startup: &StartupPacket) -> PoolKey {
+    let mut hasher = DefaultHasher::new();
+    startup.user.hash(&mut hasher);
+    startup.database.hash(&mut hasher);
+    startup.parameters.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A panic while the lock was held has ended one session; the data behind it is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,64 @@
+# The developer's commands. `make test` is what a change must pass.
+#
+#   make setup   install what is missing (Debian packages; touches no service)
+#   make build   release binary target/release/pgpool
+#   make lint    formatting and clippy, warnings are errors
+#   make test    setup, lint, unit tests, and the compat tests against real servers
+#   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
+#   make bench   speed and memory beside the original and PgBouncer
+#   make man     read the manual page
+#
+# COMPAT_SLOW=3 makes the compat tests three times as patient on a slow or busy machine.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+PATTERN ?=
+export PATH := $(PATH):$(HOME)/.cargo/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: all help setup build lint test unit compat pcp-replay service stock demo bench man clean
+
+all: build
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+setup:
+	compat/setup
+
+build:
+	$(CARGO) build --release --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+unit:
+	$(CARGO) test --locked
+
+compat: build
+	compat/run --subject ours $(PATTERN)
+
+# The same tests against the original: how a new test is proved.
+stock:
+	compat/run --subject stock $(PATTERN)
+
+pcp-replay: build
+	@if [ -x compat/pcp-replay ]; then compat/pcp-replay fixtures/pcp --subject ours; else echo "no compat/pcp-replay"; fi
+
+service:
+	@if [ -x compat/systemd/verify ]; then compat/systemd/verify; else echo "no compat/systemd/verify"; fi
+
+test: setup lint unit compat pcp-replay service
+
+demo: setup build
+	compat/demo
+
+bench: setup build
+	compat/bench
+
+man:
+	man -l man/pgpool.8
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,87 @@
+//! Carries an admin command out and answers it.
+
+use super::{
+    AdminCommand, Inputs, SessionSettings, Table,
+    command::{SettingsCommand, ShowTable},
+    show, tables, wire,
+};
+use crate::{
+    cluster::NodeId,
+    config::{Config, Release},
+    control::Shared,
+    protocol::messages::ErrorMessage,
+};
+
+/// What only the session knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionFacts {
+    /// Where this session's reads go; `None` without backend connections.
+    pub load_balance_node: Option<NodeId>,
+}
+
+/// The whole answer except ReadyForQuery, which the session appends: it knows the transaction's state.
+///
+/// `SHOW pool_nodes` may take as long as an attempt to connect to a node that does not answer.
+pub async fn execute(
+    command: &AdminCommand,
+    shared: &Shared,
+    session: &mut SessionSettings,
+    facts: &SessionFacts,
+) -> Vec<u8> {
+    match command {
+        AdminCommand::Show(show) => show_table(*show, shared, facts).await.encode(),
+        AdminCommand::Settings(command) => settings_answer(command, &shared.config.load(), session),
+    }
+}
+
+/// `PGPOOL SHOW`, `SET` and `RESET`: nothing but the configuration and the session is needed.
+pub(super) fn settings_answer(
+    command: &SettingsCommand,
+    config: &Config,
+    session: &mut SessionSettings,
+) -> Vec<u8> {
+    let done = |tag| {
+        let mut out = Vec::new();
+        wire::command_complete(&mut out, tag);
+        out
+    };
+    let answer = match command {
+        SettingsCommand::Show(name) => show::one(name, config, session).map(|table| table.encode()),
+        SettingsCommand::ShowAll => Ok(show::all(config, session).encode()),
+        SettingsCommand::Set { name, value } => session
+            .set(name, value.as_deref(), config)
+            .map(|()| done("SET")),
+        // SET is what the original answers here.
+        SettingsCommand::Reset(name) => session.reset(name, config).map(|()| done("SET")),
+        SettingsCommand::ResetAll => {
+            session.reset_all();
+            Ok(done("RESET"))
+        }
+    };
+    answer.unwrap_or_else(|error| {
+        let mut out = Vec::new();
+        error.encode(&mut out);
+        out
+    })
+}
+
+/// What admin commands get in an aborted transaction, instead of [`execute`].
+pub fn aborted_transaction(statement: &[u8]) -> ErrorMessage {
+    ErrorMessage::error(
+        "25P02",
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+    .detail(format!("statement: {}", String::from_utf8_lossy(statement)))
+}
+
+async fn show_table(show: ShowTable, shared: &Shared, facts: &SessionFacts) -> Table {
+    let inputs = match show {
+        // Older layouts have no column for what the nodes say of themselves.
+        ShowTable::Nodes if shared.config.load().dialect >= Release::V4_3 => {
+            Inputs::gather_with_probes(shared).await
+        }
+        ShowTable::Processes | ShowTable::Pools => Inputs::gather_with_slots(shared).await,
+        _ => Inputs::gather(shared).await,
+    };
+    tables::table(show, &inputs, facts)
+}

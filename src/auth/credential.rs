@@ -1,0 +1,52 @@
+//! What is known of a user's password during a session, whatever file or message it came from.
+
+use super::{
+    error::ErrorReport,
+    passwd::Secret,
+    password::{self, Password},
+    scram::Verifier,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    Clear(Password),
+    /// md5(password + user) without the prefix `md5`.
+    Md5(String),
+    Verifier(Verifier),
+    /// An AES entry that cannot be opened.
+    Undecryptable,
+    /// A verifier that cannot be read.
+    Malformed,
+}
+
+impl From<Secret> for Credential {
+    fn from(secret: Secret) -> Credential {
+        match secret {
+            Secret::Clear(text) => Credential::Clear(Password::new(text)),
+            Secret::Md5(hash) => Credential::Md5(hash),
+            Secret::ScramVerifier(text) => {
+                Verifier::parse(&text).map_or(Credential::Malformed, Credential::Verifier)
+            }
+            Secret::Undecryptable => Credential::Undecryptable,
+        }
+    }
+}
+
+impl Credential {
+    /// The md5 form, for md5 dialogues on either side.
+    pub(crate) fn md5(&self, user: &str) -> Option<String> {
+        match self {
+            Credential::Md5(hash) => Some(hash.clone()),
+            Credential::Clear(clear) => Some(password::md5_of_password(clear.as_bytes(), user)),
+            _ => None,
+        }
+    }
+}
+
+/// pool_passwd has no line for the user; `message` names the method.
+pub(crate) fn no_entry(message: &str, user: &str) -> ErrorReport {
+    ErrorReport::fatal(
+        message,
+        format!("pool_passwd file does not contain an entry for \"{user}\""),
+    )
+}

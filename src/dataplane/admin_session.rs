@@ -1,0 +1,207 @@
+//! Sessions to `admin_database`: admin SQL only, outside the slots, without a backend.
+//!
+//! They answer when every slot is busy and every server is down. Simple queries only, as admin SQL is
+//! everywhere; anything else gets an error and the session goes on.
+
+use std::{
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use super::{front, front::Client, login, worker::Worker};
+use crate::{
+    admin,
+    protocol::{
+        Header, StartupPacket,
+        frame::HEADER_LEN,
+        messages,
+        messages::{ErrorMessage, frame, ready_for_query},
+    },
+};
+
+/// Sessions of this kind at one time, so that they cannot be used to fill memory.
+const SESSIONS: usize = 64;
+/// Longest message.
+const MESSAGE_LIMIT: usize = 64 * 1024;
+
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves the client until it leaves. It has passed pool_hba.
+pub async fn run(
+    worker: &Rc<Worker>,
+    mut client: Client,
+    startup: &StartupPacket,
+    admitted: login::Admitted,
+) {
+    let running = RUNNING.fetch_add(1, Relaxed);
+    let _running = Running;
+    if running >= SESSIONS {
+        let error = ErrorMessage::fatal("53300", "too many admin sessions")
+            .detail(format!("{SESSIONS} are open already"));
+        return front::refuse(&mut client, &error).await;
+    }
+    if !login::without_backend(worker, &mut client, admitted).await {
+        return;
+    }
+    let mut shutdown = worker.plane.shutdown.subscribe();
+    tokio::select! {
+        () = serve(worker, &mut client, startup) => {}
+        _ = shutdown.wait_for(Option::is_some) => {
+            front::refuse(&mut client, &super::finish::killed_message(super::session::Kill::Shutdown)).await;
+        }
+    }
+}
+
+async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket) {
+    if client.stream.write_all(&greeting(startup)).await.is_err() {
+        return;
+    }
+    let mut settings = admin::SessionSettings::default();
+    // After an error in the extended protocol, everything up to Sync is skipped.
+    let mut skipping = false;
+    loop {
+        let (kind, body) = match read_message(client).await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(error) => return front::refuse(client, &error).await,
+        };
+        let mut answer = Vec::new();
+        match kind {
+            b'X' => return,
+            b'Q' => {
+                skipping = false;
+                answer = query(worker, &mut settings, &body, startup).await;
+                ready_for_query(b'I', &mut answer);
+            }
+            b'S' => {
+                skipping = false;
+                ready_for_query(b'I', &mut answer);
+            }
+            b'H' => {}
+            _ if skipping => {}
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'F' => {
+                skipping = true;
+                ErrorMessage::error(
+                    "0A000",
+                    "admin SQL is answered in the simple query protocol only",
+                )
+                .hint("Let the driver send plain text queries, as psql does.")
+                .encode(&mut answer);
+                if kind == b'F' {
+                    skipping = false;
+                    ready_for_query(b'I', &mut answer);
+                }
+            }
+            other => {
+                let error =
+                    ErrorMessage::fatal("08P01", format!("invalid frontend message type {other}"));
+                return front::refuse(client, &error).await;
+            }
+        }
+        if client.stream.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn query(
+    worker: &Rc<Worker>,
+    settings: &mut admin::SessionSettings,
+    body: &[u8],
+    startup: &StartupPacket,
+) -> Vec<u8> {
+    let sql = body.strip_suffix(b"\0").unwrap_or(body);
+    let dialect = worker.shared.config.load().dialect;
+    let mut answer = Vec::new();
+    if sql.iter().all(|b| b.is_ascii_whitespace() || *b == b';') {
+        frame(b'I', &mut answer, |_| ());
+        return answer;
+    }
+    match admin::parse(sql, dialect) {
+        Some(command) => {
+            let facts = admin::SessionFacts {
+                load_balance_node: None,
+            };
+            admin::execute(&command, &worker.shared, settings, &facts).await
+        }
+        None => {
+            ErrorMessage::error(
+                "0A000",
+                format!(
+                    "database \"{}\" answers admin SQL only",
+                    startup.database
+                ),
+            )
+            .hint("SHOW POOL_NODES, SHOW POOL_PROCESSES, SHOW POOL_POOLS, SHOW POOL_STATUS, PGPOOL SHOW and the like; for PostgreSQL, connect to another database.")
+            .encode(&mut answer);
+            answer
+        }
+    }
+}
+
+/// What a driver wants to know of a server before its first query.
+fn greeting(startup: &StartupPacket) -> Vec<u8> {
+    let mut out = messages::AUTHENTICATION_OK.to_vec();
+    let encoding = startup.parameter("client_encoding").unwrap_or("UTF8");
+    let parameters = [
+        (
+            "server_version",
+            concat!("15.0 (pgpool-rs ", env!("CARGO_PKG_VERSION"), ")"),
+        ),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", encoding),
+        ("DateStyle", "ISO, MDY"),
+        ("IntervalStyle", "postgres"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ];
+    for (name, value) in parameters {
+        frame(b'S', &mut out, |out| {
+            out.extend_from_slice(name.as_bytes());
+            out.push(0);
+            out.extend_from_slice(value.as_bytes());
+            out.push(0);
+        });
+    }
+    messages::backend_key_data(0, 0, &mut out);
+    ready_for_query(b'I', &mut out);
+    out
+}
+
+/// One message; `None`: the client has gone.
+pub async fn read_message(client: &mut Client) -> Result<Option<(u8, Vec<u8>)>, ErrorMessage> {
+    loop {
+        let header = Header::read(&client.input).map_err(|e| {
+            ErrorMessage::fatal("08P01", "invalid message length").detail(e.to_string())
+        })?;
+        if let Some(header) = header {
+            if header.body_len > MESSAGE_LIMIT {
+                return Err(
+                    ErrorMessage::fatal("08P01", "invalid message length").detail(format!(
+                        "{} bytes where {MESSAGE_LIMIT} are allowed",
+                        header.body_len
+                    )),
+                );
+            }
+            let len = HEADER_LEN + header.body_len;
+            if client.input.len() >= len {
+                let rest = client.input.split_off(len);
+                let message = std::mem::replace(&mut client.input, rest);
+                return Ok(Some((header.kind, message[HEADER_LEN..].to_vec())));
+            }
+        }
+        match client.stream.read_some(&mut client.input, 4096).await {
+            Ok(n) if n > 0 => {}
+            _ => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The end of a session: last words to the client, then reset and cache the backend connections, or close them.
+//!
+//! The client's socket is closed before the backends are reset, so no client waits for it.
+
+use std::{rc::Rc, time::Duration};
+
+use super::{
+    front::{self, Ending},
+    pool::{self, BackendConnection, PoolEntry},
+    session::{
+        Exit, Kill, Parts, Relay,
+        backend_side::{BackendEvents, BackendSide},
+        owed::Owed,
+    },
+    worker::Worker,
+};
+use crate::{
+    control::Report,
+    observe::{Severity, counters::bump},
+    protocol::{messages, messages::ErrorMessage},
+};
+
+/// Limit of the reset of one node's connection (`src/protocol/pool_process_query.c @ V4_3_5`).
+const RESET_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ends a session and frees its slot.
+pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, ending: Ending) {
+    let mut parts = relay.into_parts();
+    worker
+        .plane
+        .remove_cancel_key(ending.cancel_key.0, ending.cancel_key.1);
+    let terminated = matches!(exit, Exit::Terminate);
+    say_goodbye(&worker, &mut parts, &exit, &ending).await;
+    let Parts {
+        client,
+        entry,
+        target,
+        to_backend,
+        owed,
+        target_side,
+        clean,
+        ..
+    } = parts;
+    drop(client);
+    log_disconnection(&worker, &ending);
+
+    entry
+        .facts
+        .client_disconnected
+        .set(Some(std::time::SystemTime::now()));
+    *ending.control.facts.borrow_mut() = None;
+    let config = worker.shared.config.load_full();
+    let settings = &config.settings;
+    let keep = terminated
+        && clean
+        && settings.connection_cache
+        && settings.max_pool > 0
+        && !worker.is_stopping()
+        && pool::is_cacheable(&ending.startup.database);
+    let mut reset = Reset {
+        worker: &worker,
+        entry,
+        target,
+        to_backend,
+        owed,
+        target_side,
+    };
+    let flushed = !terminated || reset.flush().await;
+    if keep && flushed && reset.run(&settings.reset_query_list).await {
+        cache(&worker, &ending, reset.entry, settings.max_pool);
+    } else {
+        reset.entry.close();
+    }
+    if let Some(limit) = settings.child_max_connections {
+        worker.with_slot(ending.slot.index, |slot| {
+            if slot.served >= limit {
+                ending
+                    .reporter
+                    .log(format_args!("child exiting, {limit} connections reached"));
+                slot.renew(worker.now());
+            }
+        });
+    }
+    front::vacate(&worker, ending.slot);
+    drop(ending.live);
+}
+
+/// What a session that is cut is told.
+pub fn killed_message(reason: Kill) -> ErrorMessage {
+    match reason {
+        Kill::NodeGone(node) => ErrorMessage::fatal(
+            "57P01",
+            format!("connection terminated because DB node {node} is no longer the one to work on"),
+        )
+        .detail("The node has been detached, or another node has become the primary.")
+        .hint(
+            "In a moment you should be able to reconnect to the database and repeat your command.",
+        ),
+        Kill::IdleLimit(seconds) => {
+            ErrorMessage::error("57000", "unable to read data").detail(format!(
+                "child connection forced to terminate due to client_idle_limit:{seconds} is reached"
+            ))
+        }
+        Kill::Shutdown => ErrorMessage::fatal(
+            "57P01",
+            "terminating connection because Pgpool-II is shutting down",
+        ),
+    }
+}
+
+async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &Ending) {
+    let error = match exit {
+        Exit::Terminate | Exit::ClientGone => return,
+        Exit::BackendLost {
+            node,
+            announced,
+            error,
+        } => {
+            if let Some(error) = error {
+                worker.shared.report(Report::BackendError {
+                    node: *node,
+                    reason: error.to_string(),
+                });
+            }
+            let last =
+                ErrorMessage::fatal("XX000", format!("unable to read data from DB node {node}"))
+                    .detail(match error {
+                        None => "EOF encountered with backend".to_owned(),
+                        Some(error) => format!("socket read failed with error \"{error}\""),
+                    });
+            (!announced).then_some(last)
+        }
+        Exit::Protocol(error) => Some(error.clone()),
+        Exit::Killed(reason) => Some(killed_message(*reason)),
+    };
+    let Some(error) = error else {
+        flush_client(parts).await;
+        return;
+    };
+    ending.reporter.emit(
+        if error.severity == "FATAL" {
+            Severity::Fatal
+        } else {
+            Severity::Error
+        },
+        &error.message,
+        &error.detail,
+        &error.hint,
+    );
+    let mut bytes = Vec::new();
+    error.encode(&mut bytes);
+    parts.to_client.push(&bytes);
+    flush_client(parts).await;
+}
+
+async fn flush_client(parts: &mut Parts) {
+    let (client, left) = (&mut parts.client, &mut parts.to_client);
+    let work = std::future::poll_fn(|cx| match left.flush(cx, client) {
+        Ok(_) if !left.is_empty() => std::task::Poll::Pending,
+        _ => std::task::Poll::Ready(()),
+    });
+    // A client that does not read loses what it was to be told.
+    let _ = tokio::time::timeout(front::FAREWELL_LIMIT, work).await;
+}
+
+fn log_disconnection(worker: &Worker, ending: &Ending) {
+    if !worker.shared.config.load().settings.log_disconnections {
+        return;
+    }
+    let time = ending.control.started.elapsed().unwrap_or_default();
+    let seconds = time.as_secs();
+    ending.reporter.log(format_args!(
+        "frontend disconnection: session time: {}:{:02}:{:02}.{:03} user={} database={} host={} port={}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        time.subsec_millis(),
+        ending.startup.user,
+        ending.startup.database,
+        ending.peer.host_or_local(),
+        ending.peer.port,
+    ));
+}
+
+/// Puts the entry into the slot; when the slot is full, the entry that has been idle longest goes.
+fn cache(worker: &Worker, ending: &Ending, mut entry: PoolEntry, max_pool: usize) {
+    entry.idle_since = Some(worker.now());
+    worker.with_slot(ending.slot.index, |slot| {
+        while slot.entries.len() >= max_pool {
+            let oldest = (0..slot.entries.len())
+                .min_by_key(|&i| slot.entries[i].idle_since)
+                .unwrap_or(0);
+            slot.entries.swap_remove(oldest).close();
+        }
+        slot.entries.push(entry);
+    });
+}
+
+struct Reset<'a> {
+    worker: &'a Worker,
+    entry: PoolEntry,
+    target: usize,
+    to_backend: super::session::leftover::Leftover,
+    owed: Owed,
+    target_side: BackendSide,
+}
+
+impl Reset<'_> {
+    /// Hands over what the client had sent before its Terminate.
+    async fn flush(&mut self) -> bool {
+        let Some(backend) = self
+            .entry
+            .backends
+            .get_mut(self.target)
+            .and_then(Option::as_mut)
+        else {
+            return false;
+        };
+        let left = &mut self.to_backend;
+        let work = std::future::poll_fn(|cx| match left.flush(cx, &mut backend.stream) {
+            Ok(_) if !left.is_empty() => std::task::Poll::Pending,
+            done => std::task::Poll::Ready(done.is_ok()),
+        });
+        tokio::time::timeout(RESET_LIMIT, work)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Brings every connection that was used back to its first state; false: one did not get there.
+    async fn run(&mut self, queries: &[String]) -> bool {
+        for slot in &mut self.entry.backends {
+            let Some(backend) = slot.as_mut().filter(|b| b.dirty) else {
+                continue;
+            };
+            let (owed, side) = if backend.node == self.target {
+                (
+                    std::mem::take(&mut self.owed),
+                    std::mem::take(&mut self.target_side),
+                )
+            } else {
+                Default::default()
+            };
+            let work = reset(self.worker, backend, owed, side, queries);
+            if !tokio::time::timeout(RESET_LIMIT, work)
+                .await
+                .unwrap_or(false)
+            {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+async fn reset(
+    worker: &Worker,
+    backend: &mut BackendConnection,
+    owed: Owed,
+    side: BackendSide,
+    queries: &[String],
+) -> bool {
+    let mut answers = Answers {
+        owed,
+        side,
+        seen: Seen::default(),
+    };
+    // What the client did not wait for.
+    if answers.owed.needs_sync() {
+        let sync = [b'S', 0, 0, 0, 4];
+        if backend.stream.write_all(&sync).await.is_err() {
+            return false;
+        }
+        answers.owed.sent(b'S');
+    }
+    if !answers.wait(backend).await {
+        return false;
+    }
+    let mut batch = Vec::new();
+    for sql in queries {
+        let sql = sql.trim();
+        // ABORT outside a transaction is only a warning in the server's log.
+        if sql.is_empty() || (backend.transaction == b'I' && sql.eq_ignore_ascii_case("abort")) {
+            continue;
+        }
+        messages::query(sql, &mut batch);
+        answers.owed.sent(b'Q');
+        if let Some(counters) = worker.counters(backend.node) {
+            bump(&counters.other);
+        }
+    }
+    answers.seen.error = false;
+    if backend.stream.write_all(&batch).await.is_err() || !answers.wait(backend).await {
+        return false;
+    }
+    backend.dirty = false;
+    !answers.seen.error && backend.transaction == b'I'
+}
+
+struct Answers {
+    owed: Owed,
+    side: BackendSide,
+    seen: Seen,
+}
+
+#[derive(Default)]
+struct Seen {
+    error: bool,
+}
+
+impl Answers {
+    /// Reads until nothing is owed.
+    async fn wait(&mut self, backend: &mut BackendConnection) -> bool {
+        let mut bytes = Vec::new();
+        while !self.owed.is_quiescent() {
+            bytes.clear();
+            match backend.stream.read_some(&mut bytes, 4096).await {
+                Ok(n) if n > 0 => {}
+                _ => return false,
+            }
+            let mut events = AnswerEvents {
+                owed: &mut self.owed,
+                seen: &mut self.seen,
+                transaction: &mut backend.transaction,
+            };
+            if self.side.scan(&bytes, &mut events).is_err() {
+                return false;
+            }
+            // Copying in, the server waits for a client that has gone.
+            if self.owed.is_copying_in() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+struct AnswerEvents<'a> {
+    owed: &'a mut Owed,
+    seen: &'a mut Seen,
+    transaction: &'a mut u8,
+}
+
+impl BackendEvents for AnswerEvents<'_> {
+    fn message(&mut self, kind: u8, body: &[u8]) {
+        self.owed.received(kind);
+        match kind {
+            b'Z' => *self.transaction = body.first().copied().unwrap_or(b'I'),
+            b'E' => self.seen.error = true,
+            _ => {}
+        }
+    }
+}

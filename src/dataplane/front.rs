@@ -1,0 +1,517 @@
+//! From an accepted connection to a running session: start-up packet, pool_hba, slot, hand-over.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+
+use super::{
+    admin_session, cancel, finish, login,
+    session::{Relay, SessionControl, Start},
+    stream::{BareStream, Stream},
+    table::{Admission, SlotIndex},
+    worker::Worker,
+};
+use crate::{
+    observe::{Reporter, Severity},
+    protocol::{
+        FirstPacket, StartupPacket, messages,
+        messages::ErrorMessage,
+        startup::{self, StartupError},
+    },
+};
+
+/// A client that does not take an error message in this time does not get it.
+pub const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// Where a client comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// `None` on a unix socket.
+    pub address: Option<IpAddr>,
+    pub host: String,
+    pub port: String,
+}
+
+impl Peer {
+    pub fn tcp(address: SocketAddr) -> Peer {
+        // A client of an IPv6 socket that speaks IPv4 is meant by IPv4 records.
+        let ip = address.ip().to_canonical();
+        Peer {
+            address: Some(ip),
+            host: ip.to_string(),
+            port: address.port().to_string(),
+        }
+    }
+
+    pub fn local() -> Peer {
+        Peer {
+            address: None,
+            host: String::new(),
+            port: String::new(),
+        }
+    }
+
+    /// As log lines name the client.
+    pub fn host_or_local(&self) -> &str {
+        if self.host.is_empty() {
+            "[local]"
+        } else {
+            &self.host
+        }
+    }
+}
+
+/// A connected client before its session runs.
+pub struct Client {
+    pub stream: Stream,
+    pub peer: Peer,
+    /// Bytes that have been read and not used.
+    pub input: Vec<u8>,
+    pub reporter: Reporter,
+}
+
+/// A client that pool_hba has let in (or that its backends will ask), with its slot, on its way to the slot's worker.
+pub struct ReadyClient {
+    stream: BareStream,
+    peer: Peer,
+    input: Vec<u8>,
+    reporter: Reporter,
+    startup: StartupPacket,
+    admitted: login::Admitted,
+    slot: GrantedSlot,
+    live: super::Live,
+}
+
+/// A slot that is given back when nobody uses it, whatever happens.
+pub struct GrantedSlot {
+    plane: std::sync::Arc<super::Plane>,
+    pub index: SlotIndex,
+    /// What is cached in it when it is given back; `None`: as before.
+    pub keys: Option<Vec<u64>>,
+}
+
+impl Drop for GrantedSlot {
+    fn drop(&mut self) {
+        let keys = self.keys.take().unwrap_or_default();
+        self.plane.table().release(self.index, keys);
+    }
+}
+
+/// Serves one connection from its first byte to its last.
+pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer) {
+    let live = worker.plane.enter();
+    let reporter = Reporter::new("child").with_session("[unknown]", "", "", &peer.host);
+    let Ok(stream) = stream.register() else {
+        return;
+    };
+    let client = Client {
+        stream,
+        peer,
+        input: Vec::new(),
+        reporter,
+    };
+    // Boxed: what the start needs is given back before the session idles for hours.
+    let ready = Box::pin(greet_and_admit(worker.clone(), client, live)).await;
+    let Some(ready) = ready else { return };
+    if worker.plane.table().worker_of(ready.slot.index) == worker.index {
+        serve_ready(worker, ready).await;
+    } else {
+        let plane = worker.plane.clone();
+        plane.send_to_owner(
+            ready.slot.index,
+            super::worker::WorkerMessage::Handover(Box::new(ready)),
+        );
+    }
+}
+
+/// On the slot's worker: login at the backends, relay, end.
+pub async fn serve_ready(worker: Rc<Worker>, ready: ReadyClient) {
+    let Some((mut relay, ending)) = Box::pin(begin(worker.clone(), ready)).await else {
+        return;
+    };
+    let exit = relay.run().await;
+    Box::pin(finish::finish(worker, relay, exit, ending)).await;
+}
+
+async fn greet_and_admit(
+    worker: Rc<Worker>,
+    mut client: Client,
+    live: super::Live,
+) -> Option<ReadyClient> {
+    let (greeting, closed) = worker.greet();
+    let mut shutdown = worker.plane.shutdown.subscribe();
+    let admitted = tokio::select! {
+        admitted = greet(&worker, &mut client) => admitted,
+        _ = closed => None,
+        _ = shutdown.wait_for(Option::is_some) => None,
+    };
+    worker.greeted(greeting);
+    let (startup, admitted) = admitted?;
+    let config = worker.shared.config.load_full();
+    if startup.database == config.settings.own.admin_database {
+        admin_session::run(&worker, client, &startup, admitted).await;
+        return None;
+    }
+    let slot = tokio::select! {
+        slot = wait_for_slot(&worker, &mut client, &startup) => slot?,
+        _ = shutdown.wait_for(Option::is_some) => {
+            refuse(&mut client, &ErrorMessage::fatal("57P03", "Pgpool-II is shutting down")).await;
+            return None;
+        }
+    };
+    Some(ReadyClient {
+        stream: client
+            .stream
+            .deregister_if(worker.plane.table().worker_of(slot.index) != worker.index)
+            .ok()?,
+        peer: client.peer,
+        input: client.input,
+        reporter: client.reporter,
+        startup,
+        admitted,
+        slot,
+        live,
+    })
+}
+
+/// Reads the start-up packet and authenticates by pool_hba, within `authentication_timeout`.
+async fn greet(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+) -> Option<(StartupPacket, login::Admitted)> {
+    let config = worker.shared.config.load_full();
+    let limit = config.settings.authentication_timeout;
+    let work = async {
+        let startup = first_packet(worker, client).await?;
+        let application = startup.parameter("application_name").unwrap_or("[unknown]");
+        client.reporter = Reporter::new("child").with_session(
+            application,
+            &startup.user,
+            &startup.database,
+            &client.peer.host,
+        );
+        if config.settings.log_connections {
+            client.reporter.emit(
+                Severity::Log,
+                "new connection received",
+                &format!(
+                    "connecting host={} port={}",
+                    client.peer.host_or_local(),
+                    client.peer.port
+                ),
+                "",
+            );
+        }
+        let admitted = login::by_pool_hba(worker, client, &startup).await?;
+        Some((startup, admitted))
+    };
+    match limit {
+        None => work.await,
+        Some(limit) => match tokio::time::timeout(limit, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                client.reporter.emit(
+                    Severity::Log,
+                    "authentication timeout",
+                    &format!(
+                        "the client at {} did not finish its login in {} s",
+                        client.peer.host_or_local(),
+                        limit.as_secs()
+                    ),
+                    "",
+                );
+                None
+            }
+        },
+    }
+}
+
+/// Answers everything that may come before a StartupMessage.
+async fn first_packet(worker: &Rc<Worker>, client: &mut Client) -> Option<StartupPacket> {
+    loop {
+        let packet = match read_packet(client).await {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return None,
+            Err(error) => {
+                refuse_startup(client, &error).await;
+                return None;
+            }
+        };
+        match startup::parse(&packet) {
+            Ok(FirstPacket::SslRequest | FirstPacket::GssEncRequest) => {
+                // Whatever came with the request was not meant for an answer of "no".
+                client.stream.write_all(b"N").await.ok()?;
+            }
+            Ok(FirstPacket::Cancel { pid, key }) => {
+                cancel::serve(worker, pid, key).await;
+                return None;
+            }
+            Ok(FirstPacket::Version2) => {
+                let text = "unsupported frontend protocol 2.0: server supports 3.0 to 3.0";
+                client.reporter.log(text);
+                let answer = messages::version_2_error(text);
+                let _ = client.stream.write_all(&answer).await;
+                return None;
+            }
+            Ok(FirstPacket::Startup(startup)) => {
+                if startup.minor > 0 || !startup.unknown_options.is_empty() {
+                    let mut answer = Vec::new();
+                    messages::negotiate_protocol_version(&startup.unknown_options, &mut answer);
+                    client.stream.write_all(&answer).await.ok()?;
+                }
+                return Some(startup);
+            }
+            Err(error) => {
+                refuse_startup(client, &error).await;
+                return None;
+            }
+        }
+    }
+}
+
+/// One packet without a type byte; `None`: the client has gone.
+async fn read_packet(client: &mut Client) -> Result<Option<Vec<u8>>, StartupError> {
+    loop {
+        if let Some(len) = startup::packet_len(&client.input)?
+            && client.input.len() >= len
+        {
+            let rest = client.input.split_off(len);
+            return Ok(Some(std::mem::replace(&mut client.input, rest)));
+        }
+        match client.stream.read_some(&mut client.input, 1024).await {
+            Ok(n) if n > 0 => {}
+            _ => return Ok(None),
+        }
+    }
+}
+
+async fn refuse_startup(client: &mut Client, error: &StartupError) {
+    client.reporter.emit(
+        Severity::Log,
+        "failed while reading startup packet",
+        &error.to_string(),
+        "",
+    );
+    match error {
+        StartupError::NoUser => {
+            refuse(client, &ErrorMessage::fatal("28000", error.to_string())).await;
+        }
+        StartupError::Malformed(_) => {
+            refuse(client, &ErrorMessage::fatal("08P01", error.to_string())).await;
+        }
+        // Not PostgreSQL's protocol, or another major version: closed without a message, as by stock.
+        StartupError::Length(_) | StartupError::Version { .. } => {}
+    }
+}
+
+/// Sends a last message; a client that does not take it has its connection closed without.
+pub async fn refuse(client: &mut Client, error: &ErrorMessage) {
+    let mut bytes = Vec::new();
+    error.encode(&mut bytes);
+    farewell(&mut client.stream, &bytes).await;
+}
+
+pub async fn farewell(stream: &mut Stream, bytes: &[u8]) {
+    // Nobody is left to tell when it fails.
+    let _ = tokio::time::timeout(FAREWELL_LIMIT, stream.write_all(bytes)).await;
+}
+
+/// Takes a slot, waiting inside while all are busy (stock: in the kernel's listen queue).
+async fn wait_for_slot(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    startup: &StartupPacket,
+) -> Option<GrantedSlot> {
+    let config = worker.shared.config.load_full();
+    let settings = &config.settings;
+    let (admission, waiting) = {
+        let mut table = worker.plane.table();
+        let open = settings
+            .num_init_children
+            .saturating_sub(settings.reserved_connections);
+        if settings.reserved_connections > 0 && table.busy() >= open {
+            (None, 0)
+        } else if table.waiting() >= worker.plane.waiting_limit {
+            (None, table.waiting())
+        } else {
+            let admission = table.acquire(worker.index, super::pool_key(startup));
+            (Some(admission), table.waiting())
+        }
+    };
+    let plane = worker.plane.clone();
+    match admission {
+        Some(Admission::Granted(index)) => Some(GrantedSlot {
+            plane,
+            index,
+            keys: None,
+        }),
+        Some(Admission::Wait { ticket, slot }) => {
+            client.reporter.emit(
+                Severity::Log,
+                "all sessions are in use, a client has to wait",
+                &format!(
+                    "{} client(s) wait for one of num_init_children = {} sessions",
+                    waiting, settings.num_init_children
+                ),
+                "",
+            );
+            let mut slot = slot;
+            let granted = tokio::select! {
+                biased;
+                slot = &mut slot => slot.ok(),
+                () = client.stream.closed() => None,
+            };
+            plane.table().give_up(ticket);
+            // The grant may have come between the client's end and our leaving the queue.
+            slot.close();
+            let raced = slot.try_recv().ok();
+            let index = match (granted, raced) {
+                (Some(index), _) => index,
+                (None, Some(index)) => {
+                    drop(GrantedSlot {
+                        plane,
+                        index,
+                        keys: None,
+                    });
+                    return None;
+                }
+                (None, None) => return None,
+            };
+            Some(GrantedSlot {
+                plane,
+                index,
+                keys: None,
+            })
+        }
+        None => {
+            client.reporter.emit(
+                Severity::Error,
+                "Sorry, too many clients already",
+                &if waiting > 0 {
+                    format!("{waiting} clients wait for a session already")
+                } else {
+                    format!(
+                        "num_init_children = {} less reserved_connections = {} sessions are in use",
+                        settings.num_init_children, settings.reserved_connections
+                    )
+                },
+                "Raise num_init_children, or find out which clients keep their connections.",
+            );
+            refuse(
+                client,
+                &ErrorMessage::fatal("53300", "Sorry, too many clients already"),
+            )
+            .await;
+            None
+        }
+    }
+}
+
+/// What the end of a session needs to know of its beginning.
+pub struct Ending {
+    pub control: Rc<SessionControl>,
+    pub reporter: Reporter,
+    pub slot: GrantedSlot,
+    pub startup: StartupPacket,
+    pub peer: Peer,
+    pub cancel_key: (u32, u32),
+    pub live: super::Live,
+}
+
+/// Gets the session its backend connections and logs in where that is still to do.
+async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)> {
+    let slot = ready.slot;
+    let mut client = Client {
+        stream: ready.stream.register().ok()?,
+        peer: ready.peer,
+        input: ready.input,
+        reporter: ready.reporter.with_pid(super::slot_pid(slot.index)),
+    };
+    let control = Rc::new(SessionControl::new(
+        slot.index,
+        worker.now(),
+        client.peer.host.clone(),
+        client.peer.port.clone(),
+    ));
+    worker.with_slot(slot.index, |s| {
+        s.session = Some(control.clone());
+        s.served += 1;
+    });
+    let mut occupied = OccupiedSlot {
+        worker: worker.clone(),
+        slot: Some(slot),
+    };
+    let started = tokio::select! {
+        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started?,
+        reason = control.wait_killed() => {
+            let error = finish::killed_message(reason);
+            refuse(&mut client, &error).await;
+            return None;
+        }
+    };
+    let slot = occupied.slot.take()?;
+    worker
+        .plane
+        .add_cancel_key(started.cancel_key.0, started.cancel_key.1, slot.index);
+    control.cancel_node.set(Some(started.target));
+    control.load_balance_node.set(Some(started.target));
+    *control.facts.borrow_mut() = Some(started.entry.facts.clone());
+    let ending = Ending {
+        control: control.clone(),
+        reporter: client.reporter.clone(),
+        slot,
+        startup: ready.startup,
+        peer: client.peer,
+        cancel_key: started.cancel_key,
+        live: ready.live,
+    };
+    let relay = Relay::new(
+        worker,
+        control,
+        Start {
+            reporter: client.reporter,
+            client: client.stream,
+            entry: started.entry,
+            target: started.target,
+            greeting: started.greeting,
+            early: client.input,
+        },
+    );
+    Some((relay, ending))
+}
+
+/// Frees the slot when the login fails half-way.
+struct OccupiedSlot {
+    worker: Rc<Worker>,
+    slot: Option<GrantedSlot>,
+}
+
+impl Drop for OccupiedSlot {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            vacate(&self.worker, slot);
+        }
+    }
+}
+
+/// The session in this slot is over: what is cached in it now is made known, and the next client may come.
+pub fn vacate(worker: &Worker, mut slot: GrantedSlot) {
+    slot.keys = worker.with_slot(slot.index, |s| {
+        s.is_free_since(worker.now());
+        s.keys()
+    });
+}
+
+/// A registered or bare stream, so that a client which stays on its worker is not registered twice.
+impl Stream {
+    fn deregister_if(self, elsewhere: bool) -> io::Result<BareStream> {
+        if elsewhere {
+            self.deregister()
+        } else {
+            Ok(BareStream::Registered(self))
+        }
+    }
+}

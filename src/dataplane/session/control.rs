@@ -1,0 +1,116 @@
+//! What a worker knows of each of its sessions, and how it reaches into them.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::Waker,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::{
+    cluster::NodeId,
+    dataplane::{info::SlotStatus, pool::PoolFacts, table::SlotIndex},
+};
+
+/// Why a session is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// The node that the session works on has been detached, or is no longer the primary.
+    NodeGone(NodeId),
+    /// `client_idle_limit`, seconds.
+    IdleLimit(u64),
+    /// Fast or immediate stop.
+    Shutdown,
+}
+
+/// Shared between a session and its worker; both are on one thread.
+#[derive(Debug)]
+pub struct SessionControl {
+    pub slot: SlotIndex,
+    pub started: SystemTime,
+    /// Remote address and port; empty on a unix socket.
+    pub client_host: String,
+    pub client_port: String,
+    pub status: Cell<SlotStatus>,
+    /// The worker's clock at the client's last message.
+    pub last_message: Cell<Instant>,
+    /// `client_idle_limit` in force for this session.
+    pub idle_limit: Cell<Option<Duration>>,
+    /// The node that a cancel request has to go to.
+    pub cancel_node: Cell<Option<NodeId>>,
+    pub load_balance_node: Cell<Option<NodeId>>,
+    /// Set once the session has its backend connections.
+    pub facts: RefCell<Option<Rc<PoolFacts>>>,
+    /// The cluster has changed: look which connections are still good.
+    recheck: Cell<bool>,
+    kill: Cell<Option<Kill>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl SessionControl {
+    pub fn new(slot: SlotIndex, now: Instant, client_host: String, client_port: String) -> Self {
+        SessionControl {
+            slot,
+            started: SystemTime::now(),
+            client_host,
+            client_port,
+            status: Cell::new(SlotStatus::Connecting),
+            last_message: Cell::new(now),
+            idle_limit: Cell::new(None),
+            cancel_node: Cell::new(None),
+            load_balance_node: Cell::new(None),
+            facts: RefCell::new(None),
+            recheck: Cell::new(false),
+            kill: Cell::new(None),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// Ends the session at its next turn, which is at once. The first reason counts.
+    pub fn kill(&self, reason: Kill) {
+        if self.kill.get().is_none() {
+            self.kill.set(Some(reason));
+            self.wake();
+        }
+    }
+
+    pub fn killed(&self) -> Option<Kill> {
+        self.kill.get()
+    }
+
+    /// Makes the session look at the cluster view.
+    pub fn request_recheck(&self) {
+        self.recheck.set(true);
+        self.wake();
+    }
+
+    pub fn take_recheck(&self) -> bool {
+        self.recheck.take()
+    }
+
+    /// The session sleeps until its sockets or [`SessionControl::kill`] wake it.
+    pub fn sleeping(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// Resolves when the session is to end.
+    pub async fn wait_killed(&self) -> Kill {
+        std::future::poll_fn(|cx| match self.killed() {
+            Some(reason) => std::task::Poll::Ready(reason),
+            None => {
+                self.sleeping(cx.waker());
+                std::task::Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What is counted and logged of a client's statements.
+//!
+//! `log_statement`, `log_per_node_statement` and `log_client_messages` want messages whole; while all
+//! are off, a message costs a look at the first word of its statement and nothing else.
+
+use std::collections::HashMap;
+
+use super::{client_side::ClientEvents, owed::Owed};
+use crate::{
+    admin,
+    cluster::NodeId,
+    config::{Config, Settings},
+    observe::{NodeCounters, Reporter, counters::bump},
+    routing::{StatementKind, lexer},
+};
+
+/// More named statements than this are not told apart by the counters.
+const NAMED_LIMIT: usize = 10_000;
+
+/// Per session.
+#[derive(Debug, Default)]
+pub struct StatementLog {
+    log_statement: bool,
+    log_per_node_statement: bool,
+    log_client_messages: bool,
+    /// Kind and, for the log, text of the unnamed statement and of the last portal bound.
+    unnamed: Statement,
+    bound: Statement,
+    named: HashMap<Box<[u8]>, Statement>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Statement {
+    kind: StatementKind,
+    /// Empty unless a log setting is on.
+    sql: Box<[u8]>,
+}
+
+impl StatementLog {
+    pub fn new(settings: &Settings) -> StatementLog {
+        StatementLog {
+            log_statement: settings.log_statement,
+            log_per_node_statement: settings.log_per_node_statement,
+            log_client_messages: settings.log_client_messages,
+            ..StatementLog::default()
+        }
+    }
+
+    /// `PGPOOL SET` has changed something, perhaps.
+    pub fn configure(&mut self, session: &admin::SessionSettings, config: &Config) {
+        self.log_statement = session.log_statement(config);
+        self.log_per_node_statement = session.log_per_node_statement(config);
+        self.log_client_messages = session.log_client_messages(config);
+    }
+
+    fn any(&self) -> bool {
+        self.log_statement || self.log_per_node_statement || self.log_client_messages
+    }
+
+    /// The observer of one scan.
+    pub fn observe<'a>(
+        &'a mut self,
+        owed: &'a mut Owed,
+        counters: Option<&'a NodeCounters>,
+        reporter: &'a Reporter,
+        node: NodeId,
+        backend_pid: u32,
+    ) -> Observer<'a> {
+        Observer {
+            log: self,
+            owed,
+            counters,
+            reporter,
+            node,
+            backend_pid,
+        }
+    }
+}
+
+pub struct Observer<'a> {
+    log: &'a mut StatementLog,
+    owed: &'a mut Owed,
+    counters: Option<&'a NodeCounters>,
+    reporter: &'a Reporter,
+    node: NodeId,
+    backend_pid: u32,
+}
+
+impl ClientEvents for Observer<'_> {
+    fn message(&mut self, kind: u8, body: &[u8]) {
+        self.owed.sent(kind);
+        match kind {
+            b'Q' => {
+                self.count(lexer::kind(body));
+                if self.log.any() {
+                    let sql = text(body);
+                    self.log_client_message("Query", || format!("query: \"{sql}\""));
+                    self.log_statement(&sql);
+                    self.log_per_node(&sql);
+                }
+            }
+            b'P' => self.parse(body),
+            b'B' => self.bind(body),
+            b'E' => {
+                self.count(self.log.bound.kind);
+                if self.log.any() {
+                    let portal = text(body);
+                    self.log_client_message("Execute", || format!("portal: \"{portal}\""));
+                    let sql = text(&self.log.bound.sql);
+                    self.log_statement(&format!("Execute: {sql}"));
+                    self.log_per_node(&format!("Execute: {sql}"));
+                }
+            }
+            _ if self.log.any() => self.other(kind, body),
+            _ => {}
+        }
+    }
+
+    fn wants_whole(&self) -> bool {
+        self.log.any()
+    }
+}
+
+impl Observer<'_> {
+    fn parse(&mut self, body: &[u8]) {
+        let (name, rest) = split_cstr(body);
+        let statement = Statement {
+            kind: lexer::kind(rest),
+            sql: if self.log.any() {
+                split_cstr(rest).0.into()
+            } else {
+                Box::default()
+            },
+        };
+        if self.log.any() {
+            let (name, sql) = (text(name), text(&statement.sql));
+            self.log_client_message("Parse", || {
+                format!("statement: \"{name}\", query: \"{sql}\"")
+            });
+            self.log_statement(&format!("Parse: {sql}"));
+            self.log_per_node(&format!("Parse: {sql}"));
+        }
+        if name.is_empty() {
+            self.log.unnamed = statement;
+        } else if self.log.named.len() < NAMED_LIMIT {
+            self.log.named.insert(name.into(), statement);
+        }
+    }
+
+    fn bind(&mut self, body: &[u8]) {
+        let (portal, rest) = split_cstr(body);
+        let (name, _) = split_cstr(rest);
+        self.log.bound = if name.is_empty() {
+            self.log.unnamed.clone()
+        } else {
+            self.log.named.get(name).cloned().unwrap_or_default()
+        };
+        if self.log.any() {
+            let (portal, name) = (text(portal), text(name));
+            self.log_client_message("Bind", || {
+                format!("portal: \"{portal}\", statement: \"{name}\"")
+            });
+            let sql = text(&self.log.bound.sql);
+            self.log_per_node(&format!("Bind: {sql}"));
+        }
+    }
+
+    fn other(&mut self, kind: u8, body: &[u8]) {
+        match kind {
+            b'D' | b'C' => {
+                let word = if kind == b'D' { "Describe" } else { "Close" };
+                let (what, name) = body.split_first().unwrap_or((&b'S', &[]));
+                let what = if *what == b'P' { "portal" } else { "statement" };
+                let name = text(name);
+                self.log_client_message(word, || format!("{what}: \"{name}\""));
+                self.log_per_node(&format!("{} message", char::from(kind)));
+            }
+            b'S' => self.log_client_message("Sync", String::new),
+            b'H' => self.log_client_message("Flush", String::new),
+            b'F' => self.log_client_message("FunctionCall", || {
+                let oid = body
+                    .first_chunk::<4>()
+                    .map_or(0, |b| u32::from_be_bytes(*b));
+                format!("function oid: {oid}")
+            }),
+            b'd' => self.log_client_message("CopyData", String::new),
+            b'c' => self.log_client_message("CopyDone", String::new),
+            b'f' => self.log_client_message("CopyFail", String::new),
+            _ => {}
+        }
+    }
+
+    fn count(&self, kind: StatementKind) {
+        let Some(c) = self.counters else { return };
+        bump(match kind {
+            StatementKind::Select => &c.select,
+            StatementKind::Insert => &c.insert,
+            StatementKind::Update => &c.update,
+            StatementKind::Delete => &c.delete,
+            StatementKind::Ddl => &c.ddl,
+            StatementKind::Other => &c.other,
+        });
+    }
+
+    fn log_statement(&self, sql: &str) {
+        if self.log.log_statement {
+            self.reporter.log(format_args!("statement: {sql}"));
+        }
+    }
+
+    fn log_per_node(&self, sql: &str) {
+        if self.log.log_per_node_statement {
+            self.reporter.log(format_args!(
+                "DB node id: {} backend pid: {} statement: {sql}",
+                self.node, self.backend_pid
+            ));
+        }
+    }
+
+    fn log_client_message(&self, kind: &str, detail: impl FnOnce() -> String) {
+        if self.log.log_client_messages {
+            self.reporter.emit(
+                crate::observe::Severity::Log,
+                format_args!("{kind} message from frontend."),
+                &detail(),
+                "",
+            );
+        }
+    }
+}
+
+/// Up to the first NUL, and what is behind it.
+fn split_cstr(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match bytes.iter().position(|&b| b == 0) {
+        Some(end) => (&bytes[..end], &bytes[end + 1..]),
+        None => (bytes, &[]),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(split_cstr(bytes).0).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+
+    #[test]
+    fn a_prepared_statement_counts_when_it_is_executed() {
+        let counters = NodeCounters::default();
+        let mut log = StatementLog::default();
+        let mut owed = Owed::default();
+        let reporter = Reporter::new("child");
+        let mut observer = log.observe(&mut owed, Some(&counters), &reporter, 0, 0);
+        observer.message(b'P', b"s1\0select 1\0\0\0");
+        observer.message(b'P', b"\0insert into t values (1)\0\0\0");
+        for name in [&b"s1"[..], b"s1", b""] {
+            observer.message(b'B', &[b"\0", name, b"\0\0\0"].concat());
+            observer.message(b'E', b"\0\0\0\0\0");
+        }
+        assert_eq!(counters.select.load(Relaxed), 2);
+        assert_eq!(counters.insert.load(Relaxed), 1);
+    }
+}

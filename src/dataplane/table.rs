@@ -1,0 +1,245 @@
+//! The table of all slots: who is free, what is cached where, who waits.
+//!
+//! Shared by the workers behind one lock that is taken when a client comes or goes, never per query.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+
+/// Position in the table; the slot's shown pid is [`FIRST_PID`] plus this.
+pub type SlotIndex = usize;
+
+/// The first number shown as a pid: above the largest that Linux hands out (`PID_MAX_LIMIT`),
+/// so that no `kill` of an operator ever hits a stranger.
+pub const FIRST_PID: u32 = 4_194_305;
+
+/// Hash of (user, database, start-up parameters).
+pub type PoolKey = u64;
+
+#[derive(Debug)]
+pub struct SlotTable {
+    slots: Vec<Entry>,
+    workers: usize,
+    free: usize,
+    waiting: VecDeque<Waiter>,
+    next_ticket: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    busy: bool,
+    /// What the slot has cached.
+    keys: Vec<PoolKey>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    key: PoolKey,
+    grant: oneshot::Sender<SlotIndex>,
+}
+
+/// The answer to a request for a slot.
+#[derive(Debug)]
+pub enum Admission {
+    Granted(SlotIndex),
+    /// All slots are busy: the slot comes through the channel. Take the ticket back with [`SlotTable::give_up`].
+    Wait {
+        ticket: u64,
+        slot: oneshot::Receiver<SlotIndex>,
+    },
+}
+
+impl SlotTable {
+    /// Slot `i` lives on worker `i % workers`.
+    pub fn new(slots: usize, workers: usize) -> SlotTable {
+        let mut table = SlotTable {
+            slots: Vec::new(),
+            workers: workers.max(1),
+            free: slots,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+        };
+        table.slots.resize_with(slots, Entry::default);
+        table
+    }
+
+    pub fn worker_of(&self, slot: SlotIndex) -> usize {
+        slot % self.workers
+    }
+
+    pub fn busy(&self) -> usize {
+        self.slots.len() - self.free
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Asks for a slot for a client that is on `worker` and wants connections of `key`.
+    ///
+    /// Preference: a free slot of this worker with the connections cached, one of another worker
+    /// with them (cheaper than a new backend process), then one with nothing cached, so that no
+    /// cached set is thrown away early, each time this worker's first.
+    pub fn acquire(&mut self, worker: usize, key: PoolKey) -> Admission {
+        if self.free == 0 {
+            let (grant, slot) = oneshot::channel();
+            let ticket = self.next_ticket;
+            self.next_ticket += 1;
+            self.waiting.push_back(Waiter { ticket, key, grant });
+            return Admission::Wait { ticket, slot };
+        }
+        match self.best_free(worker, key) {
+            Some(slot) => {
+                self.take(slot);
+                Admission::Granted(slot)
+            }
+            None => unreachable!("a free slot was counted"),
+        }
+    }
+
+    fn best_free(&self, worker: usize, key: PoolKey) -> Option<SlotIndex> {
+        let mut best = None;
+        for (index, slot) in self.slots.iter().enumerate() {
+            if slot.busy {
+                continue;
+            }
+            let elsewhere = u32::from(index % self.workers != worker);
+            let rank = if slot.keys.contains(&key) {
+                elsewhere
+            } else {
+                let held = u32::try_from(slot.keys.len()).unwrap_or(u32::MAX / 4);
+                2 + 2 * held + elsewhere
+            };
+            if rank == 0 {
+                return Some(index);
+            }
+            if best.is_none_or(|(r, _)| rank < r) {
+                best = Some((rank, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn take(&mut self, slot: SlotIndex) {
+        self.slots[slot].busy = true;
+        self.free -= 1;
+    }
+
+    /// A slot is free again and has these sets cached. The first client that waits gets it at once.
+    pub fn release(&mut self, slot: SlotIndex, keys: Vec<PoolKey>) {
+        let Some(entry) = self.slots.get_mut(slot) else {
+            return;
+        };
+        if !std::mem::replace(&mut entry.busy, false) {
+            return;
+        }
+        entry.keys = keys;
+        self.free += 1;
+        while let Some(waiter) = self.waiting.pop_front() {
+            let Some(best) = self.best_free(slot % self.workers, waiter.key) else {
+                self.waiting.push_front(waiter);
+                return;
+            };
+            // A waiter whose client has gone drops its end: the next one gets the slot.
+            if waiter.grant.send(best).is_ok() {
+                self.take(best);
+                return;
+            }
+        }
+    }
+
+    /// What a free slot has cached has changed (life times, a node that is gone).
+    pub fn cached(&mut self, slot: SlotIndex, keys: Vec<PoolKey>) {
+        if let Some(entry) = self.slots.get_mut(slot) {
+            entry.keys = keys;
+        }
+    }
+
+    /// The client that held this ticket has gone. A slot granted meanwhile has to be released by the caller.
+    pub fn give_up(&mut self, ticket: u64) {
+        self.waiting.retain(|w| w.ticket != ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(admission: Admission) -> SlotIndex {
+        match admission {
+            Admission::Granted(slot) => slot,
+            Admission::Wait { .. } => panic!("had to wait"),
+        }
+    }
+
+    #[test]
+    fn a_slot_with_the_connections_cached_is_preferred_this_workers_first() {
+        let mut table = SlotTable::new(4, 2);
+        for slot in 0..4 {
+            assert_eq!(granted(table.acquire(slot % 2, 7)), slot);
+        }
+        table.release(0, vec![7]);
+        table.release(1, vec![7]);
+        table.release(2, vec![]);
+        table.release(3, vec![]);
+        assert_eq!(granted(table.acquire(1, 7)), 1);
+        assert_eq!(
+            granted(table.acquire(1, 7)),
+            0,
+            "another worker's before none"
+        );
+        assert_eq!(granted(table.acquire(0, 7)), 2);
+    }
+
+    #[test]
+    fn an_empty_slot_is_preferred_to_one_with_other_connections() {
+        let mut table = SlotTable::new(2, 1);
+        let a = granted(table.acquire(0, 1));
+        table.release(a, vec![1]);
+        assert_eq!(granted(table.acquire(0, 2)), 1);
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_their_order() {
+        let mut table = SlotTable::new(1, 1);
+        let slot = granted(table.acquire(0, 1));
+        let mut wait = || match table.acquire(0, 1) {
+            Admission::Wait { slot, .. } => slot,
+            Admission::Granted(_) => panic!("granted twice"),
+        };
+        let (mut first, mut second) = (wait(), wait());
+        table.release(slot, vec![]);
+        assert_eq!(first.try_recv(), Ok(0));
+        assert!(second.try_recv().is_err());
+        table.release(slot, vec![]);
+        assert_eq!(second.try_recv(), Ok(0));
+    }
+
+    #[test]
+    fn a_client_that_left_the_queue_is_passed_over() {
+        let mut table = SlotTable::new(1, 1);
+        let slot = granted(table.acquire(0, 1));
+        let Admission::Wait { ticket, slot: gone } = table.acquire(0, 1) else {
+            panic!("granted twice")
+        };
+        drop(gone);
+        let Admission::Wait { slot: mut next, .. } = table.acquire(0, 1) else {
+            panic!("granted twice")
+        };
+        table.release(slot, vec![]);
+        assert_eq!(next.try_recv(), Ok(0));
+        table.give_up(ticket);
+        assert_eq!(table.waiting(), 0);
+        assert_eq!(table.busy(), 1);
+    }
+
+    #[test]
+    fn a_slot_released_twice_is_counted_once() {
+        let mut table = SlotTable::new(1, 1);
+        let slot = granted(table.acquire(0, 1));
+        table.release(slot, vec![]);
+        table.release(slot, vec![]);
+        assert_eq!(table.busy(), 0);
+    }
+}

@@ -1,0 +1,361 @@
+//! A worker: one thread, one runtime, its share of the slots and all their sessions.
+//!
+//! A client and its backend connections live on one worker, so a query wakes no other thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Plane, cancel,
+    front::{self, Peer, ReadyClient},
+    info::{SlotInfo, SlotStatus},
+    pool::PoolEntry,
+    session::{Kill, SessionControl},
+    stream::BareStream,
+    table::SlotIndex,
+};
+use crate::{
+    cluster::NodeId,
+    control::{Shared, StopMode},
+    observe::{NodeCounters, Reporter},
+};
+
+/// What a worker is told.
+pub enum WorkerMessage {
+    Client {
+        stream: BareStream,
+        peer: Peer,
+    },
+    /// An authenticated client whose slot is on this worker.
+    Handover(Box<ReadyClient>),
+    ViewChanged,
+    ConfigChanged,
+    Snapshot(oneshot::Sender<Vec<(SlotIndex, SlotInfo)>>),
+    /// Cancel what the session in this slot is waiting for, if it still has this cancel key.
+    Cancel {
+        slot: SlotIndex,
+        pid: u32,
+        key: u32,
+        done: oneshot::Sender<()>,
+    },
+    Stop(StopMode),
+}
+
+/// One per thread.
+pub struct Worker {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub plane: Arc<Plane>,
+    slots: RefCell<Vec<Slot>>,
+    clock: Cell<Instant>,
+    stopping: Cell<Option<StopMode>>,
+    /// Clients that have not finished their login, oldest first; dropping the sender closes the connection.
+    greeting: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
+    next_greeting: Cell<u64>,
+}
+
+/// The part of a child process of the original.
+pub struct Slot {
+    pub index: SlotIndex,
+    pub entries: Vec<PoolEntry>,
+    pub session: Option<Rc<SessionControl>>,
+    pub start_time: SystemTime,
+    pub served: u64,
+    idle_since: Instant,
+}
+
+impl Worker {
+    pub fn new(index: usize, shared: Arc<Shared>, plane: Arc<Plane>, slots: usize) -> Rc<Worker> {
+        let now = Instant::now();
+        let workers = plane.worker_count();
+        let slots = (index..slots)
+            .step_by(workers)
+            .map(|index| Slot {
+                index,
+                entries: Vec::new(),
+                session: None,
+                start_time: SystemTime::now(),
+                served: 0,
+                idle_since: now,
+            })
+            .collect();
+        Rc::new(Worker {
+            index,
+            shared,
+            plane,
+            slots: RefCell::new(slots),
+            clock: Cell::new(now),
+            stopping: Cell::new(None),
+            greeting: RefCell::default(),
+            next_greeting: Cell::new(0),
+        })
+    }
+
+    /// Serves until the sender of `messages` is gone.
+    pub async fn run(self: Rc<Self>, mut messages: mpsc::UnboundedReceiver<WorkerMessage>) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(message) => self.handle(message),
+                    None => return,
+                },
+                _ = tick.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn handle(self: &Rc<Self>, message: WorkerMessage) {
+        match message {
+            WorkerMessage::Client { stream, peer } => {
+                self.now_exactly();
+                spawn(front::serve(self.clone(), stream, peer));
+            }
+            WorkerMessage::Handover(client) => {
+                spawn(front::serve_ready(self.clone(), *client));
+            }
+            WorkerMessage::ViewChanged => self.view_changed(),
+            WorkerMessage::ConfigChanged => {}
+            WorkerMessage::Snapshot(reply) => {
+                // Nobody waits any more: the asker has been cancelled.
+                let _ = reply.send(self.snapshot());
+            }
+            WorkerMessage::Cancel {
+                slot,
+                pid,
+                key,
+                done,
+            } => cancel::forward(self, slot, pid, key, done),
+            WorkerMessage::Stop(mode) => self.stop(mode),
+        }
+    }
+
+    /// The time, at most a second old: enough for idle limits and life times.
+    pub fn now(&self) -> Instant {
+        self.clock.get()
+    }
+
+    fn now_exactly(&self) -> Instant {
+        self.clock.set(Instant::now());
+        self.clock.get()
+    }
+
+    pub fn counters(&self, node: NodeId) -> Option<&NodeCounters> {
+        self.plane
+            .counters
+            .get(self.index)
+            .and_then(|c| c.get(node))
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get().is_some()
+    }
+
+    /// Runs `f` on a slot of this worker.
+    pub fn with_slot<T>(&self, slot: SlotIndex, f: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        self.slots
+            .borrow_mut()
+            .get_mut(slot / self.plane.worker_count())
+            .filter(|s| s.index == slot)
+            .map(f)
+    }
+
+    /// Registers a client that has not logged in; when there are too many, the oldest is closed.
+    pub fn greet(&self) -> (u64, oneshot::Receiver<()>) {
+        let (keep, closed) = oneshot::channel();
+        let id = self.next_greeting.get();
+        self.next_greeting.set(id + 1);
+        let mut greeting = self.greeting.borrow_mut();
+        greeting.push_back((id, keep));
+        if greeting.len() > self.plane.greeting_limit {
+            greeting.pop_front();
+            Reporter::new("child").emit(
+                crate::observe::Severity::Warning,
+                "too many connections that have not logged in, closing the oldest",
+                &format!("{} of them on this worker", self.plane.greeting_limit),
+                "Somebody opens connections and sends nothing; authentication_timeout limits how long.",
+            );
+        }
+        (id, closed)
+    }
+
+    pub fn greeted(&self, id: u64) {
+        self.greeting.borrow_mut().retain(|(i, _)| *i != id);
+    }
+
+    /// Once a second: life times and idle limits.
+    fn tick(&self) {
+        let now = self.now_exactly();
+        let config = self.shared.config.load();
+        let settings = &config.settings;
+        for slot in self.slots.borrow_mut().iter_mut() {
+            if let Some(session) = &slot.session {
+                let waits_for_client = matches!(
+                    session.status.get(),
+                    SlotStatus::Idle | SlotStatus::IdleInTransaction
+                );
+                if let Some(limit) = session.idle_limit.get().filter(|_| waits_for_client)
+                    && now.duration_since(session.last_message.get()) >= limit
+                {
+                    session.kill(Kill::IdleLimit(limit.as_secs()));
+                }
+                continue;
+            }
+            let before = slot.entries.len();
+            if let Some(limit) = settings.connection_life_time {
+                let expired = |e: &PoolEntry| {
+                    e.idle_since
+                        .is_some_and(|since| now.duration_since(since) >= limit)
+                };
+                for entry in extract(&mut slot.entries, expired) {
+                    entry.close();
+                }
+            }
+            for entry in extract(&mut slot.entries, |e| {
+                e.backends.iter().flatten().count() == 0
+            }) {
+                entry.close();
+            }
+            if let Some(limit) = settings.child_life_time
+                && slot.served > 0
+                && now.duration_since(slot.idle_since) >= limit
+            {
+                slot.renew(now);
+            }
+            if slot.entries.len() != before {
+                self.plane.cached(slot.index, slot.keys());
+            }
+        }
+    }
+
+    /// Sessions look at the view themselves; what nobody uses is closed here.
+    fn view_changed(&self) {
+        let view = self.shared.view.load();
+        let good = |node: NodeId| view.nodes.get(node).is_some_and(|n| n.is_valid());
+        for slot in self.slots.borrow_mut().iter_mut() {
+            if let Some(session) = &slot.session {
+                let working_on = session.load_balance_node.get();
+                match working_on {
+                    // Still logging in: the relay, which looks itself, does not run yet.
+                    Some(node)
+                        if session.status.get() == SlotStatus::Connecting
+                            && view.write_node() != Some(node) =>
+                    {
+                        session.kill(Kill::NodeGone(node));
+                    }
+                    _ => session.request_recheck(),
+                }
+            }
+            let gone = extract(&mut slot.entries, |e| {
+                e.backends.iter().flatten().any(|b| !good(b.node))
+            });
+            if !gone.is_empty() {
+                self.plane.cached(slot.index, slot.keys());
+                gone.into_iter().for_each(PoolEntry::close);
+            }
+        }
+    }
+
+    fn stop(&self, mode: StopMode) {
+        self.stopping.set(Some(mode));
+        self.greeting.borrow_mut().clear();
+        for slot in self.slots.borrow_mut().iter_mut() {
+            slot.entries.drain(..).for_each(PoolEntry::close);
+            if mode != StopMode::Smart
+                && let Some(session) = &slot.session
+            {
+                session.kill(Kill::Shutdown);
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Vec<(SlotIndex, SlotInfo)> {
+        let now = self.now_exactly();
+        let config = self.shared.config.load();
+        self.slots
+            .borrow()
+            .iter()
+            .map(|slot| (slot.index, slot.info(now, &config.settings)))
+            .collect()
+    }
+}
+
+impl Slot {
+    /// What is cached, for the table of slots.
+    pub fn keys(&self) -> Vec<u64> {
+        self.entries
+            .iter()
+            .map(|e| super::pool_key(&e.facts.startup))
+            .collect()
+    }
+
+    /// The part of a child process that ends and is replaced: nothing cached, counters at zero.
+    pub fn renew(&mut self, now: Instant) {
+        self.entries.drain(..).for_each(PoolEntry::close);
+        self.served = 0;
+        self.start_time = SystemTime::now();
+        self.idle_since = now;
+    }
+
+    pub fn is_free_since(&mut self, now: Instant) {
+        self.session = None;
+        self.idle_since = now;
+    }
+
+    fn info(&self, now: Instant, settings: &crate::config::Settings) -> SlotInfo {
+        let mut pools: Vec<_> = self
+            .entries
+            .iter()
+            .map(|e| Some(e.facts.info(false, Duration::ZERO, None)))
+            .collect();
+        let mut status = SlotStatus::WaitForConnection;
+        let (mut host, mut port) = (String::new(), String::new());
+        if let Some(session) = &self.session {
+            status = session.status.get();
+            (host, port) = (session.client_host.clone(), session.client_port.clone());
+            if let Some(facts) = &*session.facts.borrow() {
+                let idle = now.saturating_duration_since(session.last_message.get());
+                pools.push(Some(facts.info(
+                    true,
+                    idle,
+                    session.load_balance_node.get(),
+                )));
+            }
+        }
+        pools.resize_with(settings.max_pool.max(pools.len()), || None);
+        SlotInfo {
+            pid: super::slot_pid(self.index),
+            start_time: self.start_time,
+            client_connection_count: self.served,
+            status,
+            restarts_in: settings
+                .child_life_time
+                .filter(|_| self.session.is_none() && self.served > 0)
+                .map(|limit| limit.saturating_sub(now.duration_since(self.idle_since))),
+            client_host: host,
+            client_port: port,
+            statement: String::new(),
+            pools,
+        }
+    }
+}
+
+/// Runs a task on this worker. Its panic ends it alone; nobody waits for it.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    drop(tokio::task::spawn_local(task));
+}
+
+/// Takes out the entries for which `pick` holds.
+fn extract(entries: &mut Vec<PoolEntry>, pick: impl FnMut(&PoolEntry) -> bool) -> Vec<PoolEntry> {
+    let (out, keep) = entries.drain(..).partition(pick);
+    *entries = keep;
+    out
+}

@@ -1,0 +1,259 @@
+//! Node count, node info, health check statistics, attach, detach, promote, recovery.
+
+use super::{Environment, Outcome, compat_version};
+use crate::{
+    admin::{Inputs, NodeProbe, words},
+    cluster::NodeStatus,
+    config::{Release, settings::ClusteringMode},
+    control::{Command, Shared},
+    observe::Severity,
+    pcp::{
+        codec::{self, Notice},
+        layout::{NodeInfoLayout, NodeRow, StandbyDelay},
+        request::{Number, PromoteOption},
+    },
+};
+
+/// Node ids end before this in every release; the range texts of the original name it.
+const MAX_NODES: i32 = 128;
+
+pub fn count(env: &Environment) -> Outcome {
+    let nodes = env.shared.view.load().nodes.len();
+    let mut outcome = Outcome::made(|out| {
+        codec::put_texts(out, b'l', &["CommandComplete", &nodes.to_string()]);
+    });
+    if let Outcome::Reply { remark, .. } = &mut outcome {
+        *remark = Some(Notice::new(
+            Severity::Debug1,
+            "PCP: informing node count",
+            format!("{nodes} node(s) found"),
+        ));
+    }
+    outcome
+}
+
+pub async fn info(env: &Environment, number: &Number) -> Outcome {
+    let version = env.compat();
+    let (layout, only) = match env.node(number) {
+        Some(node) => (NodeInfoLayout::of(version), Some(node)),
+        None if number.value == -1 => (NodeInfoLayout::for_all_nodes(version), None),
+        None => {
+            let detail = if version.release < Release::V4_3 {
+                "invalid node ID".to_owned()
+            } else {
+                format!("invalid node ID : {}", number.text)
+            };
+            return Outcome::error("informing node info failed", detail);
+        }
+    };
+    let live_words = layout.has_live_words() && !compat_version::hides_live_words(&env.config());
+    let inputs = if live_words {
+        Inputs::gather_with_probes(&env.shared).await
+    } else {
+        env.inputs().await
+    };
+    let nodes = match only {
+        Some(node) => node..node + 1,
+        None => 0..inputs.view.nodes.len(),
+    };
+    let rows: Vec<NodeRow<'_>> = nodes
+        .filter_map(|node| row(&inputs, node, live_words))
+        .collect();
+    Outcome::made(|out| layout.encode(out, &rows))
+}
+
+fn row(inputs: &Inputs, id: usize, live_words: bool) -> Option<NodeRow<'_>> {
+    const UNKNOWN: NodeProbe = NodeProbe {
+        pg_status: "unknown",
+        pg_role: "unknown",
+    };
+    let node = inputs.view.nodes.get(id)?;
+    let replication = inputs.replication.get(id);
+    let probe = if live_words {
+        inputs.probes.get(id).copied().unwrap_or(UNKNOWN)
+    } else {
+        NodeProbe {
+            pg_status: "",
+            pg_role: "",
+        }
+    };
+    let by_time = inputs.config.settings.delay_threshold_by_time.is_some();
+    Some(NodeRow {
+        hostname: &node.hostname,
+        port: node.port,
+        status: node.status.code(),
+        quarantine: node.quarantine,
+        pg_status: probe.pg_status,
+        weight: node.weight,
+        role: words::role_code(&inputs.view, id),
+        pg_role: probe.pg_role,
+        delay: StandbyDelay {
+            bytes: replication.map_or(0, |r| r.delay_bytes),
+            microseconds: by_time.then(|| replication.map_or(0, |r| r.delay_time.as_micros())),
+        },
+        replication_state: replication.map_or("", |r| &r.state),
+        replication_sync_state: replication.map_or("", |r| &r.sync_state),
+        status_changed: node.status_changed,
+    })
+}
+
+pub async fn health_check_stats(env: &Environment, number: &Number) -> Outcome {
+    const FAILED: &str = "informing health check stats info failed";
+    let Some(node) = env.node(number) else {
+        let n = number.value;
+        let count = env.shared.view.load().nodes.len();
+        // The original lets the first id behind the last node pass its range check.
+        return Outcome::error(
+            FAILED,
+            if usize::try_from(n).is_ok_and(|n| n == count) {
+                format!("stats data for node ID {n} does not exist")
+            } else {
+                format!("invalid node ID {n}")
+            },
+        );
+    };
+    let inputs = env.inputs().await;
+    let mut texts = vec!["CommandComplete".to_owned()];
+    texts.extend(inputs.health_check_stats_row(node));
+    Outcome::made(|out| codec::put_texts(out, b'h', &texts))
+}
+
+pub async fn attach(env: &Environment, number: &Number) -> Outcome {
+    let node = match configured(&env.shared, number, "failback") {
+        Ok(node) => node,
+        Err(notice) => return Outcome::Refused(notice),
+    };
+    env.log(&format!("attach of node {node}"));
+    Outcome::of(env.ask(|reply| Command::Attach { node, reply }).await, b'c')
+}
+
+pub async fn detach(env: &Environment, number: &Number, graceful: bool) -> Outcome {
+    let node = match configured(&env.shared, number, "degenerate backend") {
+        Ok(node) => node,
+        Err(notice) => return Outcome::Refused(notice),
+    };
+    let how = if graceful {
+        "graceful detach"
+    } else {
+        "detach"
+    };
+    env.log(&format!("{how} of node {node}"));
+    let answer = env.ask(|reply| Command::Detach {
+        node,
+        graceful,
+        reply,
+    });
+    Outcome::of(answer.await, b'd')
+}
+
+/// The original answers success for ids that no backend has; here they are an error.
+fn configured(shared: &Shared, number: &Number, request: &str) -> Result<usize, Notice> {
+    let id = number.value;
+    let view = shared.view.load();
+    let node = usize::try_from(id)
+        .ok()
+        .filter(|&node| matches!(view.nodes.get(node), Some(n) if n.status != NodeStatus::Unused));
+    node.ok_or_else(|| {
+        // Ids that no release can have get the original's text; for the others the true limit helps.
+        let last = if (0..MAX_NODES).contains(&id) {
+            view.nodes.len().saturating_sub(1).to_string()
+        } else {
+            MAX_NODES.to_string()
+        };
+        Notice::error(
+            format!(
+                "invalid {request} request, node id: {id} is out of range. node id must be between [0 and {last}]"
+            ),
+            "",
+        )
+    })
+}
+
+/// Checks the request as the original does; what it would then do comes with a later release.
+pub fn promote(env: &Environment, number: &Number, option: PromoteOption) -> Outcome {
+    let id = number.value;
+    let old = env.emulates_before(Release::V4_3);
+    let view = env.shared.view.load();
+    let Some(node) = env.node(number) else {
+        return Outcome::error(
+            if old {
+                "could not process recovery request"
+            } else {
+                "could not process promote request"
+            },
+            format!("node id {id} is not valid"),
+        );
+    };
+    if view.mode != ClusteringMode::StreamingReplication {
+        return Outcome::fatal(
+            if old {
+                "invalid pgpool mode for process recovery request"
+            } else {
+                "invalid pgpool mode for process promote request"
+            },
+            format!("not in streaming replication mode, can't promote node id {id}"),
+        );
+    }
+    if view.primary == Some(node) {
+        return Outcome::fatal(
+            if old {
+                "invalid pgpool mode for process recovery request"
+            } else {
+                "invalid promote request"
+            },
+            format!("specified node is already primary node, can't promote node id {id}"),
+        );
+    }
+    Outcome::error(
+        "pcp_promote_node is not available in this release of pgpool-rs",
+        match option {
+            PromoteOption::Switchover => format!(
+                "nothing was changed. To switch over, stop the primary: failover_command promotes a standby and pgpool follows (wanted: node {id})"
+            ),
+            PromoteOption::RelabelOnly => format!(
+                "nothing was changed. After node {id} has been promoted in PostgreSQL and the old primary is stopped, pgpool finds the new primary by itself"
+            ),
+        },
+    )
+}
+
+/// Checks the request as the original does; the recovery itself comes with a later release.
+pub fn recover(env: &Environment, number: &Number) -> Outcome {
+    const FAILED: &str = "process recovery request failed";
+    let id = number.value;
+    let view = env.shared.view.load();
+    let Some(node) = env.node(number) else {
+        return Outcome::error(FAILED, format!("node id {id} is not valid"));
+    };
+    match view.mode {
+        ClusteringMode::StreamingReplication if view.primary == Some(node) => {
+            return Outcome::error(
+                FAILED,
+                "primary server cannot be recovered by online recovery.",
+            );
+        }
+        ClusteringMode::StreamingReplication
+        | ClusteringMode::NativeReplication
+        | ClusteringMode::SnapshotIsolation => {}
+        ClusteringMode::LogicalReplication | ClusteringMode::Slony | ClusteringMode::Raw => {
+            return Outcome::error(
+                FAILED,
+                "recovery request is only allowed in replication and streaming replication modes.",
+            );
+        }
+    }
+    match view.nodes.get(node).map(|node| node.status) {
+        Some(NodeStatus::Up | NodeStatus::Waiting) => {
+            Outcome::error(format!("node recovery failed, node id: {id} is alive"), "")
+        }
+        Some(NodeStatus::Unused) | None => {
+            Outcome::error(format!("node recovery failed, node id: {id} is unused"), "")
+        }
+        Some(NodeStatus::Down) => Outcome::error(
+            "pcp_recovery_node is not available in this release of pgpool-rs",
+            format!(
+                "nothing was changed. Rebuild node {id} with pg_basebackup or pg_rewind, start it, then run pcp_attach_node -n {id}"
+            ),
+        ),
+    }
+}

@@ -1,0 +1,98 @@
+//! Pool status, watchdog info, stop, reload, log rotation, query cache.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time;
+
+use super::{Environment, Outcome};
+use crate::{
+    config::Release,
+    control::{Command, StopMode},
+    observe::Reporter,
+    pcp::{codec, request::Scope},
+};
+
+/// A reload that waits longer behind other work of the supervisor is answered as queued.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(10);
+
+pub async fn pool_status(env: &Environment) -> Outcome {
+    let rows = env.inputs().await.pool_status_rows();
+    Outcome::made(|out| {
+        codec::put_binary_array_size(out, b'b', rows.len());
+        for [name, value, description] in &rows {
+            codec::put_texts(out, b'b', &["ProcessConfig", name, value, description]);
+        }
+        codec::put_command_complete(out, b'b');
+    })
+}
+
+pub fn watchdog_info(env: &Environment) -> Outcome {
+    Outcome::error(
+        "PCP: informing watchdog info failed",
+        // The misspelling is what the tools of these releases' users have always seen.
+        if env.emulates_before(Release::V4_3) {
+            "watcdhog is not enabled"
+        } else {
+            "watchdog is not enabled"
+        },
+    )
+}
+
+/// Without a watchdog the cluster is this pgpool alone.
+pub fn stop(env: &Environment, mode: u8, scope: Scope) -> Outcome {
+    let (mode, word) = match mode {
+        b's' => (StopMode::Smart, "smart"),
+        b'f' => (StopMode::Fast, "fast"),
+        b'i' => (StopMode::Immediate, "immediate"),
+        other => {
+            let shown = match other {
+                0 => String::new(),
+                other => char::from(other).to_string(),
+            };
+            return Outcome::error(
+                "PCP: error while processing shutdown request",
+                format!("invalid shutdown mode \"{shown}\""),
+            );
+        }
+    };
+    let scope = match scope {
+        Scope::Local => "",
+        Scope::Cluster => " of the cluster (no watchdog: of this pgpool)",
+    };
+    env.log(&format!("{word} stop{scope}"));
+    let mut reply = BytesMut::new();
+    codec::put_command_complete(&mut reply, b't');
+    Outcome::Stop { reply, mode }
+}
+
+pub async fn reload(env: &Environment) -> Outcome {
+    env.log("reload of the configuration");
+    match time::timeout(RELOAD_PATIENCE, env.ask(|reply| Command::Reload { reply })).await {
+        Ok(result) => Outcome::of(result, b'z'),
+        Err(_) => {
+            Reporter::new("pcp_child")
+                .log("PCP: the reload waits behind other work and is answered as queued");
+            Outcome::complete(b'z')
+        }
+    }
+}
+
+pub fn rotate_log(env: &Environment) -> Outcome {
+    const FAILED: &str = "process log rotation request failed";
+    if !env.config().settings.logging_collector {
+        return Outcome::error(FAILED, "logging_collector is disabled");
+    }
+    env.log("log rotation");
+    match &env.context.log_rotation {
+        None => Outcome::error(FAILED, "the log collector is not running"),
+        Some(rotation) => match rotation.rotate() {
+            Ok(()) => Outcome::complete(b'v'),
+            Err(why) => Outcome::error(FAILED, why),
+        },
+    }
+}
+
+pub fn invalidate_query_cache() -> Outcome {
+    Outcome::error("query cache is not enabled", "")
+}

@@ -1,0 +1,367 @@
+//! The start of the process, its main loop, and its end.
+//!
+//! Order of the start: configuration, log, pid file check, pool_hba.conf, pool_passwd, limit of open
+//! files, sockets; then the process detaches and writes its pid file; then status file, log
+//! collector, data plane, control plane (primary search, PCP), "successfully started".
+//! The original binds its sockets after it has detached, and its caller never learns of a port in use.
+//! Source: `src/main/main.c`, `src/main/pgpool_main.c @ V4_3_5`.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
+
+use super::{
+    daemon,
+    fatal::Fatal,
+    limits,
+    listen::{self, Listeners, SocketFiles, Wanted},
+    log_sink::LogSink,
+    notify::Notifier,
+    pid_file::{Occupant, PidFile},
+    shutdown::{Shutdown, Step, signal_of},
+    signals::{Event, Signals},
+    wiring::{self, Control},
+};
+use crate::{
+    auth::{hba::Hba, passwd::PoolPasswd},
+    cli::{args::Args, version::Words},
+    cluster::{ClusterView, NodeReplication},
+    config::{Config, Paths},
+    control::{Command, Shared, StopMode, SupervisorMessage},
+    dataplane,
+    observe::{HealthStats, Reporter, Severity},
+    sys::{errors, process},
+};
+
+/// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
+const MAX_BACKENDS: usize = 128;
+/// How long a fast shutdown waits for sessions that it has cut.
+const CUT_TIME: Duration = Duration::from_secs(10);
+
+/// Runs `pgpool` until it is told to stop; returns the exit status.
+pub fn run(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
+    if !args.foreground {
+        process::close_inherited();
+    }
+    let reporter = Reporter::new("main");
+    let status = match prepare(paths, sink, &reporter).and_then(|ready| match ready {
+        Ready::Refused(status) => Ok(status),
+        Ready::Start(prepared) => prepared.start(args, paths, sink).map(|()| 0),
+    }) {
+        Ok(status) => status,
+        Err(fatal) => {
+            fatal.report(&Reporter::new("main"));
+            fatal.exit_code
+        }
+    };
+    sink.flush();
+    status
+}
+
+enum Ready {
+    Start(Box<Prepared>),
+    /// Another pgpool runs.
+    Refused(u8),
+}
+
+/// Everything that can fail is done, and nothing but sockets has been made.
+struct Prepared {
+    config: Config,
+    hba: Result<Hba, String>,
+    passwd: PoolPasswd,
+    pid_file: PidFile,
+    listeners: Listeners,
+    notifier: Notifier,
+}
+
+fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, Fatal> {
+    let config = wiring::load_config(paths, reporter)?;
+    sink.configure(&config.settings, true)?;
+
+    let pid_file = PidFile::new(&config.settings.pid_file_name, &config.path);
+    match pid_file.occupant()? {
+        Occupant::Nobody => {}
+        // Both without prefix, as the original writes them.
+        Occupant::Alive(pid) => {
+            eprintln!("ERROR: pid file found. is another pgpool({pid}) is running?");
+            return Ok(Ready::Refused(1));
+        }
+        Occupant::Dead => {
+            eprintln!("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...")
+        }
+    }
+    let hba = wiring::read_hba(&config, reporter)?;
+    let passwd = wiring::read_passwd(&config, reporter)?;
+    limits::raise_open_files(&config.settings, reporter)?;
+    let listeners = listen::bind(&Wanted::for_clients(&config), reporter)?;
+    listen::probe(&Wanted::for_pcp(&config))?;
+    Ok(Ready::Start(Box::new(Prepared {
+        config,
+        hba,
+        passwd,
+        pid_file,
+        listeners,
+        notifier: Notifier::from_env(),
+    })))
+}
+
+/// Removes the pid file at every way out.
+struct PidFileGuard(PidFile);
+
+impl Drop for PidFileGuard {
+    fn drop(&mut self) {
+        self.0.remove_own();
+    }
+}
+
+impl Prepared {
+    fn start(self, args: &Args, paths: &Paths, sink: &LogSink) -> Result<(), Fatal> {
+        let parent = (!args.foreground).then(daemon::detach).transpose()?;
+        // The pid has changed.
+        let reporter = Reporter::new("main");
+        self.pid_file.write()?;
+        let _pid_file = PidFileGuard(self.pid_file);
+        // Reported to the caller's terminal, if anything.
+        let view = wiring::initial_view(&self.config, args.discard_status);
+        take_leave(parent, sink)?;
+        sink.start_writer()
+            .map_err(|error| cannot("start the log writer", &error))?;
+        report_panics();
+
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| cannot("make a runtime", &error))?;
+        let _inside = runtime.enter();
+        // Before the planes: a stop signal that comes now must not find the default action.
+        let signals = Signals::install().map_err(|error| cannot("handle signals", &error))?;
+
+        let (supervisor, messages) = mpsc::unbounded_channel();
+        let compat = wiring::compat_version(&self.config);
+        let shared = share(self.config, view, self.hba, self.passwd, supervisor);
+        let Listeners { tcp, unix, files } = self.listeners;
+        let dataplane = wiring::start_dataplane(&shared, tcp, unix)
+            .map_err(|error| cannot("start the data plane", &error))?;
+        *shared
+            .dataplane
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(dataplane.clone());
+        let control = wiring::spawn_control(Arc::clone(&shared), messages, paths.clone())
+            .map_err(|error| cannot("start the control plane", &error))?;
+
+        let main = Main {
+            shared,
+            dataplane,
+            control,
+            signals,
+            notifier: Arc::new(self.notifier),
+            sink: sink.clone(),
+            reporter,
+            release: Words(compat),
+            shutdown: Shutdown::default(),
+            files,
+        };
+        runtime.block_on(main.run())
+    }
+}
+
+/// Lets the caller go: nothing that fails from here on is on his terminal.
+fn take_leave(parent: Option<daemon::Parent>, sink: &LogSink) -> Result<(), Fatal> {
+    sink.redirect_output()
+        .map_err(|error| cannot("redirect output to the log file", &error))?;
+    if let Some(parent) = parent {
+        daemon::leave_terminal(sink.has_collector())
+            .map_err(|error| cannot("leave the terminal", &error))?;
+        parent.release();
+    }
+    Ok(())
+}
+
+fn share(
+    config: Config,
+    view: ClusterView,
+    hba: Result<Hba, String>,
+    passwd: PoolPasswd,
+    supervisor: mpsc::UnboundedSender<SupervisorMessage>,
+) -> Arc<Shared> {
+    let nodes = config.settings.backends.len();
+    Arc::new(Shared {
+        config: ArcSwap::from_pointee(config),
+        view: ArcSwap::from_pointee(view),
+        replication: ArcSwap::from_pointee(vec![NodeReplication::default(); nodes]),
+        health: (0..MAX_BACKENDS)
+            .map(|_| Mutex::new(HealthStats::default()))
+            .collect(),
+        hba: ArcSwap::from_pointee(hba),
+        passwd: ArcSwap::from_pointee(passwd),
+        dataplane: RwLock::new(None),
+        supervisor,
+        started: AtomicBool::new(false),
+        start_time: SystemTime::now(),
+    })
+}
+
+struct Main {
+    shared: Arc<Shared>,
+    dataplane: dataplane::Handle,
+    control: Control,
+    signals: Signals,
+    notifier: Arc<Notifier>,
+    sink: LogSink,
+    reporter: Reporter,
+    release: Words,
+    shutdown: Shutdown,
+    /// Removed after the last session, as in the original.
+    files: SocketFiles,
+}
+
+impl Main {
+    async fn run(mut self) -> Result<(), Fatal> {
+        let result = self.serve().await;
+        if result.is_err() {
+            self.dataplane.stop(StopMode::Immediate);
+        }
+        self.control.stop();
+        drop(self.files);
+        if result.is_ok() {
+            self.reporter.log("Pgpool-II system is shutdown");
+        }
+        result
+    }
+
+    async fn serve(&mut self) -> Result<(), Fatal> {
+        loop {
+            tokio::select! {
+                started = self.control.started() => {
+                    started?;
+                    self.shared.started.store(true, Relaxed);
+                    self.reporter.log(format_args!(
+                        "pgpool-II successfully started. version {}",
+                        self.release
+                    ));
+                    self.notifier.ready();
+                }
+                event = self.signals.next() => match event {
+                    Event::Reload => self.reload(),
+                    Event::RotateLog => self.sink.rotate(),
+                    Event::Stop(mode) => {
+                        self.stop(mode).await;
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reloads in the background: signals are taken meanwhile.
+    fn reload(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.notifier.reloading();
+        let command = SupervisorMessage::Command(Command::Reload { reply });
+        // The supervisor lives as long as the process.
+        let _ = self.shared.supervisor.send(command);
+        let notifier = Arc::clone(&self.notifier);
+        let started = self.shared.has_started();
+        tokio::spawn(async move {
+            // The supervisor has logged what was wrong.
+            let _ = answer.await;
+            if started {
+                notifier.ready();
+            }
+        });
+    }
+
+    /// Returns when the sessions have ended.
+    async fn stop(&mut self, mode: StopMode) {
+        self.shutdown.signal(mode);
+        self.reporter
+            .log(format_args!("shutting down by signal {}", signal_of(mode)));
+        self.reporter.log("terminating all child processes");
+        self.notifier.stopping();
+        self.dataplane.stop(mode);
+        let mut deadline = deadline(mode);
+        let dataplane = self.dataplane.clone();
+        let mut stopped = std::pin::pin!(dataplane.stopped());
+        loop {
+            tokio::select! {
+                () = &mut stopped => return,
+                () = time::sleep_until(deadline) => {
+                    self.reporter.emit(
+                        Severity::Warning,
+                        "sessions do not end; ending without them",
+                        &format!("{} clients are connected", self.dataplane.connected_clients()),
+                        "",
+                    );
+                    return;
+                }
+                event = self.signals.next() => match event {
+                    Event::Stop(mode) => {
+                        self.reporter.log(format_args!(
+                            "exit handler (signal: {}) called. but exit handler is already in progress",
+                            signal_of(mode)
+                        ));
+                        if let Step::Hurry(mode) = self.shutdown.signal(mode) {
+                            self.dataplane.stop(mode);
+                            deadline = self::deadline(mode);
+                        }
+                    }
+                    Event::RotateLog => self.sink.rotate(),
+                    Event::Reload => {}
+                },
+            }
+        }
+    }
+}
+
+/// A smart shutdown waits as long as its clients stay.
+fn deadline(mode: StopMode) -> time::Instant {
+    let now = time::Instant::now();
+    match mode {
+        StopMode::Smart => now + Duration::from_secs(60 * 60 * 24 * 365 * 10),
+        StopMode::Fast | StopMode::Immediate => now + CUT_TIME,
+    }
+}
+
+fn cannot(what: &str, error: &io::Error) -> Fatal {
+    Fatal::new(format!("could not {what}")).detail(errors::message(error))
+}
+
+/// A panic is told in the log, with its place; what it ends is decided by whoever catches it.
+fn report_panics() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let place = info
+            .location()
+            .map(|place| format!("{}:{}", place.file(), place.line()))
+            .unwrap_or_default();
+        let payload = info.payload();
+        let text = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Reporter::new("main").emit(
+            Severity::Panic,
+            format_args!("internal error: {text}"),
+            &format!(
+                "at {place} in thread \"{}\"",
+                std::thread::current().name().unwrap_or("?")
+            ),
+            "This is a defect of pgpool-rs; please report it with the lines before.",
+        );
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            told(info);
+        }
+    }));
+}

@@ -1,0 +1,342 @@
+//! Where the parts of the program meet the life of the process: one adapter function per part.
+//!
+//! [`super::start`] calls nothing else of configuration, authentication, control and data plane.
+
+use std::{io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::Arc, thread};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{fatal::Fatal, log_sink::LogSink, signals};
+use crate::{
+    auth::{
+        hba::{Hba, HbaError},
+        passwd::{self, PoolPasswd},
+    },
+    cli::version,
+    cluster::ClusterView,
+    config::{
+        Config, Finding, FindingSeverity, LoadMode, Paths, not_built, settings::CompatVersion,
+    },
+    control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
+    dataplane,
+    observe::{Reporter, Severity},
+    pcp,
+};
+
+/// Reads and checks the configuration for a start. Findings go to the log, all of them.
+pub fn load_config(paths: &Paths, reporter: &Reporter) -> Result<Config, Fatal> {
+    let (config, mut findings) = read_config(paths, reporter)?;
+    findings.extend(not_built(&config));
+    tell(&findings, reporter);
+    refuse_errors(&findings)?;
+    Ok(config)
+}
+
+/// Reads the configuration for a look at a few of its values, as `stop` and `reload` do.
+pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
+    Config::load(paths, LoadMode::Start).map_err(|error| {
+        tell(&error.findings, reporter);
+        refuse_errors(&error.findings)
+            .err()
+            .unwrap_or_else(|| Fatal::new("the configuration cannot be used"))
+    })
+}
+
+fn tell(findings: &[Finding], reporter: &Reporter) {
+    for finding in findings.iter().filter(|f| !f.is_error()) {
+        reporter.emit(
+            log_severity(finding.severity),
+            format_args!("{}: {}", finding.place, finding.text),
+            &finding.detail,
+            &finding.remedy,
+        );
+    }
+}
+
+fn log_severity(severity: FindingSeverity) -> Severity {
+    match severity {
+        FindingSeverity::Info => Severity::Info,
+        FindingSeverity::Warning => Severity::Warning,
+        FindingSeverity::Error => Severity::Fatal,
+    }
+}
+
+/// One FATAL per error: an operator mends all of them at once. The last one ends the program.
+fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
+    let mut errors = findings.iter().filter(|f| f.is_error()).map(|finding| {
+        // The original's words first: that is what people search for.
+        let place = finding.place.to_string();
+        let detail = if finding.detail.is_empty() {
+            place
+        } else {
+            format!("{} at {place}", finding.detail)
+        };
+        Fatal::new(&finding.text)
+            .detail(detail)
+            .hint(&finding.remedy)
+    });
+    let Some(last) = errors.next_back() else {
+        return Ok(());
+    };
+    let reporter = Reporter::new("main");
+    errors.for_each(|error| error.report(&reporter));
+    Err(last)
+}
+
+/// The release to be, for `--version`: works without any configuration.
+pub fn version_without_start(paths: &Paths) -> CompatVersion {
+    Config::load(paths, LoadMode::Check)
+        .map_or(version::DEFAULT, |(config, _)| compat_version(&config))
+}
+
+/// The release to be.
+pub fn compat_version(config: &Config) -> CompatVersion {
+    config.settings.own.compat_version.unwrap_or(CompatVersion {
+        release: config.dialect,
+        patch: config.dialect.last_patch(),
+    })
+}
+
+/// pool_hba.conf. A bad file refuses all logins and does not stop the start; a method that this
+/// release does not have does.
+pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, String>, Fatal> {
+    if !config.settings.enable_pool_hba {
+        return Ok(Ok(Hba::default()));
+    }
+    let hba = match Hba::load(&config.hba_path) {
+        Ok(hba) => hba,
+        Err(errors) => {
+            for error in &errors {
+                log_hba(reporter, error);
+            }
+            return Ok(Err(summary(&errors)));
+        }
+    };
+    for warning in hba.warnings() {
+        log_hba(reporter, warning);
+    }
+    match unsupported(&hba, &config.hba_path) {
+        None => Ok(Ok(hba)),
+        Some(fatal) => Err(fatal),
+    }
+}
+
+fn unsupported(hba: &Hba, path: &Path) -> Option<Fatal> {
+    let (line, method) = *hba.unsupported().first()?;
+    Some(
+        Fatal::new(format!(
+            "authentication method \"{}\" is not available in this release of pgpool-rs",
+            method.word()
+        ))
+        .detail(format!("{}:{line}", path.display()))
+        .hint("Use trust, reject, md5, scram-sha-256 or password in this line, or stay with the original."),
+    )
+}
+
+fn log_hba(reporter: &Reporter, error: &HbaError) {
+    reporter.emit_with_context(
+        Severity::Log,
+        &error.message,
+        "",
+        &error.hint,
+        &error.context(),
+    );
+}
+
+fn summary(errors: &[HbaError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+/// pool_passwd and the key of its AES entries. A missing file is made, as by the original.
+pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
+    if let Some(path) = &config.pool_passwd_path {
+        passwd::create_if_missing(path).map_err(|e| Fatal::new(e.to_string()))?;
+    }
+    let entries = load_passwd(config).map_err(Fatal::new)?;
+    for warning in entries.warnings() {
+        reporter.warning(warning);
+    }
+    Ok(entries)
+}
+
+fn load_passwd(config: &Config) -> Result<PoolPasswd, String> {
+    PoolPasswd::load(
+        config.pool_passwd_path.as_deref(),
+        config.pool_key_path.as_deref(),
+    )
+    .map_err(|e| e.to_string())
+}
+
+/// Nodes of the configuration, with the statuses of the status file unless that is to be discarded.
+pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
+    supervisor::initial_view(config, discard_status)
+}
+
+/// Serves clients from now on.
+pub fn start_dataplane(
+    shared: &Arc<Shared>,
+    tcp: Vec<TcpListener>,
+    unix: Vec<UnixListener>,
+) -> io::Result<dataplane::Handle> {
+    let tcp = tcp.into_iter().map(dataplane::Listener::Tcp);
+    let unix = unix.into_iter().map(dataplane::Listener::Unix);
+    dataplane::start(shared, tcp.chain(unix).collect())
+}
+
+/// The control plane's thread: supervisor, checks, PCP.
+pub struct Control {
+    started: Option<oneshot::Receiver<Result<(), Fatal>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+pub fn spawn_control(
+    shared: Arc<Shared>,
+    messages: mpsc::UnboundedReceiver<SupervisorMessage>,
+    paths: Paths,
+) -> io::Result<Control> {
+    let (started_sender, started) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel();
+    let thread = control::runtime::start(move || async move {
+        let work = async {
+            let started = run_control(shared, messages, paths).await;
+            let failed = started.is_err();
+            // The main thread has gone if it does not listen.
+            let _ = started_sender.send(started);
+            if failed {
+                return;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stopped => {}
+        }
+    })?;
+    Ok(Control {
+        started: Some(started),
+        stop: Some(stop),
+        thread: Some(thread),
+    })
+}
+
+/// Starts supervisor, primary search and PCP, in this order; returns when all run.
+async fn run_control(
+    shared: Arc<Shared>,
+    messages: mpsc::UnboundedReceiver<SupervisorMessage>,
+    paths: Paths,
+) -> Result<(), Fatal> {
+    let loader = Arc::new(move |current: &Config| reload(current, &paths));
+    let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
+    let (supervisor, search_done) =
+        supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
+    drop(tokio::task::spawn_local(supervisor.run()));
+    drop(tokio::task::spawn_local(async move {
+        while let Some(mode) = stop_wishes.recv().await {
+            signals::request_stop(mode);
+        }
+    }));
+    let tools = pcp::compat_version::installed_tools().await;
+    // Ended without an answer, it has panicked, and the process is about to abort.
+    let _ = search_done.await;
+    let listeners = pcp::bind(&shared.config.load_full())
+        .await
+        .map_err(|e| Fatal::new(e.message).detail(e.detail))?;
+    let context = pcp::ServerContext {
+        tools,
+        log_rotation: LogSink::global()
+            .filter(|sink| sink.has_collector())
+            .map(|sink| Arc::new(sink.clone()) as Arc<dyn pcp::LogRotation>),
+    };
+    drop(tokio::task::spawn_local(pcp::serve(
+        listeners, shared, context,
+    )));
+    Ok(())
+}
+
+impl pcp::LogRotation for LogSink {
+    fn rotate(&self) -> Result<(), String> {
+        LogSink::rotate(self);
+        Ok(())
+    }
+}
+
+/// Reads everything again that a reload applies. Runs on a thread that may block.
+fn reload(current: &Config, paths: &Paths) -> Reloaded {
+    let reporter = Reporter::new("main");
+    let (config, findings) = current.reload(paths);
+    let mut log: Vec<(Severity, String)> = findings
+        .iter()
+        .map(|f| {
+            // An error of a reload keeps the running value: a WARNING, as by the original.
+            let severity = log_severity(f.severity).min(Severity::Warning);
+            (severity, f.to_string())
+        })
+        .collect();
+    let hba = config
+        .settings
+        .enable_pool_hba
+        .then(|| match Hba::load(&config.hba_path) {
+            Err(errors) => {
+                errors.iter().for_each(|e| log_hba(&reporter, e));
+                log.push((
+                    Severity::Warning,
+                    "pool_hba.conf is not used because of its errors; the rules in use stay".into(),
+                ));
+                None
+            }
+            Ok(hba) => Some(Ok(hba)),
+        })
+        .flatten();
+    let passwd = match load_passwd(&config) {
+        Ok(entries) => {
+            log.extend(
+                entries
+                    .warnings()
+                    .iter()
+                    .map(|w| (Severity::Warning, w.clone())),
+            );
+            Some(entries)
+        }
+        Err(error) => {
+            log.push((
+                Severity::Warning,
+                format!("{error}; the entries in use stay"),
+            ));
+            None
+        }
+    };
+    if let Some(sink) = LogSink::global() {
+        sink.reconfigure(&config.settings);
+    }
+    Reloaded {
+        config: Some(config),
+        hba,
+        passwd,
+        findings: log,
+    }
+}
+
+impl Control {
+    /// The primary has been searched and PCP answers. Waits for ever when called again.
+    pub async fn started(&mut self) -> Result<(), Fatal> {
+        let Some(started) = &mut self.started else {
+            return std::future::pending().await;
+        };
+        let result = started.await;
+        self.started = None;
+        result.unwrap_or_else(|_| Err(Fatal::new("the control plane has ended during the start")))
+    }
+
+    /// Ends checks and PCP. A hook that runs goes on by itself.
+    pub fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // The thread has ended by itself if it does not listen.
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

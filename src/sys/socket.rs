@@ -1,0 +1,96 @@
+//! Socket calls that neither std nor tokio offers.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+/// Sets `SO_RCVLOWAT`: a TCP socket counts as readable only from `bytes` bytes on.
+///
+/// # Errors
+///
+/// As setsockopt gives them.
+pub fn set_receive_low_water_mark(socket: &impl AsFd, bytes: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open while `socket` is borrowed, and the kernel reads
+    // exactly the `c_int` that the pointer and the length describe.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            std::ptr::from_ref(&bytes).cast(),
+            libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(4),
+        )
+    };
+    check(done).map(|_| ())
+}
+
+/// Whether a peek at a non-blocking socket sees the end of the stream.
+pub fn peeks_end(socket: &impl AsFd) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: the descriptor is open while `socket` is borrowed, and the buffer is one byte
+    // that outlives the call.
+    let got = unsafe {
+        libc::recv(
+            socket.as_fd().as_raw_fd(),
+            std::ptr::from_mut(&mut byte).cast(),
+            1,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    got == 0
+}
+
+/// Waits until one of `sockets` is readable; returns which are.
+///
+/// # Errors
+///
+/// As poll gives them; an interrupted call is tried again.
+pub fn wait_readable(sockets: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
+    let mut entries: Vec<libc::pollfd> = sockets
+        .iter()
+        .map(|fd| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    loop {
+        let count = libc::nfds_t::try_from(entries.len()).unwrap_or(libc::nfds_t::MAX);
+        // SAFETY: `entries` holds `count` initialised pollfd structures and is not moved during the call.
+        let done = unsafe { libc::poll(entries.as_mut_ptr(), count, -1) };
+        match check(done) {
+            Ok(_) => return Ok(entries.iter().map(|e| e.revents != 0).collect()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Takes one connection off a listening socket; the new descriptor is non-blocking and close-on-exec.
+///
+/// # Errors
+///
+/// As accept4 gives them, `WouldBlock` included.
+pub fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
+    // SAFETY: no address is asked for, so the kernel writes to no memory of ours.
+    let fd = unsafe {
+        libc::accept4(
+            listener.as_fd().as_raw_fd(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    };
+    let fd = check(fd)?;
+    // SAFETY: accept4 has just returned this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
