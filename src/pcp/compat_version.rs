@@ -18,7 +18,7 @@ use crate::config::{Config, Release, settings::CompatVersion};
 const TOOL: &str = "pcp_node_info";
 
 /// A tool that does not answer within this is taken for absent.
-const TOOL_TIMEOUT: Duration = Duration::from_secs(3);
+const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a tool's output that are looked at.
 const MAX_OUTPUT: u64 = 4096;

@@ -40,12 +40,18 @@ pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Fi
 /// dangerous to ignore refuses the start.
 pub fn report_findings(
     config: &Config,
-    mut findings: Vec<Finding>,
+    findings: Vec<Finding>,
     reporter: &Reporter,
 ) -> Result<(), Fatal> {
-    findings.extend(not_built(config));
     tell(&findings, reporter);
-    refuse_errors(&findings)
+    refuse_errors(&findings)?;
+    let mut not_built = not_built(config);
+    tell(&not_built, reporter);
+    // Texts of our own: nobody searches for them, so the place comes first, as in `--check`.
+    for finding in &mut not_built {
+        finding.text = format!("{}: {}", finding.place, finding.text);
+    }
+    refuse_errors(&not_built)
 }
 
 fn tell(findings: &[Finding], reporter: &Reporter) {
