@@ -8,7 +8,7 @@ import threading
 import time
 
 from lib import proc, tools
-from lib.case import CompatCase, ours_only, stock_differs
+from lib.case import CompatCase, ours_only
 
 
 class Stop(CompatCase):
@@ -227,9 +227,9 @@ class NotBuiltYet(CompatCase):
 
     @ours_only("parts that are not built yet")
     def test_each_setting_without_effect_is_named_by_one_warning(self):
-        for name, value in (("use_watchdog", True), ("follow_primary_command", "true"), ("recovery_1st_stage_command", "x.sh"), ("memory_cache_enabled", True), ("load_balance_mode", True)):
+        for number, (name, value) in enumerate((("use_watchdog", True), ("follow_primary_command", "true"), ("recovery_1st_stage_command", "x.sh"), ("memory_cache_enabled", True), ("load_balance_mode", True))):
             with self.subTest(setting=name):
-                pool = self.another_pool(name, config={name: value})
+                pool = self.another_pool(f"w{number}", config={name: value})
                 pool.start()
                 self.assertEqual(len(re.findall(rf"WARNING: [^\n]*\b{name}\b", pool.log())), 1, pool.log())
                 self.assertEqual(proc.run(pool.argv("--check")).code, 0)
@@ -238,9 +238,9 @@ class NotBuiltYet(CompatCase):
     @ours_only("parts that are not built yet")
     def test_dangerous_settings_refuse_the_start_with_their_line(self):
         cases = [({"backend_clustering_mode": "native_replication"}, "backend_clustering_mode"), ({"backend_clustering_mode": "snapshot_isolation"}, "backend_clustering_mode"), ({"ssl": True}, "ssl")]
-        for config, name in cases:
+        for number, (config, name) in enumerate(cases):
             with self.subTest(config=config):
-                pool = self.another_pool(f"d{name}{len(str(config))}", config=config)
+                pool = self.another_pool(f"d{number}", config=config)
                 done = proc.run(pool.argv("-n"), timeout=20)
                 self.assertNotEqual(done.code, 0, done)
                 self.assertRegex(done.err, rf"pgpool\.conf:\d+:[^\n]*{name}")
