@@ -243,11 +243,12 @@ impl Main {
         loop {
             tokio::select! {
                 started = self.control.started() => {
-                    let release = started?;
+                    started?;
+                    let version = wiring::version(&self.shared.config.load());
                     self.shared.started.store(true, Relaxed);
                     self.reporter.log(format_args!(
                         "pgpool-II successfully started. version {}",
-                        words::version_text(release)
+                        words::version_text(version)
                     ));
                     self.notifier.ready();
                 }

@@ -2,12 +2,13 @@
 //!
 //! [`super::start`] calls nothing else of configuration, authentication, control and data plane.
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::Arc, thread};
+use std::{fs, io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::Arc, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::{fatal::Fatal, log_sink::LogSink, pid_file::PidFile, signals};
 use crate::{
+    admin::words,
     auth::{
         hba::{Hba, HbaError},
         passwd::{self, PasswdError, PoolPasswd},
@@ -15,13 +16,13 @@ use crate::{
     cli::version,
     cluster::ClusterView,
     config::{
-        Config, Finding, FindingSeverity, LoadMode, Paths, Value, not_built,
+        Config, Finding, FindingSeverity, LoadMode, Paths, Place, Value, not_built,
         settings::CompatVersion,
     },
     control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
     dataplane,
     observe::{Reporter, Severity},
-    pcp::{self, compat_version},
+    pcp,
     sys::errors,
 };
 
@@ -77,7 +78,7 @@ fn log_severity(severity: FindingSeverity) -> Severity {
 fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
     let mut errors = findings.iter().filter(|f| f.is_error()).map(|finding| {
         // The original's words first: that is what people search for.
-        let place = finding.place.to_string();
+        let place = with_its_line(&finding.place);
         let detail = if finding.detail.is_empty() {
             place
         } else {
@@ -95,23 +96,47 @@ fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
     Err(last)
 }
 
+/// `path:line:column: the line`, so that nobody has to open the file to see what is meant.
+fn with_its_line(place: &Place) -> String {
+    let line = usize::try_from(place.line)
+        .ok()
+        .and_then(|number| number.checked_sub(1))
+        .and_then(|index| {
+            let text = fs::read(&place.path).ok()?;
+            let line = text.split(|&b| b == b'\n').nth(index)?;
+            Some(String::from_utf8_lossy(line).trim().to_owned())
+        })
+        .filter(|line| !line.is_empty() && line.len() <= LONGEST_LINE && !holds_a_secret(line));
+    match line {
+        Some(line) => format!("{place}: {line}"),
+        None => place.to_string(),
+    }
+}
+
+const LONGEST_LINE: usize = 200;
+
+/// Passwords stay in the file that they are in.
+fn holds_a_secret(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["password", "passphrase", "authkey"]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
 /// The release to be, for `--version`: works without any configuration.
 pub fn version_without_start(paths: &Paths) -> CompatVersion {
-    let tools = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .ok()
-        .and_then(|runtime| runtime.block_on(compat_version::installed_tools()));
-    // Without a file the defaults would pass for the newest dialect.
-    let config = paths
-        .config
-        .exists()
-        .then(|| Config::load(paths, LoadMode::Check).ok())
-        .flatten();
-    match config {
-        Some((config, _)) => compat_version::effective(&config, tools),
-        None => tools.unwrap_or_else(version::default),
+    if !paths.config.exists() {
+        return version::default();
     }
+    Config::load(paths, LoadMode::Check)
+        .map_or_else(|_| version::default(), |(config, _)| version(&config))
+}
+
+/// The release to be: what `compat_version` says, else that of the file, as `SHOW pool_version` shows
+/// it. The tools of this machine have a say in the form of PCP replies only.
+pub fn version(config: &Config) -> CompatVersion {
+    let own = config.settings.own.compat_version;
+    own.unwrap_or_else(|| words::last_of_series(config.dialect))
 }
 
 /// `pid_file_name` as it is written: messages show it so.
@@ -236,7 +261,7 @@ pub fn start_dataplane(
 
 /// The control plane's thread: supervisor, checks, PCP.
 pub struct Control {
-    started: Option<oneshot::Receiver<Result<CompatVersion, Fatal>>>,
+    started: Option<oneshot::Receiver<Result<(), Fatal>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -271,13 +296,12 @@ pub fn spawn_control(
     })
 }
 
-/// Starts supervisor, primary search and PCP, in this order; returns when all run, with the
-/// release that we are for the tools.
+/// Starts supervisor, primary search and PCP, in this order; returns when all run.
 async fn run_control(
     shared: Arc<Shared>,
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
-) -> Result<CompatVersion, Fatal> {
+) -> Result<(), Fatal> {
     let loader = Arc::new(move |current: &Config| reload(current, &paths));
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
     let (supervisor, search_done) =
@@ -288,7 +312,7 @@ async fn run_control(
             signals::request_stop(mode);
         }
     }));
-    let tools = compat_version::installed_tools().await;
+    let tools = pcp::compat_version::installed_tools().await;
     // Ended without an answer, it has panicked, and the process is about to abort.
     let _ = search_done.await;
     let config = shared.config.load_full();
@@ -304,7 +328,7 @@ async fn run_control(
     drop(tokio::task::spawn_local(pcp::serve(
         listeners, shared, context,
     )));
-    Ok(compat_version::effective(&config, tools))
+    Ok(())
 }
 
 impl pcp::LogRotation for LogSink {
@@ -388,7 +412,7 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
 
 impl Control {
     /// The primary has been searched and PCP answers. Waits for ever when called again.
-    pub async fn started(&mut self) -> Result<CompatVersion, Fatal> {
+    pub async fn started(&mut self) -> Result<(), Fatal> {
         let Some(started) = &mut self.started else {
             return std::future::pending().await;
         };
@@ -406,5 +430,23 @@ impl Control {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_its_line_unless_that_holds_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pgpool.conf");
+        fs::write(&path, "port = 1\nssl = on  # no\nsr_check_password = 'x\n").unwrap();
+        let at = |line| with_its_line(&Place::new(&path, line, 1));
+        let path = path.display();
+        assert_eq!(at(2), format!("{path}:2:1: ssl = on  # no"));
+        assert_eq!(at(3), format!("{path}:3:1"));
+        assert_eq!(at(9), format!("{path}:9:1"));
+        assert_eq!(at(0), format!("{path}"));
     }
 }
