@@ -136,6 +136,10 @@ struct World {
     /// Bad probes since the last good one or the last attach, per node.
     bad_probes: Vec<u32>,
     looked: Vec<bool>,
+    /// Number and begin of the latest probe, per node.
+    probes: Vec<(u64, Duration)>,
+    /// When a session reported last, per node.
+    last_report: Vec<Duration>,
     answers: HashMap<NodeId, (u64, bool)>,
     crash_in: Option<u64>,
     history: Vec<String>,
@@ -189,6 +193,8 @@ impl World {
             wanted: vec![None; count],
             bad_probes: vec![0; count],
             looked: vec![false; count],
+            probes: vec![(0, Duration::ZERO); count],
+            last_report: vec![Duration::ZERO; count],
             answers: HashMap::new(),
             crash_in: None,
             history: vec![format!("seed {seed}, {count} nodes, primary {primary}")],
@@ -492,6 +498,7 @@ impl World {
                 health::Action::Log(entry) => self.note(|| format!("log: {}", entry.message)),
                 health::Action::Probe { probe } => {
                     self.health_wake[node] = None;
+                    self.probes[node] = (probe, self.time);
                     let began = self.servers[node].state;
                     let after = match began {
                         ServerState::Hung => Duration::from_secs(5),
@@ -552,9 +559,12 @@ impl World {
             },
         };
         match state {
+            // Overtaken by a later probe; the health check must ignore it.
+            _ if self.probes[node].0 != probe => {}
             Running | Full => {
                 self.bad_probes[node] = 0;
-                self.looked[node] = false;
+                // A report from after the probe began leads to another look.
+                self.looked[node] = self.last_report[node] > self.probes[node].1;
             }
             Stopped | Starting | Hung => self.bad_probes[node] += 1,
         }
@@ -659,6 +669,7 @@ impl World {
             return;
         }
         self.note(|| format!("a session reports node {node}, shutdown {shutdown}"));
+        self.last_report[node] = self.time;
         if !self.looked[node] {
             self.bad_probes[node] = 0;
             self.looked[node] = true;

@@ -535,6 +535,8 @@ impl HealthCheck {
 
     fn start_probe(&mut self, purpose: Purpose, out: &mut Vec<Action>) {
         self.probe += 1;
+        // This probe is later than what was reported.
+        self.look_again = None;
         self.state = State::Probing(purpose);
         out.push(Action::Probe { probe: self.probe });
     }

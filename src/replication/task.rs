@@ -185,14 +185,13 @@ async fn connect_all(shared: &Arc<Shared>, view: &ClusterView) -> Vec<Asked> {
 /// The version, once per node, and the position in the WAL.
 async fn measure(asked: &mut Asked, primary: NodeId, versions: &mut HashMap<NodeId, u32>) {
     let node = asked.node;
-    if !versions.contains_key(&node) {
+    let mut version = versions.get(&node).copied();
+    if version.is_none() {
         let sql = "SELECT pg_catalog.current_setting('server_version_num')";
-        let found = value(asked, sql).await.and_then(|text| text.parse().ok());
-        if let Some(version) = found {
-            versions.insert(node, version);
-        }
+        version = value(asked, sql).await.and_then(|text| text.parse().ok());
+        versions.extend(version.map(|v| (node, v)));
     }
-    if let Some(&version) = versions.get(&node) {
+    if let Some(version) = version {
         asked.sample.lsn = value(asked, lsn_query(version, node == primary))
             .await
             .and_then(|text| parse_lsn(&text));
