@@ -73,3 +73,70 @@ impl Bulk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    async fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        (Stream::Tcp(near.unwrap()), far.unwrap().0)
+    }
+
+    async fn read(bulk: &mut Bulk, stream: &mut Stream) -> usize {
+        let mut buffer = [0; 64];
+        std::future::poll_fn(|cx| {
+            loop {
+                match stream.poll_read(cx, &mut buffer) {
+                    Poll::Ready(n) => return Poll::Ready(n.unwrap()),
+                    Poll::Pending if bulk.wait(cx, stream) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The mark would hold such a tail back for ever.
+    #[tokio::test]
+    async fn a_tail_below_the_mark_arrives_within_milliseconds() {
+        let (mut stream, mut far) = pair().await;
+        let mut bulk = Bulk::default();
+        bulk.passed(THRESHOLD + 1, &stream);
+        assert!(bulk.raised);
+        far.write_all(b"the end").await.unwrap();
+        let began = Instant::now();
+        assert_eq!(read(&mut bulk, &mut stream).await, 7);
+        // 2 ms on an idle machine; the rest is for a busy one.
+        assert!(began.elapsed() < Duration::from_millis(500));
+        assert!(!bulk.raised, "small answers are not delayed any more");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_an_answer_lowers_the_mark() {
+        let (mut stream, mut far) = pair().await;
+        let mut bulk = Bulk::default();
+        bulk.passed(THRESHOLD + 1, &stream);
+        bulk.finished(&stream);
+        far.write_all(b"next").await.unwrap();
+        assert_eq!(read(&mut bulk, &mut stream).await, 4);
+        assert!(bulk.timer.is_none());
+    }
+
+    #[tokio::test]
+    async fn answers_of_up_to_a_megabyte_change_nothing() {
+        let (stream, _far) = pair().await;
+        let mut bulk = Bulk::default();
+        bulk.passed(THRESHOLD, &stream);
+        assert!(!bulk.raised);
+    }
+}
