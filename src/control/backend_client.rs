@@ -360,10 +360,10 @@ impl Client {
                         format!("a message of {length} bytes is no answer of a PostgreSQL server"),
                     ));
                 }
-                if length <= MAX_MESSAGE {
-                    if let Some(message) = Message::parse(&mut self.input)? {
-                        return Ok(Received::Message(message));
-                    }
+                if length <= MAX_MESSAGE
+                    && let Some(message) = Message::parse(&mut self.input)?
+                {
+                    return Ok(Received::Message(message));
                 }
             }
             if self.stream.read_buf(&mut self.input).await? == 0 {

@@ -50,7 +50,7 @@ enum Internal {
         reply: Reply,
     },
     Reloaded {
-        reloaded: Reloaded,
+        reloaded: Box<Reloaded>,
         reply: Reply,
     },
 }
@@ -194,7 +194,7 @@ impl Supervisor {
                 answer(reply, result);
             }
             Internal::Reloaded { reloaded, reply } => {
-                let result = self.apply(reloaded).await;
+                let result = self.apply(*reloaded).await;
                 answer(reply, result);
             }
         }
@@ -363,6 +363,7 @@ impl Supervisor {
             match reading.await {
                 Ok(reloaded) => {
                     // The supervisor has ended: the process does.
+                    let reloaded = Box::new(reloaded);
                     let _ = to_me.send(Internal::Reloaded { reloaded, reply });
                 }
                 Err(e) => {
