@@ -340,6 +340,28 @@ fn a_server_that_refuses_logins_is_not_detached_and_looks_find_it_alive() {
         v.nodes[1].status == NodeStatus::Down
     });
     assert_eq!(pgpool.shared.view.load().write_node(), Some(0));
+    pgpool.wait_for("its hook", |_| !read(dir.path().join("hooks")).is_empty());
+}
+
+#[test]
+fn nothing_is_detached_where_all_checks_are_switched_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let (zero, mut one) = (Server::start(PRIMARY), Server::start(STANDBY));
+    let off = "health_check_period1 = 0\nfailover_on_backend_error = off\n\
+               failover_on_backend_shutdown = off\n";
+    let conf = conf(dir.path(), &[&zero, &one], off);
+    let pgpool = Pgpool::start(&conf, &conf);
+    one.stop();
+    pgpool.shared.report(Report::BackendShutdown {
+        node: 1,
+        sqlstate: "57P01".into(),
+    });
+    pgpool.shared.report(Report::BackendError {
+        node: 1,
+        reason: "connection refused".into(),
+    });
+    thread::sleep(Duration::from_millis(1500));
+    assert!(pgpool.shared.view.load().is_valid(1));
 }
 
 #[test]
