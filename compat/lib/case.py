@@ -67,7 +67,7 @@ class CompatCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.root = env.scratch()
+        cls.root = env.scratch("c-")
         cls.addClassCleanup(cls._remove_root, cls.root)
         if not cls.fresh:
             cls._build(cls, cls.root, cls.addClassCleanup)
@@ -117,18 +117,12 @@ class CompatCase(unittest.TestCase):
         self.addCleanup(pool.cleanup)
         return pool
 
-    def run(self, result=None):
-        """Runs the test; on failure the end of pgpool's log goes with the message."""
-        before = len(result.failures) + len(result.errors) if result else 0
-        outcome = super().run(result)
-        if result and len(result.failures) + len(result.errors) > before:
-            pool = getattr(self, "pool", None)
-            if pool is not None:
-                tail = pool.log()[-4000:] if not self.fresh else getattr(self, "_log_tail", "")
-                for bucket in (result.failures, result.errors):
-                    if bucket and bucket[-1][0] is self:
-                        bucket[-1] = (self, bucket[-1][1] + "\n--- end of pgpool's log ---\n" + tail)
-        return outcome
+    def log_tail(self):
+        """The end of pgpool's log, for the report of a failure."""
+        pool = getattr(self, "pool", None)
+        if pool is None:
+            return ""
+        return "--- end of pgpool's log ---\n" + (getattr(self, "_log_tail", "") or pool.log()[-4000:])
 
     def doCleanups(self):
         if self.fresh and getattr(self, "pool", None) is not None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from . import env, proc
+from . import proc
 from .server import pg
 
 _WHERE = ("/usr/sbin", "/usr/bin")

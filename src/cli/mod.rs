@@ -13,7 +13,7 @@ use args::{Args, Request};
 use crate::{
     config::Paths,
     observe::Reporter,
-    process::{client, fatal::Fatal, log_sink::LogSink, pid_file::PidFile, start, wiring},
+    process::{client, fatal::Fatal, log_sink::LogSink, start, wiring},
     sys::errors,
 };
 
@@ -28,7 +28,7 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
             if let Some(message) = error.message {
                 eprintln!("{}: {message}", Path::new(&program).display());
             }
-            eprint!("{}", usage::text(version::DEFAULT));
+            eprint!("{}", usage::text(version::default()));
             return ExitCode::from(1);
         }
     };
@@ -70,7 +70,7 @@ fn talk_to_running(args: &Args, paths: &Paths, sink: &LogSink) -> Result<(), Fat
     let reporter = Reporter::new("main");
     let (config, _) = wiring::read_config(paths, &reporter)?;
     sink.configure(&config.settings, false)?;
-    let pid_file = PidFile::new(&config.settings.pid_file_name, &config.path);
+    let pid_file = wiring::pid_file(&config);
     match args.request {
         Request::Stop => client::stop(&pid_file, args.mode, &reporter),
         _ => client::reload(&pid_file),

@@ -126,7 +126,9 @@ impl Look<'_> {
         Some(
             Finding::error(
                 self.place(name),
-                format!("{words} is not supported yet, and writes would reach one node only"),
+                format!(
+                    "{name}: {words} is not supported yet, and writes would reach one node only"
+                ),
             )
             .remedy(format!("use another mode ({name}), or the original")),
         )

@@ -147,9 +147,9 @@ async fn query(
     }
 }
 
-/// What a driver wants to know of a server before its first query.
+/// What a driver wants to know of a server before its first query. AuthenticationOk has been sent.
 fn greeting(startup: &StartupPacket) -> Vec<u8> {
-    let mut out = messages::AUTHENTICATION_OK.to_vec();
+    let mut out = Vec::new();
     let encoding = startup.parameter("client_encoding").unwrap_or("UTF8");
     let parameters = [
         (

@@ -157,7 +157,8 @@ pub async fn without_backend(worker: &Rc<Worker>, client: &mut Client, admitted:
         for action in actions {
             match action {
                 Action::SendClient(bytes) => {
-                    if client.stream.write_all(&bytes).await.is_err() {
+                    let sent = client.stream.write_all(&bytes).await;
+                    if sent.is_err() {
                         return false;
                     }
                 }

@@ -18,7 +18,7 @@ use crate::config::{Config, Release, settings::CompatVersion};
 const TOOL: &str = "pcp_node_info";
 
 /// A tool that does not answer within this is taken for absent.
-const TOOL_TIMEOUT: Duration = Duration::from_secs(3);
+const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of a tool's output that are looked at.
 const MAX_OUTPUT: u64 = 4096;
@@ -87,14 +87,21 @@ async fn ask(tool: &Path) -> Option<CompatVersion> {
         .arg("--version")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        // The original's tools print their version here.
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .ok()?;
-    let stdout = child.stdout.take()?;
-    let mut text = Vec::new();
+    let (stdout, stderr) = (child.stdout.take()?, child.stderr.take()?);
+    let (mut text, mut more) = (Vec::new(), Vec::new());
     time::timeout(TOOL_TIMEOUT, async {
-        stdout.take(MAX_OUTPUT).read_to_end(&mut text).await.ok()?;
+        let mut stdout = stdout.take(MAX_OUTPUT);
+        let mut stderr = stderr.take(MAX_OUTPUT);
+        let (read, read_more) =
+            tokio::join!(stdout.read_to_end(&mut text), stderr.read_to_end(&mut more));
+        read.ok()?;
+        read_more.ok()?;
+        text.append(&mut more);
         child.wait().await.ok()
     })
     .await
@@ -174,7 +181,7 @@ mod tests {
         tool(silent.path(), "#!/bin/sh\nexit 1\n");
         tool(
             good.path(),
-            "#!/bin/sh\necho 'pcp_node_info (pgpool-II) 4.1.9'\n",
+            "#!/bin/sh\necho 'pcp_node_info (pgpool-II) 4.1.9' >&2\n",
         );
         tool(
             later.path(),

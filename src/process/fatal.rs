@@ -9,6 +9,8 @@ pub struct Fatal {
     pub detail: String,
     /// Empty: no HINT line.
     pub hint: String,
+    /// Empty: no CONTEXT line.
+    pub context: String,
     pub exit_code: u8,
 }
 
@@ -19,6 +21,7 @@ impl Fatal {
             message: message.into(),
             detail: String::new(),
             hint: String::new(),
+            context: String::new(),
             exit_code: 3,
         }
     }
@@ -33,12 +36,23 @@ impl Fatal {
         self
     }
 
+    pub fn context(mut self, context: impl Into<String>) -> Fatal {
+        self.context = context.into();
+        self
+    }
+
     pub fn exit_code(mut self, exit_code: u8) -> Fatal {
         self.exit_code = exit_code;
         self
     }
 
     pub fn report(&self, reporter: &Reporter) {
-        reporter.emit(Severity::Fatal, &self.message, &self.detail, &self.hint);
+        reporter.emit_with_context(
+            Severity::Fatal,
+            &self.message,
+            &self.detail,
+            &self.hint,
+            &self.context,
+        );
     }
 }

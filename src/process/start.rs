@@ -34,8 +34,9 @@ use super::{
     wiring::{self, Control},
 };
 use crate::{
+    admin::words,
     auth::{hba::Hba, passwd::PoolPasswd},
-    cli::{args::Args, version::Words},
+    cli::args::Args,
     cluster::{ClusterView, NodeReplication},
     config::{Config, Paths},
     control::{Command, Shared, StopMode, SupervisorMessage},
@@ -86,10 +87,10 @@ struct Prepared {
 }
 
 fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, Fatal> {
-    let config = wiring::load_config(paths, reporter)?;
+    let (config, findings) = wiring::read_config(paths, reporter)?;
     sink.configure(&config.settings, true)?;
 
-    let pid_file = PidFile::new(&config.settings.pid_file_name, &config.path);
+    let pid_file = wiring::pid_file(&config);
     match pid_file.occupant()? {
         Occupant::Nobody => {}
         // Both without prefix, as the original writes them.
@@ -101,6 +102,7 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
             eprintln!("NOTICE: pid file found but it seems bogus. Trying to start pgpool anyway...")
         }
     }
+    wiring::report_findings(&config, findings, reporter)?;
     let hba = wiring::read_hba(&config, reporter)?;
     let passwd = wiring::read_passwd(&config, reporter)?;
     limits::raise_open_files(&config.settings, reporter)?;
@@ -148,7 +150,6 @@ impl Prepared {
         let signals = Signals::install().map_err(|error| cannot("handle signals", &error))?;
 
         let (supervisor, messages) = mpsc::unbounded_channel();
-        let compat = wiring::compat_version(&self.config);
         let shared = share(self.config, view, self.hba, self.passwd, supervisor);
         let Listeners { tcp, unix, files } = self.listeners;
         let dataplane = wiring::start_dataplane(&shared, tcp, unix)
@@ -168,7 +169,6 @@ impl Prepared {
             notifier: Arc::new(self.notifier),
             sink: sink.clone(),
             reporter,
-            release: Words(compat),
             shutdown: Shutdown::default(),
             files,
         };
@@ -220,7 +220,6 @@ struct Main {
     notifier: Arc<Notifier>,
     sink: LogSink,
     reporter: Reporter,
-    release: Words,
     shutdown: Shutdown,
     /// Removed after the last session, as in the original.
     files: SocketFiles,
@@ -245,10 +244,11 @@ impl Main {
             tokio::select! {
                 started = self.control.started() => {
                     started?;
+                    let version = wiring::version(&self.shared.config.load());
                     self.shared.started.store(true, Relaxed);
                     self.reporter.log(format_args!(
                         "pgpool-II successfully started. version {}",
-                        self.release
+                        words::version_text(version)
                     ));
                     self.notifier.ready();
                 }
@@ -360,6 +360,10 @@ fn report_panics() {
             ),
             "This is a defect of pgpool-rs; please report it with the lines before.",
         );
+        // The process may be about to abort, and panics are rare.
+        if let Some(sink) = LogSink::global() {
+            sink.flush();
+        }
         if std::env::var_os("RUST_BACKTRACE").is_some() {
             told(info);
         }

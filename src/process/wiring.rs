@@ -2,37 +2,32 @@
 //!
 //! [`super::start`] calls nothing else of configuration, authentication, control and data plane.
 
-use std::{io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::Arc, thread};
+use std::{fs, io, net::TcpListener, os::unix::net::UnixListener, path::Path, sync::Arc, thread};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{fatal::Fatal, log_sink::LogSink, signals};
+use super::{fatal::Fatal, log_sink::LogSink, pid_file::PidFile, signals};
 use crate::{
+    admin::words,
     auth::{
         hba::{Hba, HbaError},
-        passwd::{self, PoolPasswd},
+        passwd::{self, PasswdError, PoolPasswd},
     },
     cli::version,
     cluster::ClusterView,
     config::{
-        Config, Finding, FindingSeverity, LoadMode, Paths, not_built, settings::CompatVersion,
+        Config, Finding, FindingSeverity, LoadMode, Paths, Place, Value, not_built,
+        settings::CompatVersion,
     },
     control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
     dataplane,
     observe::{Reporter, Severity},
     pcp,
+    sys::errors,
 };
 
-/// Reads and checks the configuration for a start. Findings go to the log, all of them.
-pub fn load_config(paths: &Paths, reporter: &Reporter) -> Result<Config, Fatal> {
-    let (config, mut findings) = read_config(paths, reporter)?;
-    findings.extend(not_built(&config));
-    tell(&findings, reporter);
-    refuse_errors(&findings)?;
-    Ok(config)
-}
-
-/// Reads the configuration for a look at a few of its values, as `stop` and `reload` do.
+/// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
+/// with [`report_findings`] when the log is where the configuration wants it.
 pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
     Config::load(paths, LoadMode::Start).map_err(|error| {
         tell(&error.findings, reporter);
@@ -40,6 +35,24 @@ pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Fi
             .err()
             .unwrap_or_else(|| Fatal::new("the configuration cannot be used"))
     })
+}
+
+/// Findings go to the log, all of them, and so does what has no effect yet. What would be
+/// dangerous to ignore refuses the start.
+pub fn report_findings(
+    config: &Config,
+    findings: Vec<Finding>,
+    reporter: &Reporter,
+) -> Result<(), Fatal> {
+    tell(&findings, reporter);
+    refuse_errors(&findings)?;
+    let mut not_built = not_built(config);
+    tell(&not_built, reporter);
+    // Texts of our own: nobody searches for them, so the place comes first, as in `--check`.
+    for finding in &mut not_built {
+        finding.text = format!("{}: {}", finding.place, finding.text);
+    }
+    refuse_errors(&not_built)
 }
 
 fn tell(findings: &[Finding], reporter: &Reporter) {
@@ -65,7 +78,7 @@ fn log_severity(severity: FindingSeverity) -> Severity {
 fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
     let mut errors = findings.iter().filter(|f| f.is_error()).map(|finding| {
         // The original's words first: that is what people search for.
-        let place = finding.place.to_string();
+        let place = with_its_line(&finding.place);
         let detail = if finding.detail.is_empty() {
             place
         } else {
@@ -83,18 +96,56 @@ fn refuse_errors(findings: &[Finding]) -> Result<(), Fatal> {
     Err(last)
 }
 
-/// The release to be, for `--version`: works without any configuration.
-pub fn version_without_start(paths: &Paths) -> CompatVersion {
-    Config::load(paths, LoadMode::Check)
-        .map_or(version::DEFAULT, |(config, _)| compat_version(&config))
+/// `path:line:column: the line`, so that nobody has to open the file to see what is meant.
+fn with_its_line(place: &Place) -> String {
+    let line = usize::try_from(place.line)
+        .ok()
+        .and_then(|number| number.checked_sub(1))
+        .and_then(|index| {
+            let text = fs::read(&place.path).ok()?;
+            let line = text.split(|&b| b == b'\n').nth(index)?;
+            Some(String::from_utf8_lossy(line).trim().to_owned())
+        })
+        .filter(|line| !line.is_empty() && line.len() <= LONGEST_LINE && !holds_a_secret(line));
+    match line {
+        Some(line) => format!("{place}: {line}"),
+        None => place.to_string(),
+    }
 }
 
-/// The release to be.
-pub fn compat_version(config: &Config) -> CompatVersion {
-    config.settings.own.compat_version.unwrap_or(CompatVersion {
-        release: config.dialect,
-        patch: config.dialect.last_patch(),
-    })
+const LONGEST_LINE: usize = 200;
+
+/// Passwords stay in the file that they are in.
+fn holds_a_secret(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["password", "passphrase", "authkey"]
+        .iter()
+        .any(|word| line.contains(word))
+}
+
+/// The release to be, for `--version`: works without any configuration.
+pub fn version_without_start(paths: &Paths) -> CompatVersion {
+    if !paths.config.exists() {
+        return version::default();
+    }
+    Config::load(paths, LoadMode::Check)
+        .map_or_else(|_| version::default(), |(config, _)| version(&config))
+}
+
+/// The release to be: what `compat_version` says, else that of the file, as `SHOW pool_version` shows
+/// it. The tools of this machine have a say in the form of PCP replies only.
+pub fn version(config: &Config) -> CompatVersion {
+    let own = config.settings.own.compat_version;
+    own.unwrap_or_else(|| words::last_of_series(config.dialect))
+}
+
+/// `pid_file_name` as it is written: messages show it so.
+pub fn pid_file(config: &Config) -> PidFile {
+    let name = match config.values.get("pid_file_name", None) {
+        Some(Value::Text(name)) if !name.is_empty() => Path::new(name),
+        _ => &config.settings.pid_file_name,
+    };
+    PidFile::new(name, &config.path)
 }
 
 /// pool_hba.conf. A bad file refuses all logins and does not stop the start; a method that this
@@ -114,6 +165,20 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
     };
     for warning in hba.warnings() {
         log_hba(reporter, warning);
+    }
+    if !config.settings.ssl {
+        for line in hba.ssl_lines() {
+            reporter.emit_with_context(
+                Severity::Warning,
+                "hostssl record cannot match because SSL is disabled",
+                "",
+                "Set ssl = on.",
+                &format!(
+                    "line {line} of configuration file \"{}\"",
+                    config.hba_path.display()
+                ),
+            );
+        }
     }
     match unsupported(&hba, &config.hba_path) {
         None => Ok(Ok(hba)),
@@ -151,21 +216,31 @@ fn summary(errors: &[HbaError]) -> String {
 /// pool_passwd and the key of its AES entries. A missing file is made, as by the original.
 pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
     if let Some(path) = &config.pool_passwd_path {
-        passwd::create_if_missing(path).map_err(|e| Fatal::new(e.to_string()))?;
+        passwd::create_if_missing(path).map_err(|e| unreadable(&e))?;
     }
-    let entries = load_passwd(config).map_err(Fatal::new)?;
+    let entries = load_passwd(config).map_err(|e| unreadable(&e))?;
     for warning in entries.warnings() {
         reporter.warning(warning);
     }
     Ok(entries)
 }
 
-fn load_passwd(config: &Config) -> Result<PoolPasswd, String> {
+fn unreadable(error: &PasswdError) -> Fatal {
+    Fatal::new(format!(
+        "initializing pool password, failed to open file:\"{}\"",
+        error.path.display()
+    ))
+    .detail(format!(
+        "file open failed with error:\"{}\"",
+        errors::message(&error.source)
+    ))
+}
+
+fn load_passwd(config: &Config) -> Result<PoolPasswd, PasswdError> {
     PoolPasswd::load(
         config.pool_passwd_path.as_deref(),
         config.pool_key_path.as_deref(),
     )
-    .map_err(|e| e.to_string())
 }
 
 /// Nodes of the configuration, with the statuses of the status file unless that is to be discarded.
@@ -240,7 +315,8 @@ async fn run_control(
     let tools = pcp::compat_version::installed_tools().await;
     // Ended without an answer, it has panicked, and the process is about to abort.
     let _ = search_done.await;
-    let listeners = pcp::bind(&shared.config.load_full())
+    let config = shared.config.load_full();
+    let listeners = pcp::bind(&config)
         .await
         .map_err(|e| Fatal::new(e.message).detail(e.detail))?;
     let context = pcp::ServerContext {
@@ -265,7 +341,14 @@ impl pcp::LogRotation for LogSink {
 /// Reads everything again that a reload applies. Runs on a thread that may block.
 fn reload(current: &Config, paths: &Paths) -> Reloaded {
     let reporter = Reporter::new("main");
-    let (config, findings) = current.reload(paths);
+    let (config, mut findings) = current.reload(paths);
+    // What the first start has told already is not told again.
+    let known = not_built(current);
+    findings.extend(
+        not_built(&config)
+            .into_iter()
+            .filter(|f| !known.contains(f)),
+    );
     let mut log: Vec<(Severity, String)> = findings
         .iter()
         .map(|f| {
@@ -286,7 +369,16 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
                 ));
                 None
             }
-            Ok(hba) => Some(Ok(hba)),
+            Ok(hba) => match unsupported(&hba, &config.hba_path) {
+                None => Some(Ok(hba)),
+                Some(fatal) => {
+                    log.push((
+                        Severity::Warning,
+                        format!("{}: {}; the rules in use stay", fatal.detail, fatal.message),
+                    ));
+                    None
+                }
+            },
         })
         .flatten();
     let passwd = match load_passwd(&config) {
@@ -338,5 +430,23 @@ impl Control {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_its_line_unless_that_holds_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pgpool.conf");
+        fs::write(&path, "port = 1\nssl = on  # no\nsr_check_password = 'x\n").unwrap();
+        let at = |line| with_its_line(&Place::new(&path, line, 1));
+        let path = path.display();
+        assert_eq!(at(2), format!("{path}:2:1: ssl = on  # no"));
+        assert_eq!(at(3), format!("{path}:3:1"));
+        assert_eq!(at(9), format!("{path}:9:1"));
+        assert_eq!(at(0), format!("{path}"));
     }
 }

@@ -309,6 +309,7 @@ impl Relay {
     }
 
     fn start_admin(&mut self, command: admin::AdminCommand, text: Vec<u8>) {
+        self.control.status.set(SlotStatus::ExecuteCommand);
         let shared: Arc<Shared> = self.worker.shared.clone();
         let mut settings = self.settings.take().unwrap_or_default();
         let state = self.transaction();
@@ -335,6 +336,7 @@ impl Relay {
             return false;
         };
         self.admin = None;
+        self.control.status.set(idle_status(self.transaction()));
         self.to_client.push(&answer);
         let config = self.worker.shared.config.load();
         self.control
@@ -398,11 +400,7 @@ impl Relay {
         if seen.ready {
             self.bulk.finished(&backend.stream);
             if !self.owed.owes_ready() {
-                self.control.status.set(if backend.transaction == b'I' {
-                    SlotStatus::Idle
-                } else {
-                    SlotStatus::IdleInTransaction
-                });
+                self.control.status.set(idle_status(backend.transaction));
             }
         }
         self.to_client
@@ -565,6 +563,14 @@ fn backend_pid(entry: &PoolEntry, node: NodeId) -> u32 {
         .get(node)
         .and_then(Option::as_ref)
         .map_or(0, |b| b.pid)
+}
+
+fn idle_status(transaction: u8) -> SlotStatus {
+    if transaction == b'I' {
+        SlotStatus::Idle
+    } else {
+        SlotStatus::IdleInTransaction
+    }
 }
 
 /// The text of a whole Query message.
