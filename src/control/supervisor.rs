@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cluster::{ClusterView, NodeId, NodeReplication, NodeStatus, initial, status_file},
-    config::Config,
+    config::{Config, Release},
     failover::{
         ask,
         core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
@@ -53,6 +53,13 @@ enum Internal {
         reloaded: Box<Reloaded>,
         reply: Reply,
     },
+}
+
+/// See [`Supervisor::on_shutdown`].
+enum OnShutdown {
+    Nothing,
+    Look,
+    Detach,
 }
 
 type Reply = oneshot::Sender<Result<(), Refusal>>;
@@ -210,17 +217,14 @@ impl Supervisor {
                 return;
             }
             Report::BackendShutdown { node, sqlstate } => {
-                let as_stock = self
-                    .shared
-                    .config
-                    .load()
-                    .settings
-                    .failover_on_backend_shutdown
-                    == Some(true);
-                if !as_stock {
-                    let cause = health::core::Cause::Shutdown { sqlstate };
-                    self.look(node, cause).await;
-                    return;
+                match self.on_shutdown(node) {
+                    OnShutdown::Nothing => return,
+                    OnShutdown::Look => {
+                        let cause = health::core::Cause::Shutdown { sqlstate };
+                        self.look(node, cause).await;
+                        return;
+                    }
+                    OnShutdown::Detach => {}
                 }
                 // Every session of the node reports it; the first one has done it.
                 if !self.core.view().is_valid(node) {
@@ -267,6 +271,28 @@ impl Supervisor {
                     .await
             }
         };
+    }
+
+    /// What the parameters want when a server tells a session that it shuts down.
+    fn on_shutdown(&self, node: NodeId) -> OnShutdown {
+        let config = self.shared.config.load();
+        let settings = &config.settings;
+        // Up to 4.2 there is no such parameter, and the notice always detaches.
+        let is_off = match settings.failover_on_backend_shutdown {
+            Some(on) if on => return OnShutdown::Detach,
+            Some(_) => true,
+            None => config.dialect >= Release::V4_3,
+        };
+        let is_checked = settings
+            .backends
+            .get(node)
+            .is_some_and(|b| b.health_check.period.is_some());
+        if is_off && !is_checked && !settings.failover_on_backend_error {
+            // Whoever has switched everything off wants nothing to be detached without an order.
+            OnShutdown::Nothing
+        } else {
+            OnShutdown::Look
+        }
     }
 
     /// Lets the health check of a valid node look at once.

@@ -998,8 +998,9 @@ impl Core {
         };
         node.status = NodeStatus::Up;
         node.status_changed = now.wall;
-        self.write_status_file(out);
+        // First: the session waits for it, and the file reads the same as before.
         out.push(Action::Publish(self.view.clone()));
+        self.write_status_file(out);
     }
 
     fn write_status_file(&self, out: &mut Vec<Action>) {

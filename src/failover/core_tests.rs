@@ -750,7 +750,7 @@ fn the_first_session_turns_waiting_into_up_without_a_new_version() {
     cluster.handle(Event::NodeUsed { node: 1 });
     assert_eq!(cluster.view().nodes[1].status, NodeStatus::Up);
     assert_eq!(cluster.view().version, version);
-    assert_eq!(cluster.steps, ["file", "view"]);
+    assert_eq!(cluster.steps, ["view", "file"]);
     cluster.forget();
     cluster.handle(Event::NodeUsed { node: 1 });
     cluster.handle(Event::NodeUsed { node: 9 });

@@ -142,6 +142,7 @@ enum Purpose {
     /// `since` the first bad answer of that kind.
     Look {
         shutdown: bool,
+        retries: u32,
         refused_since: Option<Instant>,
         starting_since: Option<Instant>,
     },
@@ -330,18 +331,13 @@ impl HealthCheck {
     ) {
         match purpose {
             Purpose::Round { retries, began } => {
-                if up && retries > 0 {
-                    out.push(Action::Log(Entry::log(
-                        self.source(),
-                        format!("health check retrying on DB node: {} succeeded", self.node),
-                    )));
-                }
+                self.say_succeeded(up && retries > 0, out);
                 self.round_ends(retries, began, up, now);
                 if up && node == (NodeState::Checked { quarantine: true }) {
                     out.push(Action::ReportUp);
                 }
             }
-            Purpose::Look { .. } => {}
+            Purpose::Look { retries, .. } => self.say_succeeded(up && retries > 0, out),
             Purpose::Failback => {
                 self.skip(now.wall);
                 if up && matches!(node, NodeState::Down { .. }) {
@@ -374,13 +370,7 @@ impl HealthCheck {
             Purpose::Round { retries, began } => {
                 if retries < self.settings.max_retries {
                     let round = retries + 1;
-                    out.push(Action::Log(Entry::log(
-                        self.source(),
-                        format!(
-                            "health check retrying on DB node: {} (round:{round})",
-                            self.node
-                        ),
-                    )));
+                    self.say_retrying(round, out);
                     self.pause(
                         Purpose::Round {
                             retries: round,
@@ -398,6 +388,7 @@ impl HealthCheck {
             }
             Purpose::Look {
                 shutdown,
+                retries: looks,
                 refused_since,
                 starting_since,
             } => {
@@ -426,8 +417,10 @@ impl HealthCheck {
                 }
                 .unwrap_or(now.instant);
                 if now.instant.saturating_duration_since(since) < patience {
+                    self.say_retrying(looks + 1, out);
                     let purpose = Purpose::Look {
                         shutdown,
+                        retries: looks + 1,
                         refused_since: if refused { Some(since) } else { refused_since },
                         starting_since: if starting {
                             Some(since)
@@ -491,6 +484,25 @@ impl HealthCheck {
             return;
         }
         out.push(Action::ReportDown { timed_out });
+    }
+
+    fn say_retrying(&self, round: u32, out: &mut Vec<Action>) {
+        out.push(Action::Log(Entry::log(
+            self.source(),
+            format!(
+                "health check retrying on DB node: {} (round:{round})",
+                self.node
+            ),
+        )));
+    }
+
+    fn say_succeeded(&self, after_a_retry: bool, out: &mut Vec<Action>) {
+        if after_a_retry {
+            out.push(Action::Log(Entry::log(
+                self.source(),
+                format!("health check retrying on DB node: {} succeeded", self.node),
+            )));
+        }
     }
 
     fn complain(&mut self, complaint: String, remedy: String, out: &mut Vec<Action>) {
@@ -568,6 +580,7 @@ impl Purpose {
     fn look(shutdown: bool) -> Purpose {
         Purpose::Look {
             shutdown,
+            retries: 0,
             refused_since: None,
             starting_since: None,
         }

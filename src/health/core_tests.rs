@@ -338,6 +338,10 @@ fn a_restart_of_the_server_is_not_a_failure() {
     }
     check.answer(Outcome::Up);
     assert_eq!(check.reports, []);
+    assert_eq!(
+        check.log.last().map(String::as_str),
+        Some("health check retrying on DB node: 1 succeeded")
+    );
 }
 
 #[test]

@@ -185,17 +185,19 @@ async fn connect_all(shared: &Arc<Shared>, view: &ClusterView) -> Vec<Asked> {
 /// The version, once per node, and the position in the WAL.
 async fn measure(asked: &mut Asked, primary: NodeId, versions: &mut HashMap<NodeId, u32>) {
     let node = asked.node;
-    let mut version = versions.get(&node).copied();
-    if version.is_none() {
-        let sql = "SELECT pg_catalog.current_setting('server_version_num')";
-        version = value(asked, sql).await.and_then(|text| text.parse().ok());
-        versions.extend(version.map(|v| (node, v)));
-    }
-    if let Some(version) = version {
-        asked.sample.lsn = value(asked, lsn_query(version, node == primary))
-            .await
-            .and_then(|text| parse_lsn(&text));
-    }
+    let version = match versions.get(&node) {
+        Some(&version) => version,
+        None => {
+            let sql = "SELECT pg_catalog.current_setting('server_version_num')";
+            match value(asked, sql).await.and_then(|text| text.parse().ok()) {
+                Some(version) => *versions.entry(node).or_insert(version),
+                None => return,
+            }
+        }
+    };
+    asked.sample.lsn = value(asked, lsn_query(version, node == primary))
+        .await
+        .and_then(|text| parse_lsn(&text));
 }
 
 async fn list_senders(asked: &mut Asked, versions: &HashMap<NodeId, u32>) {
