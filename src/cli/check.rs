@@ -13,6 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::auth::{
+    hba::{Hba, HbaError},
+    passwd::PoolPasswd,
+    pcp_conf::PcpConf,
+};
 use crate::config::{
     Config, Finding, FindingSeverity as Severity, LoadMode, Paths, Place, Value, not_built,
 };
@@ -62,36 +67,98 @@ fn not_an_error(mut finding: Finding) -> Finding {
     finding
 }
 
-/// HOOK: pool_hba.conf, pool_passwd and pcp.conf. Their parsers belong to [`crate::auth`];
-/// whoever adds them here turns their errors into warnings or errors with a place. Until then
-/// only their absence is noticed.
+/// pool_hba.conf, pool_passwd and pcp.conf. Nothing in them stops the original from starting, so
+/// what is wrong is a warning: who will not be let in, and why.
 fn check_other_files(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut expect = |path: &Path, name: &str, what: &str| {
-        if !path.exists() {
+    let mut present = |path: &Path, name: &str, what: &str| {
+        let there = path.exists();
+        if !there {
             findings.push(missing(config, name, path, what));
         }
+        there
     };
-    if config.settings.enable_pool_hba {
-        expect(
+    let hba = config.settings.enable_pool_hba
+        && present(
             &config.hba_path,
             "enable_pool_hba",
             "no client will be let in",
         );
-    }
-    if let Some(path) = &config.pool_passwd_path {
-        expect(
+    let passwd = config.pool_passwd_path.as_deref().is_some_and(|path| {
+        present(
             path,
             "pool_passwd",
             "an empty file will be created at the start",
-        );
-    }
-    expect(
+        )
+    });
+    let pcp = present(
         &config.pcp_path,
         "pcp_port",
         "no pcp command will be let in",
     );
+    if hba {
+        findings.extend(check_hba(&config.hba_path));
+    }
+    if passwd {
+        findings.extend(check_passwd(config));
+    }
+    if pcp {
+        findings.extend(check_pcp_conf(&config.pcp_path));
+    }
     findings
+}
+
+fn check_hba(path: &Path) -> Vec<Finding> {
+    let of_error = |error: &HbaError| {
+        let place = Place::new(&error.path, error.line, 1);
+        Finding::warning(place, &error.message).remedy(&error.hint)
+    };
+    match Hba::load(path) {
+        Err(errors) => {
+            let mut findings: Vec<Finding> = errors.iter().map(of_error).collect();
+            let text = "no client will be let in because of the errors in this file";
+            findings.push(Finding::warning(Place::whole(path), text));
+            findings
+        }
+        Ok(hba) => {
+            let later = hba.unsupported().into_iter().map(|(line, method)| {
+                let text = format!(
+                    "the start will be refused: authentication method \"{}\" is not supported yet",
+                    method.word()
+                );
+                Finding::warning(Place::new(path, line, 1), text)
+            });
+            hba.warnings().iter().map(of_error).chain(later).collect()
+        }
+    }
+}
+
+fn check_passwd(config: &Config) -> Vec<Finding> {
+    let Some(path) = config.pool_passwd_path.as_deref() else {
+        return Vec::new();
+    };
+    let warning = |text: String| Finding::warning(Place::whole(path), text);
+    match PoolPasswd::load(Some(path), config.pool_key_path.as_deref()) {
+        Ok(entries) => entries.warnings().iter().cloned().map(warning).collect(),
+        Err(error) => vec![warning(error.to_string())],
+    }
+}
+
+fn check_pcp_conf(path: &Path) -> Vec<Finding> {
+    let warning = |text: String| Finding::warning(Place::whole(path), text);
+    match PcpConf::load(path) {
+        Ok(users) => users
+            .skipped()
+            .iter()
+            .map(|line| {
+                Finding::warning(
+                    Place::new(path, *line, 1),
+                    "a line without a colon is skipped",
+                )
+            })
+            .collect(),
+        Err(error) => vec![warning(error.to_string())],
+    }
 }
 
 fn place(config: &Config, name: &str, index: Option<usize>) -> Place {

@@ -95,8 +95,7 @@ pub struct GrantedSlot {
 
 impl Drop for GrantedSlot {
     fn drop(&mut self) {
-        let keys = self.keys.take().unwrap_or_default();
-        self.plane.table().release(self.index, keys);
+        self.plane.table().release(self.index, self.keys.take());
     }
 }
 
@@ -213,20 +212,25 @@ async fn greet(
         Some(limit) => match tokio::time::timeout(limit, work).await {
             Ok(done) => done,
             Err(_) => {
-                client.reporter.emit(
-                    Severity::Log,
-                    "authentication timeout",
-                    &format!(
-                        "the client at {} did not finish its login in {} s",
-                        client.peer.host_or_local(),
-                        limit.as_secs()
-                    ),
-                    "",
-                );
+                log_timeout(client, limit);
                 None
             }
         },
     }
+}
+
+/// `authentication_timeout` is over. The client is not told, as by the original.
+pub fn log_timeout(client: &Client, limit: Duration) {
+    client.reporter.emit(
+        Severity::Log,
+        "authentication timeout",
+        &format!(
+            "the login of the client at {} was not done in {} s",
+            client.peer.host_or_local(),
+            limit.as_secs()
+        ),
+        "",
+    );
 }
 
 /// Answers everything that may come before a StartupMessage.

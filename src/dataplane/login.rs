@@ -196,21 +196,32 @@ pub async fn at_backends(
     let (view, target) = node_to_work_on(worker, client).await?;
     control.load_balance_node.set(Some(target));
     let cached = take_cached(worker, control.slot, startup, &view);
-    let (mut backends, remembered) = match cached {
-        Some(entry) => (
-            Backends::cached(worker, startup, target),
-            Some((entry.remembered.clone(), entry)),
-        ),
-        None => {
-            let backends = Backends::connect(worker, client, startup, &view, target).await?;
-            (backends, None)
-        }
+    let limit = worker.shared.config.load().settings.authentication_timeout;
+    let work = async {
+        let (mut backends, cached) = match cached {
+            Some(entry) => (Backends::cached(worker, startup, target), Some(entry)),
+            None => {
+                let backends = Backends::connect(worker, client, startup, &view, target).await?;
+                (backends, None)
+            }
+        };
+        let remembered = cached.as_ref().map(|entry| &entry.remembered);
+        let (greeting, done) = backends.log_in(client, admitted.auth, remembered).await?;
+        Some((backends, cached, greeting, done))
     };
-    let (mut greeting, done) = backends
-        .log_in(client, admitted.auth, remembered.as_ref().map(|(r, _)| r))
-        .await?;
-    let entry = match remembered {
-        Some((_, entry)) => entry,
+    let done = match limit {
+        None => work.await,
+        Some(limit) => match tokio::time::timeout(limit, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                front::log_timeout(client, limit);
+                None
+            }
+        },
+    };
+    let (backends, cached, mut greeting, done) = done?;
+    let entry = match cached {
+        Some(entry) => entry,
         None => {
             tell_used(worker, &view, backends.nodes()).await;
             backends.into_entry(view.nodes.len(), done)

@@ -113,6 +113,7 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         std::thread::Builder::new()
             .name(format!("worker{index}"))
             .spawn(move || {
+                let _end = EndsWithTheProcess;
                 let local = tokio::task::LocalSet::new();
                 let worker = Worker::new(index, shared, plane, slots);
                 local.block_on(&runtime, worker.run(messages));
@@ -121,7 +122,10 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
     let accept_plane = plane.clone();
     std::thread::Builder::new()
         .name("accept".to_owned())
-        .spawn(move || accept::run(&accept_plane, listeners, &OwnedFd::from(stop)))?;
+        .spawn(move || {
+            let _end = EndsWithTheProcess;
+            accept::run(&accept_plane, listeners, &OwnedFd::from(stop));
+        })?;
     Ok(Handle { plane })
 }
 
@@ -270,4 +274,16 @@ pub fn pool_key(startup: &StartupPacket) -> PoolKey {
 /// A panic while the lock was held has ended one session; the data behind it is whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread without which pgpool only looks alive. A session's panic ends inside its task; a panic
+/// that gets here would leave clients without an answer for ever.
+struct EndsWithTheProcess;
+
+impl Drop for EndsWithTheProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub struct PoolEntry {
     /// Index is the node id.
     pub backends: Vec<Option<BackendConnection>>,
     pub facts: Rc<PoolFacts>,
-    /// The ParameterStatus messages of the start-up, as the main node sent them.
+    /// The ParameterStatus messages of the start-up, as the node to work on sent them.
     pub parameter_status: Rc<[u8]>,
     /// How the connections were authenticated, for clients that pool_hba has not authenticated.
     pub remembered: Remembered,

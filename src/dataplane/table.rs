@@ -126,15 +126,18 @@ impl SlotTable {
         self.free -= 1;
     }
 
-    /// A slot is free again and has these sets cached. The first client that waits gets it at once.
-    pub fn release(&mut self, slot: SlotIndex, keys: Vec<PoolKey>) {
+    /// A slot is free again and has these sets cached; `None`: the same as before. The first client
+    /// that waits gets it at once.
+    pub fn release(&mut self, slot: SlotIndex, keys: Option<Vec<PoolKey>>) {
         let Some(entry) = self.slots.get_mut(slot) else {
             return;
         };
         if !std::mem::replace(&mut entry.busy, false) {
             return;
         }
-        entry.keys = keys;
+        if let Some(keys) = keys {
+            entry.keys = keys;
+        }
         self.free += 1;
         while let Some(waiter) = self.waiting.pop_front() {
             let Some(best) = self.best_free(slot % self.workers, waiter.key) else {
@@ -179,10 +182,10 @@ mod tests {
         for slot in 0..4 {
             assert_eq!(granted(table.acquire(slot % 2, 7)), slot);
         }
-        table.release(0, vec![7]);
-        table.release(1, vec![7]);
-        table.release(2, vec![]);
-        table.release(3, vec![]);
+        table.release(0, Some(vec![7]));
+        table.release(1, Some(vec![7]));
+        table.release(2, Some(vec![]));
+        table.release(3, Some(vec![]));
         assert_eq!(granted(table.acquire(1, 7)), 1);
         assert_eq!(
             granted(table.acquire(1, 7)),
@@ -196,7 +199,7 @@ mod tests {
     fn an_empty_slot_is_preferred_to_one_with_other_connections() {
         let mut table = SlotTable::new(2, 1);
         let a = granted(table.acquire(0, 1));
-        table.release(a, vec![1]);
+        table.release(a, Some(vec![1]));
         assert_eq!(granted(table.acquire(0, 2)), 1);
     }
 
@@ -209,10 +212,10 @@ mod tests {
             Admission::Granted(_) => panic!("granted twice"),
         };
         let (mut first, mut second) = (wait(), wait());
-        table.release(slot, vec![]);
+        table.release(slot, Some(vec![]));
         assert_eq!(first.try_recv(), Ok(0));
         assert!(second.try_recv().is_err());
-        table.release(slot, vec![]);
+        table.release(slot, Some(vec![]));
         assert_eq!(second.try_recv(), Ok(0));
     }
 
@@ -227,7 +230,7 @@ mod tests {
         let Admission::Wait { slot: mut next, .. } = table.acquire(0, 1) else {
             panic!("granted twice")
         };
-        table.release(slot, vec![]);
+        table.release(slot, Some(vec![]));
         assert_eq!(next.try_recv(), Ok(0));
         table.give_up(ticket);
         assert_eq!(table.waiting(), 0);
@@ -238,8 +241,18 @@ mod tests {
     fn a_slot_released_twice_is_counted_once() {
         let mut table = SlotTable::new(1, 1);
         let slot = granted(table.acquire(0, 1));
-        table.release(slot, vec![]);
-        table.release(slot, vec![]);
+        table.release(slot, Some(vec![]));
+        table.release(slot, Some(vec![]));
         assert_eq!(table.busy(), 0);
+    }
+
+    #[test]
+    fn a_slot_given_back_unused_keeps_what_it_has_cached() {
+        let mut table = SlotTable::new(2, 1);
+        let slot = granted(table.acquire(0, 7));
+        table.release(slot, Some(vec![7]));
+        let slot = granted(table.acquire(0, 7));
+        table.release(slot, None);
+        assert_eq!(granted(table.acquire(0, 7)), slot);
     }
 }

@@ -123,7 +123,16 @@ impl Worker {
                 spawn(front::serve_ready(self.clone(), *client));
             }
             WorkerMessage::ViewChanged => self.view_changed(),
-            WorkerMessage::ConfigChanged => {}
+            WorkerMessage::ConfigChanged => {
+                for session in self
+                    .slots
+                    .borrow()
+                    .iter()
+                    .filter_map(|s| s.session.as_ref())
+                {
+                    session.request_reconfigure();
+                }
+            }
             WorkerMessage::Snapshot(reply) => {
                 // Nobody waits any more: the asker has been cancelled.
                 let _ = reply.send(self.snapshot());

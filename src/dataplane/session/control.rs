@@ -43,6 +43,8 @@ pub struct SessionControl {
     pub facts: RefCell<Option<Rc<PoolFacts>>>,
     /// The cluster has changed: look which connections are still good.
     recheck: Cell<bool>,
+    /// The configuration has changed: take what a running session can take.
+    reconfigure: Cell<bool>,
     kill: Cell<Option<Kill>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -61,6 +63,7 @@ impl SessionControl {
             load_balance_node: Cell::new(None),
             facts: RefCell::new(None),
             recheck: Cell::new(false),
+            reconfigure: Cell::new(false),
             kill: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -82,6 +85,16 @@ impl SessionControl {
     pub fn request_recheck(&self) {
         self.recheck.set(true);
         self.wake();
+    }
+
+    /// Makes the session take the new configuration.
+    pub fn request_reconfigure(&self) {
+        self.reconfigure.set(true);
+        self.wake();
+    }
+
+    pub fn take_reconfigure(&self) -> bool {
+        self.reconfigure.take()
     }
 
     pub fn take_recheck(&self) -> bool {

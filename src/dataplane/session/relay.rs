@@ -122,7 +122,7 @@ impl Relay {
             held_turn: !start.early.is_empty(),
             held: start.early,
             admin: None,
-            settings: None,
+            settings: Some(Box::default()),
             to_client,
             entry: start.entry,
             target: start.target,
@@ -155,6 +155,11 @@ impl Relay {
             }
             if self.control.take_recheck() {
                 self.recheck()?;
+            }
+            if self.control.take_reconfigure()
+                && let Some(settings) = self.settings.take()
+            {
+                self.configure(settings);
             }
             let mut progress = self.flush(cx)?;
             progress |= self.poll_admin(cx);
@@ -338,13 +343,18 @@ impl Relay {
         self.admin = None;
         self.control.status.set(idle_status(self.transaction()));
         self.to_client.push(&answer);
+        self.configure(settings);
+        true
+    }
+
+    /// Settings of the file as this session's `PGPOOL SET` leaves them.
+    fn configure(&mut self, settings: Box<admin::SessionSettings>) {
         let config = self.worker.shared.config.load();
         self.control
             .idle_limit
             .set(settings.client_idle_limit(&config));
         self.statements.configure(&settings, &config);
         self.settings = Some(settings);
-        true
     }
 
     fn read_target(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<bool, Exit> {
