@@ -150,12 +150,8 @@ fn check_pcp_conf(path: &Path) -> Vec<Finding> {
         Ok(users) => users
             .skipped()
             .iter()
-            .map(|line| {
-                Finding::warning(
-                    Place::new(path, *line, 1),
-                    "a line without a colon is skipped",
-                )
-            })
+            .cloned()
+            .map(warning)
             .collect(),
         Err(error) => vec![warning(error.to_string())],
     }

@@ -18,7 +18,8 @@ pub enum Report {
     /// Becomes a DOWN request when `failover_on_backend_error` is on.
     BackendError { node: NodeId, reason: String },
     /// A backend said 57P01 or 57P02 and closed: look at the node at once.
-    BackendShutdown { node: NodeId, sqlstate: String },
+    /// `fatal`: by a FATAL error; else by a warning (immediate shutdown) and the end of the connection.
+    BackendShutdown { node: NodeId, sqlstate: String, fatal: bool },
     /// The first session has used a waiting node: waiting becomes up.
     NodeUsed { node: NodeId },
     /// A health check failed after its last retry, or a look found the node gone.

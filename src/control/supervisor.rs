@@ -216,15 +216,20 @@ impl Supervisor {
                 }
                 return;
             }
-            Report::BackendShutdown { node, sqlstate } => {
+            Report::BackendShutdown {
+                node,
+                sqlstate,
+                fatal,
+            } => {
                 match self.on_shutdown(node) {
                     OnShutdown::Nothing => return,
-                    OnShutdown::Look => {
+                    // Anybody can raise a warning with this SQLSTATE: worth a look and no more.
+                    OnShutdown::Detach if fatal => {}
+                    OnShutdown::Look | OnShutdown::Detach => {
                         let cause = health::core::Cause::Shutdown { sqlstate };
                         self.look(node, cause).await;
                         return;
                     }
-                    OnShutdown::Detach => {}
                 }
                 // Every session of the node reports it; the first one has done it.
                 if !self.core.view().is_valid(node) {

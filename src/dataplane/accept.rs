@@ -91,7 +91,6 @@ fn is_transient(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::NotConnected
-            | io::ErrorKind::InvalidInput
             | io::ErrorKind::Interrupted
     )
 }

@@ -7,9 +7,11 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+
+use crate::sys::socket;
 
 /// A socket on a worker's runtime.
 #[derive(Debug)]
@@ -113,27 +115,52 @@ impl Stream {
         !matches!(self.poll_read(&mut cx, &mut byte), Poll::Pending)
     }
 
-    /// Resolves when the peer has closed. Bytes that it has sent stay where they are; once there
-    /// are some, a close behind them goes unseen.
-    pub async fn closed(&self) {
-        let mut byte = [0; 1];
+    /// Ready when the peer has closed. Bytes that it has sent stay where they are; behind them a
+    /// close goes unseen.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let gone = match self {
-                Stream::Tcp(s) => matches!(s.peek(&mut byte).await, Ok(0) | Err(_)),
-                Stream::Unix(s) => s.readable().await.is_err() || crate::sys::socket::peeks_end(s),
+            let ready = match self {
+                Stream::Tcp(s) => s.poll_read_ready(cx),
+                Stream::Unix(s) => s.poll_read_ready(cx),
             };
-            if gone {
-                return;
+            match ready {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
             }
-            std::future::pending::<()>().await;
+            let peeked = match self {
+                Stream::Tcp(s) => s.try_io(Interest::READABLE, || socket::peek(s)),
+                Stream::Unix(s) => s.try_io(Interest::READABLE, || socket::peek(s)),
+            };
+            match peeked {
+                Ok(0) => return Poll::Ready(()),
+                Ok(_) => return Poll::Pending,
+                // The readiness was stale and has been taken back: look again.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
         }
+    }
+
+    /// Resolves when the peer has closed; see [`Stream::poll_closed`].
+    pub async fn closed(&self) {
+        std::future::poll_fn(|cx| self.poll_closed(cx)).await;
+    }
+
+    /// Nothing more will be written.
+    pub async fn shutdown(&mut self) {
+        // A socket that is gone already needs no shutdown.
+        let _ = match self {
+            Stream::Tcp(s) => s.shutdown().await,
+            Stream::Unix(s) => s.shutdown().await,
+        };
     }
 
     /// Least number of bytes that wakes a reader of a TCP socket.
     pub fn set_low_water_mark(&self, bytes: i32) {
         if let Stream::Tcp(s) = self {
             // Only an optimisation: a kernel that refuses it costs speed and nothing else.
-            let _ = crate::sys::socket::set_receive_low_water_mark(s, bytes);
+            let _ = socket::set_receive_low_water_mark(s, bytes);
         }
     }
 }

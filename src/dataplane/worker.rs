@@ -27,6 +27,9 @@ use crate::{
     observe::{NodeCounters, Reporter},
 };
 
+/// How far the clock of the tick may be behind.
+const CLOCK: Duration = Duration::from_secs(1);
+
 /// What a worker is told.
 pub enum WorkerMessage {
     Client {
@@ -100,7 +103,7 @@ impl Worker {
 
     /// Serves until the sender of `messages` is gone.
     pub async fn run(self: Rc<Self>, mut messages: mpsc::UnboundedReceiver<WorkerMessage>) {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut tick = tokio::time::interval(CLOCK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -211,36 +214,33 @@ impl Worker {
                     session.status.get(),
                     SlotStatus::Idle | SlotStatus::IdleInTransaction
                 );
+                // The clock is up to a second behind: nobody is cut before the limit.
                 if let Some(limit) = session.idle_limit.get().filter(|_| waits_for_client)
-                    && now.duration_since(session.last_message.get()) >= limit
+                    && now.duration_since(session.idle_since.get()) > limit + CLOCK
                 {
                     session.kill(Kill::IdleLimit(limit.as_secs()));
                 }
-                continue;
             }
-            let before = slot.entries.len();
             if let Some(limit) = settings.connection_life_time {
                 let expired = |e: &PoolEntry| {
                     e.idle_since
                         .is_some_and(|since| now.duration_since(since) >= limit)
                 };
-                for entry in extract(&mut slot.entries, expired) {
-                    entry.close();
+                let expired = extract(&mut slot.entries, expired);
+                if !expired.is_empty() {
+                    self.plane.cached(slot.index, slot.keys());
+                    expired.into_iter().for_each(PoolEntry::close);
                 }
             }
-            for entry in extract(&mut slot.entries, |e| {
-                e.backends.iter().flatten().count() == 0
-            }) {
-                entry.close();
+            if slot.session.is_some() {
+                continue;
             }
             if let Some(limit) = settings.child_life_time
                 && slot.served > 0
                 && now.duration_since(slot.idle_since) >= limit
             {
                 slot.renew(now);
-            }
-            if slot.entries.len() != before {
-                self.plane.cached(slot.index, slot.keys());
+                self.plane.cached(slot.index, Vec::new());
             }
         }
     }
@@ -331,7 +331,7 @@ impl Slot {
             status = session.status.get();
             (host, port) = (session.client_host.clone(), session.client_port.clone());
             if let Some(facts) = &*session.facts.borrow() {
-                let idle = now.saturating_duration_since(session.last_message.get());
+                let idle = now.saturating_duration_since(session.idle_since.get());
                 pools.push(Some(facts.info(
                     true,
                     idle,

@@ -25,8 +25,12 @@ pub fn set_receive_low_water_mark(socket: &impl AsFd, bytes: i32) -> io::Result<
     check(done).map(|_| ())
 }
 
-/// Whether a peek at a non-blocking socket sees the end of the stream.
-pub fn peeks_end(socket: &impl AsFd) -> bool {
+/// Looks at the next byte of a stream and leaves it there; zero: the peer has closed.
+///
+/// # Errors
+///
+/// As recv gives them, `WouldBlock` included.
+pub fn peek(socket: &impl AsFd) -> io::Result<usize> {
     let mut byte = 0u8;
     // SAFETY: the descriptor is open while `socket` is borrowed, and the buffer is one byte
     // that outlives the call.
@@ -38,7 +42,7 @@ pub fn peeks_end(socket: &impl AsFd) -> bool {
             libc::MSG_PEEK | libc::MSG_DONTWAIT,
         )
     };
-    got == 0
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
 /// Waits until one of `sockets` is readable; returns which are.

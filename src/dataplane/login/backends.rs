@@ -59,7 +59,9 @@ struct NewNode {
 enum Event {
     Message(NodeId, u8, Vec<u8>),
     Lost(NodeId, String),
+    /// The client's answer is wanted.
     Client,
+    ClientGone,
     Key(u32, Result<SaltedPassword, openssl::error::ErrorStack>),
     /// Nodes that are not worked on have had their time.
     Deadline,
@@ -259,6 +261,9 @@ impl<'a> Backends<'a> {
                 if wants_client {
                     return Poll::Ready(Event::Client);
                 }
+                if client.stream.poll_closed(cx).is_ready() {
+                    return Poll::Ready(Event::ClientGone);
+                }
                 if in_time && deadline.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Deadline);
                 }
@@ -269,7 +274,11 @@ impl<'a> Backends<'a> {
                 Event::Client => {
                     let (kind, body) = client_message(client, &auth).await?;
                     actions.extend(auth.on_client_message(kind, &body));
+                    // The client's time is not the servers'.
+                    let restart = tokio::time::Instant::now() + self.standby_limit();
+                    deadline.as_mut().reset(restart);
                 }
+                Event::ClientGone => return None,
                 Event::Key(id, key) => actions.extend(auth.on_key_derived(id, key)),
                 Event::Lost(node, reason) => {
                     actions.extend(self.lost(client, &mut auth, node, &reason).await?);
@@ -398,9 +407,14 @@ impl<'a> Backends<'a> {
                 }
                 Some(Vec::new())
             }
-            b'Z' => {
+            b'Z' if n.input.is_empty() => {
                 n.ready = true;
                 Some(Vec::new())
+            }
+            // A server says nothing more until it is asked, unless it is about to end.
+            b'Z' => {
+                let reason = "the server sent more than the end of the login";
+                self.lost(client, auth, node, reason).await
             }
             b'E' if node != target => {
                 let reason = String::from_utf8_lossy(ErrorFields::parse(body).message).into_owned();

@@ -53,6 +53,11 @@ impl BackendSide {
         Ok(())
     }
 
+    /// Whether what has been scanned ends with the end of a message.
+    pub fn at_boundary(&self) -> bool {
+        self.body_left == 0 && self.partial.is_none()
+    }
+
     fn resume<'a>(
         &mut self,
         mut rest: &'a [u8],

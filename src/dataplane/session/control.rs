@@ -32,8 +32,8 @@ pub struct SessionControl {
     pub client_host: String,
     pub client_port: String,
     pub status: Cell<SlotStatus>,
-    /// The worker's clock at the client's last message.
-    pub last_message: Cell<Instant>,
+    /// The worker's clock at the client's last message, or when it had all answers.
+    pub idle_since: Cell<Instant>,
     /// `client_idle_limit` in force for this session.
     pub idle_limit: Cell<Option<Duration>>,
     /// The node that a cancel request has to go to.
@@ -57,7 +57,7 @@ impl SessionControl {
             client_host,
             client_port,
             status: Cell::new(SlotStatus::Connecting),
-            last_message: Cell::new(now),
+            idle_since: Cell::new(now),
             idle_limit: Cell::new(None),
             cancel_node: Cell::new(None),
             load_balance_node: Cell::new(None),

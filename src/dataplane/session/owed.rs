@@ -28,7 +28,13 @@ impl Owed {
     /// A message of the client has been forwarded.
     pub fn sent(&mut self, kind: u8) {
         match kind {
-            b'Q' | b'F' => self.points.push_back(Point::Simple),
+            b'Q' | b'F' => {
+                // The end of a copy that has failed long ago is not the end of the next one.
+                if !self.owes_ready() {
+                    self.points.clear();
+                }
+                self.points.push_back(Point::Simple);
+            }
             // PostgreSQL ignores Sync while it copies in (`src/backend/commands/copyfromparse.c`).
             b'S' if self.copy_in => {}
             b'S' => {
@@ -89,14 +95,19 @@ impl Owed {
         self.points.iter().any(|p| *p != Point::CopyEnd)
     }
 
+    /// A Query now would belong to a sequence that the backend is in the middle of.
+    pub fn is_in_sequence(&self) -> bool {
+        self.unsynced || self.copy_in
+    }
+
     /// The backend waits for the client's data.
     pub fn is_copying_in(&self) -> bool {
         self.copy_in
     }
 
-    /// An extended-protocol sequence waits for its Sync and nothing else is owed.
+    /// An extended-protocol sequence waits for its Sync.
     pub fn needs_sync(&self) -> bool {
-        self.unsynced && !self.copy_in && !self.owes_ready()
+        self.unsynced && !self.copy_in
     }
 }
 
@@ -158,5 +169,16 @@ mod tests {
         let owed = after(&[("cccc", "")]);
         assert!(owed.is_quiescent());
         assert_eq!(owed.points.len(), 1, "a flood of them takes no memory");
+    }
+
+    #[test]
+    fn the_end_of_a_failed_copy_does_not_end_the_next_one() {
+        let owed = after(&[("Qdc", "EZ"), ("Q", "G")]);
+        assert!(owed.is_copying_in());
+    }
+
+    #[test]
+    fn a_sync_may_be_sent_behind_a_query_that_is_not_answered_yet() {
+        assert!(after(&[("QPBE", "C")]).needs_sync());
     }
 }

@@ -86,6 +86,8 @@ pub struct Relay {
     statements: StatementLog,
     /// The backend has sent a FATAL error: its end is announced.
     fatal_seen: bool,
+    /// It has announced an immediate shutdown by a warning; counts when it closes.
+    shutdown_warned: Option<Box<str>>,
     /// Nothing can be written to the backend any more; what it still sends is forwarded.
     backend_deaf: bool,
 }
@@ -113,6 +115,7 @@ impl Relay {
         let statements = StatementLog::new(&config.settings);
         control.idle_limit.set(config.settings.client_idle_limit);
         control.status.set(SlotStatus::Idle);
+        control.idle_since.set(worker.now());
         Relay {
             worker,
             control,
@@ -132,6 +135,7 @@ impl Relay {
             bulk: Bulk::default(),
             statements,
             fatal_seen: false,
+            shutdown_warned: None,
             backend_deaf: false,
         }
     }
@@ -169,8 +173,11 @@ impl Relay {
             if self.to_client.is_empty() {
                 progress |= self.read_target(cx, scratch)?;
             }
-            self.watch_idle_backends(cx, scratch);
             if !progress {
+                self.watch_idle_backends(cx, scratch);
+                if self.held_turn && self.client.poll_closed(cx).is_ready() {
+                    return Err(Exit::ClientGone);
+                }
                 self.control.sleeping(cx.waker());
                 return Ok(());
             }
@@ -184,6 +191,7 @@ impl Relay {
                 .to_client
                 .flush(cx, &mut self.client)
                 .map_err(|_| Exit::ClientGone)?;
+            self.settle();
         }
         if !self.to_backend.is_empty()
             && let Some(backend) = backend(&mut self.entry, self.target)
@@ -206,7 +214,13 @@ impl Relay {
         self.admin.is_none()
             && self.to_backend.is_empty()
             && self.to_client.is_empty()
-            && !(self.held_turn && self.owed.owes_ready())
+            && !(self.held_turn && self.waits_for_answers())
+    }
+
+    /// Answers are to come that an admin command must not overtake. While the backend copies in
+    /// they never come: then the command is the backend's to refuse.
+    fn waits_for_answers(&self) -> bool {
+        self.owed.owes_ready() && !self.owed.is_copying_in()
     }
 
     fn read_client(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<bool, Exit> {
@@ -224,7 +238,7 @@ impl Relay {
             Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::ClientGone),
             Poll::Ready(Ok(n)) => n,
         };
-        self.control.last_message.set(self.worker.now());
+        self.control.idle_since.set(self.worker.now());
         if start > 0 {
             scratch[..start].copy_from_slice(&self.held);
             self.held = Vec::new();
@@ -264,10 +278,10 @@ impl Relay {
                 Stop::Invalid(error) => return Err(Exit::Protocol(bad_length(error))),
                 Stop::MaybeAdmin { len } => {
                     let (message, behind) = tail.split_at(len);
-                    let Some(command) = admin::parse(
-                        query_text(message),
-                        self.worker.shared.config.load().dialect,
-                    ) else {
+                    let dialect = self.worker.shared.config.load().dialect;
+                    let ours = !self.owed.is_in_sequence();
+                    let Some(command) = admin::parse(query_text(message), dialect).filter(|_| ours)
+                    else {
                         let mut events = self.statements.observe(
                             &mut self.owed,
                             self.worker.counters(self.target),
@@ -310,7 +324,9 @@ impl Relay {
         {
             self.backend_is_deaf();
         }
-        self.control.status.set(SlotStatus::ExecuteCommand);
+        if !self.owed.is_quiescent() {
+            self.control.status.set(SlotStatus::ExecuteCommand);
+        }
     }
 
     fn start_admin(&mut self, command: admin::AdminCommand, text: Vec<u8>) {
@@ -341,9 +357,9 @@ impl Relay {
             return false;
         };
         self.admin = None;
-        self.control.status.set(idle_status(self.transaction()));
         self.to_client.push(&answer);
         self.configure(settings);
+        self.settle();
         true
     }
 
@@ -369,6 +385,13 @@ impl Relay {
         let n = match backend.stream.poll_read(cx, scratch) {
             Poll::Pending => return Ok(self.bulk.wait(cx, &backend.stream)),
             Poll::Ready(Ok(0)) => {
+                if let Some(sqlstate) = self.shutdown_warned.take() {
+                    self.worker.shared.report(Report::BackendShutdown {
+                        node,
+                        sqlstate: sqlstate.into(),
+                        fatal: false,
+                    });
+                }
                 return Err(Exit::BackendLost {
                     node,
                     announced: self.fatal_seen,
@@ -390,6 +413,7 @@ impl Relay {
             owed: &mut self.owed,
             transaction: &mut backend.transaction,
             fatal: &mut self.fatal_seen,
+            warned: &mut self.shutdown_warned,
             worker: &self.worker,
             node,
             ready: false,
@@ -407,44 +431,51 @@ impl Relay {
                 error: None,
             });
         }
-        if seen.ready {
+        let ready = seen.ready;
+        if ready {
             self.bulk.finished(&backend.stream);
-            if !self.owed.owes_ready() {
-                self.control.status.set(idle_status(backend.transaction));
-            }
         }
         self.to_client
             .write(cx, &mut self.client, bytes)
             .map_err(|_| Exit::ClientGone)?;
+        if ready {
+            self.settle();
+        }
         Ok(true)
+    }
+
+    /// When all is answered and the client has all of it, the session is idle from now on.
+    fn settle(&mut self) {
+        if self.to_client.is_empty() && self.admin.is_none() && !self.owed.owes_ready() {
+            self.control.idle_since.set(self.worker.now());
+            self.control.status.set(if self.transaction() == b'I' {
+                SlotStatus::Idle
+            } else {
+                SlotStatus::IdleInTransaction
+            });
+        }
     }
 
     /// Connections that this session does not use: their end is nobody's business but the node's.
     fn watch_idle_backends(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
         for slot in &mut self.entry.backends {
-            let Some(backend) = slot.as_mut().filter(|b| b.node != self.target) else {
-                continue;
-            };
-            match backend.stream.poll_read(cx, scratch) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(n)) if n > 0 => {
-                    let node = backend.node;
-                    // An idle backend says little (a notice, a changed parameter), in one piece.
-                    // Only a shutdown matters.
-                    let worker = &self.worker;
-                    let mut watch = |kind: u8, body: &[u8]| {
-                        if kind == b'E' {
-                            report_shutdown(worker, node, &ErrorFields::parse(body));
+            while let Some(backend) = slot.as_mut().filter(|b| b.node != self.target) {
+                let node = backend.node;
+                match backend.stream.poll_read(cx, scratch) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        let mut events = IdleEvents {
+                            worker: &self.worker,
+                            node,
+                        };
+                        // What an idle backend says (a notice, a changed parameter) comes in one piece.
+                        let scan = BackendSide::default().scan(&scratch[..n], &mut events);
+                        if scan.is_err() {
+                            *slot = None;
                         }
-                    };
-                    if BackendSide::default()
-                        .scan(&scratch[..n], &mut Watch(&mut watch))
-                        .is_err()
-                    {
-                        *slot = None;
                     }
+                    Poll::Ready(_) => *slot = None,
                 }
-                Poll::Ready(_) => *slot = None,
             }
         }
     }
@@ -476,13 +507,14 @@ impl Relay {
     }
 
     /// Takes the session apart for its end.
-    pub fn into_parts(self) -> Parts {
+    pub fn into_parts(mut self) -> Parts {
+        if let Some(backend) = backend(&mut self.entry, self.target) {
+            // A mark that is left on the socket would hide the answers to the reset.
+            self.bulk.finished(&backend.stream);
+        }
         Parts {
             client: self.client,
-            clean: self.client_side.at_boundary()
-                && self.held.is_empty()
-                && !self.backend_deaf
-                && !self.fatal_seen,
+            clean: self.client_side.at_boundary() && !self.backend_deaf && !self.fatal_seen,
             entry: self.entry,
             target: self.target,
             to_client: self.to_client,
@@ -510,6 +542,7 @@ struct TargetEvents<'a> {
     owed: &'a mut Owed,
     transaction: &'a mut u8,
     fatal: &'a mut bool,
+    warned: &'a mut Option<Box<str>>,
     worker: &'a Worker,
     node: NodeId,
     ready: bool,
@@ -539,18 +572,30 @@ impl BackendEvents for TargetEvents<'_> {
                     report_shutdown(self.worker, self.node, &fields);
                 }
             }
-            // PostgreSQL 14 and later announce an immediate shutdown by a WARNING.
-            b'N' => report_shutdown(self.worker, self.node, &ErrorFields::parse(body)),
+            // PostgreSQL 14 and later announce an immediate shutdown by a WARNING. Anybody can
+            // raise one like it, so it counts only when the connection ends.
+            b'N' => {
+                let fields = ErrorFields::parse(body);
+                if fields.is_shutdown() {
+                    *self.warned = Some(String::from_utf8_lossy(fields.sqlstate).into());
+                }
+            }
             _ => {}
         }
     }
 }
 
-struct Watch<'a, F: FnMut(u8, &[u8])>(&'a mut F);
+/// Of what an idle backend says, only its server's shutdown matters.
+struct IdleEvents<'a> {
+    worker: &'a Worker,
+    node: NodeId,
+}
 
-impl<F: FnMut(u8, &[u8])> BackendEvents for Watch<'_, F> {
+impl BackendEvents for IdleEvents<'_> {
     fn message(&mut self, kind: u8, body: &[u8]) {
-        (self.0)(kind, body);
+        if kind == b'E' {
+            report_shutdown(self.worker, self.node, &ErrorFields::parse(body));
+        }
     }
 }
 
@@ -559,6 +604,7 @@ fn report_shutdown(worker: &Worker, node: NodeId, fields: &ErrorFields<'_>) {
         worker.shared.report(Report::BackendShutdown {
             node,
             sqlstate: String::from_utf8_lossy(fields.sqlstate).into_owned(),
+            fatal: true,
         });
     }
 }
@@ -573,14 +619,6 @@ fn backend_pid(entry: &PoolEntry, node: NodeId) -> u32 {
         .get(node)
         .and_then(Option::as_ref)
         .map_or(0, |b| b.pid)
-}
-
-fn idle_status(transaction: u8) -> SlotStatus {
-    if transaction == b'I' {
-        SlotStatus::Idle
-    } else {
-        SlotStatus::IdleInTransaction
-    }
 }
 
 /// The text of a whole Query message.

@@ -17,6 +17,9 @@ use crate::{
 /// More named statements than this are not told apart by the counters.
 const NAMED_LIMIT: usize = 10_000;
 
+/// Longer names neither; PostgreSQL cuts identifiers at 63 bytes.
+const NAME_LIMIT: usize = 64;
+
 /// Per session.
 #[derive(Debug, Default)]
 pub struct StatementLog {
@@ -111,8 +114,14 @@ impl ClientEvents for Observer<'_> {
                     self.log_per_node(&format!("Execute: {sql}"));
                 }
             }
-            _ if self.log.any() => self.other(kind, body),
-            _ => {}
+            _ => {
+                if let (b'C', [b'S', name @ ..]) = (kind, body) {
+                    self.log.named.remove(split_cstr(name).0);
+                }
+                if self.log.any() {
+                    self.other(kind, body);
+                }
+            }
         }
     }
 
@@ -142,7 +151,7 @@ impl Observer<'_> {
         }
         if name.is_empty() {
             self.log.unnamed = statement;
-        } else if self.log.named.len() < NAMED_LIMIT {
+        } else if self.log.named.len() < NAMED_LIMIT && name.len() <= NAME_LIMIT {
             self.log.named.insert(name.into(), statement);
         }
     }
