@@ -321,6 +321,7 @@ fn a_server_that_refuses_logins_is_not_detached_and_looks_find_it_alive() {
         pgpool.shared.report(Report::BackendShutdown {
             node,
             sqlstate: "57P01".into(),
+            fatal: true,
         });
         pgpool.shared.report(Report::BackendError {
             node,
@@ -335,6 +336,7 @@ fn a_server_that_refuses_logins_is_not_detached_and_looks_find_it_alive() {
     pgpool.shared.report(Report::BackendShutdown {
         node: 1,
         sqlstate: "57P01".into(),
+        fatal: true,
     });
     pgpool.wait_for("the end of node 1, without a period", |v| {
         v.nodes[1].status == NodeStatus::Down
@@ -355,6 +357,7 @@ fn nothing_is_detached_where_all_checks_are_switched_off() {
     pgpool.shared.report(Report::BackendShutdown {
         node: 1,
         sqlstate: "57P01".into(),
+        fatal: true,
     });
     pgpool.shared.report(Report::BackendError {
         node: 1,

@@ -147,12 +147,7 @@ fn check_passwd(config: &Config) -> Vec<Finding> {
 fn check_pcp_conf(path: &Path) -> Vec<Finding> {
     let warning = |text: String| Finding::warning(Place::whole(path), text);
     match PcpConf::load(path) {
-        Ok(users) => users
-            .skipped()
-            .iter()
-            .cloned()
-            .map(warning)
-            .collect(),
+        Ok(users) => users.skipped().iter().cloned().map(warning).collect(),
         Err(error) => vec![warning(error.to_string())],
     }
 }

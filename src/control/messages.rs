@@ -19,7 +19,11 @@ pub enum Report {
     BackendError { node: NodeId, reason: String },
     /// A backend said 57P01 or 57P02 and closed: look at the node at once.
     /// `fatal`: by a FATAL error; else by a warning (immediate shutdown) and the end of the connection.
-    BackendShutdown { node: NodeId, sqlstate: String, fatal: bool },
+    BackendShutdown {
+        node: NodeId,
+        sqlstate: String,
+        fatal: bool,
+    },
     /// The first session has used a waiting node: waiting becomes up.
     NodeUsed { node: NodeId },
     /// A health check failed after its last retry, or a look found the node gone.

@@ -6,6 +6,7 @@
 use std::{
     rc::Rc,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
 };
 
 use super::{front, front::Client, login, worker::Worker};
@@ -24,6 +25,9 @@ const SESSIONS: usize = 64;
 /// Longest message.
 const MESSAGE_LIMIT: usize = 64 * 1024;
 
+/// Limit of a login when `authentication_timeout` is off: nobody may block this way in.
+const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 struct Running;
@@ -41,15 +45,22 @@ pub async fn run(
     startup: &StartupPacket,
     admitted: login::Admitted,
 ) {
+    let config = worker.shared.config.load_full();
+    let limit = config
+        .settings
+        .authentication_timeout
+        .unwrap_or(LOGIN_LIMIT);
+    match tokio::time::timeout(limit, login::without_backend(worker, &mut client, admitted)).await {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(_) => return front::log_timeout(&client, limit),
+    }
     let running = RUNNING.fetch_add(1, Relaxed);
     let _running = Running;
     if running >= SESSIONS {
         let error = ErrorMessage::fatal("53300", "too many admin sessions")
             .detail(format!("{SESSIONS} are open already"));
         return front::refuse(&mut client, &error).await;
-    }
-    if !login::without_backend(worker, &mut client, admitted).await {
-        return;
     }
     let mut shutdown = worker.plane.shutdown.subscribe();
     tokio::select! {

@@ -1,6 +1,6 @@
 //! The end of a session: last words to the client, then reset and cache the backend connections, or close them.
 //!
-//! The client's socket is closed before the backends are reset, so no client waits for it.
+//! The client's socket is closed before the backends are reset, so the client does not wait for it.
 
 use std::{rc::Rc, time::Duration};
 
@@ -24,11 +24,9 @@ use crate::{
 const RESET_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ends a session and frees its slot.
-pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, ending: Ending) {
+pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: Ending) {
     let mut parts = relay.into_parts();
-    worker
-        .plane
-        .remove_cancel_key(ending.cancel_key.0, ending.cancel_key.1);
+    ending.occupied.forget_cancel_key();
     let terminated = matches!(exit, Exit::Terminate);
     say_goodbye(&worker, &mut parts, &exit, &ending).await;
     let Parts {
@@ -65,14 +63,28 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, ending: Ending
         owed,
         target_side,
     };
-    let flushed = !terminated || reset.flush().await;
-    if keep && flushed && reset.run(&settings.reset_query_list).await {
-        cache(&worker, &ending, reset.entry, settings.max_pool);
+    let whole = if terminated {
+        reset.flush().await
     } else {
+        clean && reset.to_backend.is_empty()
+    };
+    let kept = keep
+        && whole
+        && tokio::select! {
+            biased;
+            _ = ending.control.wait_killed() => false,
+            done = reset.run(&settings.reset_query_list) => done,
+        };
+    if kept {
+        cache(&worker, &ending, reset.entry, settings.max_pool);
+    } else if whole {
         reset.entry.close();
+    } else {
+        // Terminate in the middle of a message would complete it, perhaps to another statement.
+        drop(reset.entry);
     }
     if let Some(limit) = settings.child_max_connections {
-        worker.with_slot(ending.slot.index, |slot| {
+        worker.with_slot(ending.control.slot, |slot| {
             if slot.served >= limit {
                 ending
                     .reporter
@@ -81,8 +93,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, ending: Ending
             }
         });
     }
-    front::vacate(&worker, ending.slot);
-    drop(ending.live);
+    drop(ending);
 }
 
 /// What a session that is cut is told.
@@ -137,6 +148,7 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
         flush_client(parts).await;
         return;
     };
+    let between_messages = parts.target_side.at_boundary();
     ending.reporter.emit(
         if error.severity == "FATAL" {
             Severity::Fatal
@@ -147,9 +159,12 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
         &error.detail,
         &error.hint,
     );
-    let mut bytes = Vec::new();
-    error.encode(&mut bytes);
-    parts.to_client.push(&bytes);
+    // In the middle of a row the client would take our words for a part of it.
+    if between_messages {
+        let mut bytes = Vec::new();
+        error.encode(&mut bytes);
+        parts.to_client.push(&bytes);
+    }
     flush_client(parts).await;
 }
 
@@ -185,7 +200,7 @@ fn log_disconnection(worker: &Worker, ending: &Ending) {
 /// Puts the entry into the slot; when the slot is full, the entry that has been idle longest goes.
 fn cache(worker: &Worker, ending: &Ending, mut entry: PoolEntry, max_pool: usize) {
     entry.idle_since = Some(worker.now());
-    worker.with_slot(ending.slot.index, |slot| {
+    worker.with_slot(ending.control.slot, |slot| {
         while slot.entries.len() >= max_pool {
             let oldest = (0..slot.entries.len())
                 .min_by_key(|&i| slot.entries[i].idle_since)
@@ -262,7 +277,7 @@ async fn reset(
     let mut answers = Answers {
         owed,
         side,
-        seen: Seen::default(),
+        error: false,
     };
     // What the client did not wait for.
     if answers.owed.needs_sync() {
@@ -288,22 +303,17 @@ async fn reset(
             bump(&counters.other);
         }
     }
-    answers.seen.error = false;
+    answers.error = false;
     if backend.stream.write_all(&batch).await.is_err() || !answers.wait(backend).await {
         return false;
     }
     backend.dirty = false;
-    !answers.seen.error && backend.transaction == b'I'
+    !answers.error && backend.transaction == b'I'
 }
 
 struct Answers {
     owed: Owed,
     side: BackendSide,
-    seen: Seen,
-}
-
-#[derive(Default)]
-struct Seen {
     error: bool,
 }
 
@@ -312,6 +322,10 @@ impl Answers {
     async fn wait(&mut self, backend: &mut BackendConnection) -> bool {
         let mut bytes = Vec::new();
         while !self.owed.is_quiescent() {
+            // The server waits for a client that has gone.
+            if self.owed.is_copying_in() {
+                return false;
+            }
             bytes.clear();
             match backend.stream.read_some(&mut bytes, 4096).await {
                 Ok(n) if n > 0 => {}
@@ -319,14 +333,10 @@ impl Answers {
             }
             let mut events = AnswerEvents {
                 owed: &mut self.owed,
-                seen: &mut self.seen,
+                error: &mut self.error,
                 transaction: &mut backend.transaction,
             };
             if self.side.scan(&bytes, &mut events).is_err() {
-                return false;
-            }
-            // Copying in, the server waits for a client that has gone.
-            if self.owed.is_copying_in() {
                 return false;
             }
         }
@@ -336,7 +346,7 @@ impl Answers {
 
 struct AnswerEvents<'a> {
     owed: &'a mut Owed,
-    seen: &'a mut Seen,
+    error: &'a mut bool,
     transaction: &'a mut u8,
 }
 
@@ -345,7 +355,7 @@ impl BackendEvents for AnswerEvents<'_> {
         self.owed.received(kind);
         match kind {
             b'Z' => *self.transaction = body.first().copied().unwrap_or(b'I'),
-            b'E' => self.seen.error = true,
+            b'E' => *self.error = true,
             _ => {}
         }
     }

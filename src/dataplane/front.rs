@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     admin_session, cancel, finish, login,
-    session::{Relay, SessionControl, Start},
+    session::{Kill, Relay, SessionControl, Start},
     stream::{BareStream, Stream},
     table::{Admission, SlotIndex},
     worker::Worker,
@@ -115,7 +115,7 @@ pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer) {
     // Boxed: what the start needs is given back before the session idles for hours.
     let ready = Box::pin(greet_and_admit(worker.clone(), client, live)).await;
     let Some(ready) = ready else { return };
-    if worker.plane.table().worker_of(ready.slot.index) == worker.index {
+    if worker.plane.owner(ready.slot.index) == worker.index {
         serve_ready(worker, ready).await;
     } else {
         let plane = worker.plane.clone();
@@ -143,9 +143,10 @@ async fn greet_and_admit(
     let (greeting, closed) = worker.greet();
     let mut shutdown = worker.plane.shutdown.subscribe();
     let admitted = tokio::select! {
-        admitted = greet(&worker, &mut client) => admitted,
-        _ = closed => None,
+        biased;
         _ = shutdown.wait_for(Option::is_some) => None,
+        _ = closed => None,
+        admitted = greet(&worker, &mut client) => admitted,
     };
     worker.greeted(greeting);
     let (startup, admitted) = admitted?;
@@ -155,16 +156,17 @@ async fn greet_and_admit(
         return None;
     }
     let slot = tokio::select! {
-        slot = wait_for_slot(&worker, &mut client, &startup) => slot?,
+        biased;
         _ = shutdown.wait_for(Option::is_some) => {
             refuse(&mut client, &ErrorMessage::fatal("57P03", "Pgpool-II is shutting down")).await;
             return None;
         }
+        slot = wait_for_slot(&worker, &mut client, &startup) => slot?,
     };
     Some(ReadyClient {
         stream: client
             .stream
-            .deregister_if(worker.plane.table().worker_of(slot.index) != worker.index)
+            .deregister_if(worker.plane.owner(slot.index) != worker.index)
             .ok()?,
         peer: client.peer,
         input: client.input,
@@ -246,8 +248,14 @@ async fn first_packet(worker: &Rc<Worker>, client: &mut Client) -> Option<Startu
         };
         match startup::parse(&packet) {
             Ok(FirstPacket::SslRequest | FirstPacket::GssEncRequest) => {
-                // Whatever came with the request was not meant for an answer of "no".
                 client.stream.write_all(b"N").await.ok()?;
+                // The class of CVE-2021-23214: nobody honest sends on before the answer.
+                if !client.input.is_empty() {
+                    let text = "received unencrypted data after SSL request";
+                    client.reporter.log(text);
+                    refuse(client, &ErrorMessage::fatal("08P01", text)).await;
+                    return None;
+                }
             }
             Ok(FirstPacket::Cancel { pid, key }) => {
                 cancel::serve(worker, pid, key).await;
@@ -318,9 +326,20 @@ pub async fn refuse(client: &mut Client, error: &ErrorMessage) {
     farewell(&mut client.stream, &bytes).await;
 }
 
+/// Writes the last bytes to a client. Bytes that it has sent meanwhile are read, for a close with
+/// unread bytes is a reset, and a reset takes the message with it.
 pub async fn farewell(stream: &mut Stream, bytes: &[u8]) {
+    let work = async {
+        stream.write_all(bytes).await?;
+        stream.shutdown().await;
+        let mut rest = Vec::new();
+        while stream.read_some(&mut rest, 4096).await? > 0 {
+            rest.clear();
+        }
+        Ok::<_, io::Error>(())
+    };
     // Nobody is left to tell when it fails.
-    let _ = tokio::time::timeout(FAREWELL_LIMIT, stream.write_all(bytes)).await;
+    let _ = tokio::time::timeout(FAREWELL_LIMIT, work).await;
 }
 
 /// Takes a slot, waiting inside while all are busy (stock: in the kernel's listen queue).
@@ -418,11 +437,10 @@ async fn wait_for_slot(
 pub struct Ending {
     pub control: Rc<SessionControl>,
     pub reporter: Reporter,
-    pub slot: GrantedSlot,
+    pub occupied: OccupiedSlot,
     pub startup: StartupPacket,
     pub peer: Peer,
-    pub cancel_key: (u32, u32),
-    pub live: super::Live,
+    _live: super::Live,
 }
 
 /// Gets the session its backend connections and logs in where that is still to do.
@@ -447,30 +465,31 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)
     let mut occupied = OccupiedSlot {
         worker: worker.clone(),
         slot: Some(slot),
+        cancel_key: None,
     };
+    if worker.is_stopping() {
+        control.kill(Kill::Shutdown);
+    }
     let started = tokio::select! {
-        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started?,
+        biased;
         reason = control.wait_killed() => {
             let error = finish::killed_message(reason);
             refuse(&mut client, &error).await;
             return None;
         }
+        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started?,
     };
-    let slot = occupied.slot.take()?;
-    worker
-        .plane
-        .add_cancel_key(started.cancel_key.0, started.cancel_key.1, slot.index);
+    occupied.set_cancel_key(started.cancel_key);
     control.cancel_node.set(Some(started.target));
     control.load_balance_node.set(Some(started.target));
     *control.facts.borrow_mut() = Some(started.entry.facts.clone());
     let ending = Ending {
         control: control.clone(),
         reporter: client.reporter.clone(),
-        slot,
+        occupied,
         startup: ready.startup,
         peer: client.peer,
-        cancel_key: started.cancel_key,
-        live: ready.live,
+        _live: ready.live,
     };
     let relay = Relay::new(
         worker,
@@ -487,26 +506,40 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)
     Some((relay, ending))
 }
 
-/// Frees the slot when the login fails half-way.
-struct OccupiedSlot {
+/// A slot with a session in it. However the session ends, by a panic too: its cancel key is
+/// forgotten, what is cached in the slot is made known, and the next client may come.
+pub struct OccupiedSlot {
     worker: Rc<Worker>,
     slot: Option<GrantedSlot>,
+    cancel_key: Option<(u32, u32)>,
 }
 
-impl Drop for OccupiedSlot {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            vacate(&self.worker, slot);
+impl OccupiedSlot {
+    fn set_cancel_key(&mut self, key: (u32, u32)) {
+        if let Some(slot) = &self.slot {
+            self.worker.plane.add_cancel_key(key.0, key.1, slot.index);
+            self.cancel_key = Some(key);
+        }
+    }
+
+    /// The session can be cancelled no more.
+    pub fn forget_cancel_key(&mut self) {
+        if let Some((pid, key)) = self.cancel_key.take() {
+            self.worker.plane.remove_cancel_key(pid, key);
         }
     }
 }
 
-/// The session in this slot is over: what is cached in it now is made known, and the next client may come.
-pub fn vacate(worker: &Worker, mut slot: GrantedSlot) {
-    slot.keys = worker.with_slot(slot.index, |s| {
-        s.is_free_since(worker.now());
-        s.keys()
-    });
+impl Drop for OccupiedSlot {
+    fn drop(&mut self) {
+        self.forget_cancel_key();
+        if let Some(mut slot) = self.slot.take() {
+            slot.keys = self.worker.with_slot(slot.index, |s| {
+                s.is_free_since(self.worker.now());
+                s.keys()
+            });
+        }
+    }
 }
 
 /// A registered or bare stream, so that a client which stays on its worker is not registered twice.

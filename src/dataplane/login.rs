@@ -198,16 +198,13 @@ pub async fn at_backends(
     let cached = take_cached(worker, control.slot, startup, &view);
     let limit = worker.shared.config.load().settings.authentication_timeout;
     let work = async {
-        let (mut backends, cached) = match cached {
-            Some(entry) => (Backends::cached(worker, startup, target), Some(entry)),
-            None => {
-                let backends = Backends::connect(worker, client, startup, &view, target).await?;
-                (backends, None)
-            }
+        let mut backends = match &cached {
+            Some(_) => Backends::cached(worker, startup, target),
+            None => Backends::connect(worker, client, startup, &view, target).await?,
         };
         let remembered = cached.as_ref().map(|entry| &entry.remembered);
         let (greeting, done) = backends.log_in(client, admitted.auth, remembered).await?;
-        Some((backends, cached, greeting, done))
+        Some((backends, greeting, done))
     };
     let done = match limit {
         None => work.await,
@@ -219,7 +216,13 @@ pub async fn at_backends(
             }
         },
     };
-    let (backends, cached, mut greeting, done) = done?;
+    let Some((backends, mut greeting, done)) = done else {
+        // Nothing was sent on cached connections: the next client may use them.
+        if let Some(entry) = cached {
+            worker.with_slot(control.slot, |slot| slot.entries.push(entry));
+        }
+        return None;
+    };
     let entry = match cached {
         Some(entry) => entry,
         None => {

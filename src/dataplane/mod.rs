@@ -63,6 +63,8 @@ pub struct Plane {
     /// Version of the cluster view, for sessions that wait for a primary.
     pub view_version: watch::Sender<u64>,
     pub shutdown: watch::Sender<Option<StopMode>>,
+    /// Where admin SQL is carried out: it asks the servers, which is no work for a session thread.
+    pub admin: tokio::runtime::Handle,
     /// Keys of SCRAM logins, derived once.
     pub keys: crate::auth::keys::DerivedKeys,
     /// Dropping it ends the accepting thread.
@@ -89,6 +91,9 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let backlog = slots.saturating_mul(settings.listen_backlog_multiplier as usize);
     let (stop, accepting) = io::pipe()?;
+    let admin = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let plane = Arc::new(Plane {
         workers: senders,
         table: Mutex::new(SlotTable::new(slots, workers)),
@@ -102,6 +107,7 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         slots,
         view_version: watch::Sender::new(0),
         shutdown: watch::Sender::new(None),
+        admin: admin.handle().clone(),
         keys: crate::auth::keys::DerivedKeys::default(),
         accepting: Mutex::new(Some(accepting)),
     });
@@ -119,6 +125,9 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
                 local.block_on(&runtime, worker.run(messages));
             })?;
     }
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || admin.block_on(std::future::pending::<()>()))?;
     let accept_plane = plane.clone();
     std::thread::Builder::new()
         .name("accept".to_owned())
@@ -207,6 +216,11 @@ impl Plane {
         lock(&self.table)
     }
 
+    /// The worker that a slot lives on.
+    pub fn owner(&self, slot: SlotIndex) -> usize {
+        slot % self.worker_count()
+    }
+
     /// A worker ends only with the process; then nobody misses the message.
     pub fn send(&self, worker: usize, message: WorkerMessage) {
         if let Some(sender) = self.workers.get(worker) {
@@ -215,7 +229,7 @@ impl Plane {
     }
 
     pub fn send_to_owner(&self, slot: SlotIndex, message: WorkerMessage) {
-        self.send(slot % self.worker_count(), message);
+        self.send(self.owner(slot), message);
     }
 
     fn send_all(&self, message: impl Fn() -> WorkerMessage) {

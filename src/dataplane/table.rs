@@ -64,10 +64,6 @@ impl SlotTable {
         table
     }
 
-    pub fn worker_of(&self, slot: SlotIndex) -> usize {
-        slot % self.workers
-    }
-
     pub fn busy(&self) -> usize {
         self.slots.len() - self.free
     }

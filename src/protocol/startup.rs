@@ -86,15 +86,12 @@ pub fn parse(packet: &[u8]) -> Result<FirstPacket, StartupError> {
             }),
             _ => Err(StartupError::Malformed("cancel request of a wrong length")),
         },
-        version => {
+        _ => {
             let major = u16::from_be_bytes([a, b]);
             match major {
                 3 => startup(u16::from_be_bytes([c, d]), rest).map(FirstPacket::Startup),
                 2 => Ok(FirstPacket::Version2),
-                _ => {
-                    let _ = version;
-                    Err(StartupError::Version { major })
-                }
+                _ => Err(StartupError::Version { major }),
             }
         }
     }

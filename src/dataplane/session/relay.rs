@@ -14,6 +14,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::task::JoinHandle;
+
 use super::{
     backend_side::{BackendEvents, BackendSide},
     bulk::Bulk,
@@ -73,7 +75,7 @@ pub struct Relay {
     held: Vec<u8>,
     /// The held bytes have their turn, without a read, when the answers before them are given.
     held_turn: bool,
-    admin: Option<AdminFuture>,
+    admin: Option<AdminAnswer>,
     settings: Option<Box<admin::SessionSettings>>,
     to_client: Leftover,
     entry: PoolEntry,
@@ -105,7 +107,7 @@ pub struct Start {
     pub early: Vec<u8>,
 }
 
-type AdminFuture = Pin<Box<dyn Future<Output = (Box<admin::SessionSettings>, Vec<u8>)>>>;
+type AdminAnswer = JoinHandle<(Box<admin::SessionSettings>, Vec<u8>)>;
 
 impl Relay {
     pub fn new(worker: Rc<Worker>, control: Rc<SessionControl>, start: Start) -> Relay {
@@ -337,7 +339,8 @@ impl Relay {
         let facts = admin::SessionFacts {
             load_balance_node: Some(self.target),
         };
-        self.admin = Some(Box::pin(async move {
+        // The state is true at the end, too: nothing of this session goes on meanwhile.
+        self.admin = Some(self.worker.plane.admin.spawn(async move {
             let mut answer = Vec::new();
             if state == b'E' {
                 admin::aborted_transaction(&text).encode(&mut answer);
@@ -353,9 +356,17 @@ impl Relay {
         let Some(future) = &mut self.admin else {
             return false;
         };
-        let Poll::Ready((settings, answer)) = future.as_mut().poll(cx) else {
+        let Poll::Ready(done) = Pin::new(future).poll(cx) else {
             return false;
         };
+        let (settings, answer) = done.unwrap_or_else(|_| {
+            let mut answer = Vec::new();
+            ErrorMessage::error("XX000", "the command failed inside pgpool")
+                .hint("The log has more. Report it, please.")
+                .encode(&mut answer);
+            messages::ready_for_query(self.transaction(), &mut answer);
+            (Box::default(), answer)
+        });
         self.admin = None;
         self.to_client.push(&answer);
         self.configure(settings);
