@@ -32,7 +32,6 @@ impl AsFd for Listener {
 /// Runs until `stop` becomes readable. Closes the listeners when it returns.
 pub fn run(plane: &Arc<Plane>, listeners: Vec<Listener>, stop: &OwnedFd) {
     let reporter = Reporter::new("child");
-    let mut next_worker = 0;
     let mut sockets: Vec<BorrowedFd<'_>> = vec![stop.as_fd()];
     sockets.extend(listeners.iter().map(AsFd::as_fd));
     loop {
@@ -50,8 +49,9 @@ pub fn run(plane: &Arc<Plane>, listeners: Vec<Listener>, stop: &OwnedFd) {
         for (listener, _) in listeners.iter().zip(&ready[1..]).filter(|(_, r)| **r) {
             match accept(listener) {
                 Ok((stream, peer)) => {
-                    plane.send(next_worker, WorkerMessage::Client { stream, peer });
-                    next_worker = (next_worker + 1) % plane.worker_count();
+                    let worker = plane.place();
+                    let live = plane.enter(worker);
+                    plane.send(worker, WorkerMessage::Client { stream, peer, live });
                 }
                 Err(e) if is_transient(&e) => {}
                 Err(e) => {

@@ -100,8 +100,7 @@ impl Drop for GrantedSlot {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer) {
-    let live = worker.plane.enter();
+pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer, live: super::Live) {
     let reporter = Reporter::new("child").with_session("[unknown]", "", "", &peer.host);
     let Ok(stream) = stream.register() else {
         return;
@@ -114,11 +113,13 @@ pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer) {
     };
     // Boxed: what the start needs is given back before the session idles for hours.
     let ready = Box::pin(greet_and_admit(worker.clone(), client, live)).await;
-    let Some(ready) = ready else { return };
+    let Some(mut ready) = ready else { return };
     if worker.plane.owner(ready.slot.index) == worker.index {
-        serve_ready(worker, ready).await;
+        // A task of its own, so that what the start needed does not stay with the session.
+        super::worker::spawn(serve_ready(worker, ready));
     } else {
         let plane = worker.plane.clone();
+        ready.live.move_to(plane.owner(ready.slot.index));
         plane.send_to_owner(
             ready.slot.index,
             super::worker::WorkerMessage::Handover(Box::new(ready)),

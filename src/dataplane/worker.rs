@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Plane, cancel,
+    Live, Plane, cancel,
     front::{self, Peer, ReadyClient},
     info::{SlotInfo, SlotStatus},
     pool::PoolEntry,
@@ -35,6 +35,7 @@ pub enum WorkerMessage {
     Client {
         stream: BareStream,
         peer: Peer,
+        live: Live,
     },
     /// An authenticated client whose slot is on this worker.
     Handover(Box<ReadyClient>),
@@ -118,9 +119,9 @@ impl Worker {
 
     fn handle(self: &Rc<Self>, message: WorkerMessage) {
         match message {
-            WorkerMessage::Client { stream, peer } => {
+            WorkerMessage::Client { stream, peer, live } => {
                 self.now_exactly();
-                spawn(front::serve(self.clone(), stream, peer));
+                spawn(front::serve(self.clone(), stream, peer, live));
             }
             WorkerMessage::Handover(client) => {
                 spawn(front::serve_ready(self.clone(), *client));

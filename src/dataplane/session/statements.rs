@@ -29,6 +29,8 @@ pub struct StatementLog {
     /// Kind and, for the log, text of the unnamed statement and of the last portal bound.
     unnamed: Statement,
     bound: Statement,
+    /// The name that `bound` came from: drivers bind the same statement again and again.
+    bound_name: Box<[u8]>,
     named: HashMap<Box<[u8]>, Statement>,
 }
 
@@ -149,6 +151,7 @@ impl Observer<'_> {
             self.log_statement(&format!("Parse: {sql}"));
             self.log_per_node(&format!("Parse: {sql}"));
         }
+        self.log.bound_name = Box::default();
         if name.is_empty() {
             self.log.unnamed = statement;
         } else if self.log.named.len() < NAMED_LIMIT && name.len() <= NAME_LIMIT {
@@ -159,11 +162,13 @@ impl Observer<'_> {
     fn bind(&mut self, body: &[u8]) {
         let (portal, rest) = split_cstr(body);
         let (name, _) = split_cstr(rest);
-        self.log.bound = if name.is_empty() {
-            self.log.unnamed.clone()
-        } else {
-            self.log.named.get(name).cloned().unwrap_or_default()
-        };
+        if name.is_empty() {
+            self.log.bound = self.log.unnamed.clone();
+            self.log.bound_name = Box::default();
+        } else if *name != *self.log.bound_name {
+            self.log.bound = self.log.named.get(name).cloned().unwrap_or_default();
+            self.log.bound_name = name.into();
+        }
         if self.log.any() {
             let (portal, name) = (text(portal), text(name));
             self.log_client_message("Bind", || {
