@@ -3,7 +3,12 @@
 #   make setup   install what is missing (Debian packages; touches no service)
 #   make build   release binary target/release/pgpool
 #   make lint    formatting and clippy, warnings are errors
-#   make test    setup, lint, unit tests, and the compat tests against real servers
+#   make test    all of: setup, lint, unit, simulation, compat, pcp-replay
+#   make unit    cargo test
+#   make simulation  random histories of failovers
+#   make compat  the compat tests against real servers; PATTERN=... runs some of them
+#   make stock   the same against the original
+#   make pcp-replay  recorded PCP dialogues against ours
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
 #   make man     read the manual page
@@ -16,7 +21,7 @@ PATTERN ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit compat pcp-replay stock demo bench man clean
+.PHONY: all help setup build lint test unit simulation compat pcp-replay stock demo bench man clean
 
 all: build
 
@@ -36,6 +41,10 @@ lint:
 unit:
 	$(CARGO) test --locked
 
+# Random histories of the cluster's core, 100,000 of them; the seed is printed.
+simulation:
+	$(CARGO) test --locked --profile simulation --lib failover::sim -- --nocapture
+
 compat: build
 	compat/run --subject ours $(PATTERN)
 
@@ -46,7 +55,7 @@ stock:
 pcp-replay: build
 	compat/pcp-replay fixtures/pcp --subject ours
 
-test: setup lint unit compat pcp-replay
+test: setup lint unit simulation compat pcp-replay
 
 demo: setup build
 	compat/demo
