@@ -29,6 +29,16 @@ class AllSlotsBusy(CompatCase):
         waiting.join(10)
         self.assertEqual(got, ["1"])
 
+    @ours_only("the queue can be seen")
+    def test_the_clients_that_wait_can_be_counted(self):
+        first, second = self.fill()
+        waiting = threading.Thread(target=lambda: self.client().close())
+        waiting.start()
+        self.eventually(lambda: [list(r) for r in first.rows("SHOW POOL_CLIENTS")] == [["2", "2", "1"]], "one client to wait")
+        second.close()
+        waiting.join(10)
+        self.eventually(lambda: first.rows("SHOW POOL_CLIENTS")[0][2] == "0", "nobody to wait")
+
     def test_all_waiting_clients_are_served(self):
         first, second = self.fill()
         order = []

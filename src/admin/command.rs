@@ -48,6 +48,8 @@ pub enum ShowTable {
     Cache,
     HealthCheckStats,
     BackendStats,
+    /// Ours, in every dialect: how many clients are connected, and how many wait.
+    Clients,
 }
 
 impl ShowTable {
@@ -61,6 +63,7 @@ impl ShowTable {
             "pool_cache" => ShowTable::Cache,
             "pool_health_check_stats" if release >= Release::V4_2 => ShowTable::HealthCheckStats,
             "pool_backend_stats" if release >= Release::V4_2 => ShowTable::BackendStats,
+            "pool_clients" => ShowTable::Clients,
             _ => return None,
         })
     }

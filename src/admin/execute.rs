@@ -29,6 +29,7 @@ pub async fn execute(
     facts: &SessionFacts,
 ) -> Vec<u8> {
     match command {
+        AdminCommand::Show(ShowTable::Clients) => clients(shared).encode(),
         AdminCommand::Show(show) => show_table(*show, shared, facts).await.encode(),
         AdminCommand::Settings(command) => settings_answer(command, &shared.config.load(), session),
     }
@@ -72,6 +73,20 @@ pub fn aborted_transaction(statement: &[u8]) -> ErrorMessage {
         "current transaction is aborted, commands ignored until end of transaction block",
     )
     .detail(format!("statement: {}", String::from_utf8_lossy(statement)))
+}
+
+/// `SHOW pool_clients`: the queue that the original leaves in the kernel, where nobody can see it.
+fn clients(shared: &Shared) -> Table {
+    let mut table = Table::new(&["num_init_children", "connected_clients", "waiting_clients"]);
+    let (connected, waiting) = shared.dataplane().map_or((0, 0), |plane| {
+        (plane.connected_clients(), plane.waiting_clients())
+    });
+    table.rows.push(vec![
+        shared.config.load().settings.num_init_children.to_string(),
+        connected.to_string(),
+        waiting.to_string(),
+    ]);
+    table
 }
 
 async fn show_table(show: ShowTable, shared: &Shared, facts: &SessionFacts) -> Table {

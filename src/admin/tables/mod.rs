@@ -30,6 +30,8 @@ pub fn table(show: ShowTable, inputs: &Inputs, facts: &SessionFacts) -> Table {
         ShowTable::Cache => cache(),
         ShowTable::HealthCheckStats => health_check::table(inputs),
         ShowTable::BackendStats => backend_stats::table(inputs),
+        // Made where the data plane can be asked.
+        ShowTable::Clients => Table::default(),
     }
 }
 
