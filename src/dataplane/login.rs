@@ -83,13 +83,25 @@ pub async fn by_pool_hba(
         entry: worker.shared.passwd.load().get(&startup.user),
         random,
     }));
-    let mut actions = auth.start();
+    let actions = auth.start();
+    converse(worker, client, &mut auth, actions).await?;
+    Some(Admitted { auth })
+}
+
+/// Carries out what the core wants of a client, until it lets the client go on. `None`: the client
+/// has gone, or was refused and told so.
+async fn converse(
+    worker: &Worker,
+    client: &mut Client,
+    auth: &mut SessionAuth,
+    mut actions: Vec<Action>,
+) -> Option<()> {
     loop {
         let mut keys = Vec::new();
         for action in actions {
             match action {
                 Action::SendClient(bytes) => client.stream.write_all(&bytes).await.ok()?,
-                Action::Passed => return Some(Admitted { auth }),
+                Action::Passed | Action::Done(_) => return Some(()),
                 Action::DeriveKey(id, request) => keys.push((id, request)),
                 Action::Log {
                     message,
@@ -100,18 +112,18 @@ pub async fn by_pool_hba(
                     fail(client, &error).await;
                     return None;
                 }
-                _ => {}
+                // Backends have no part in this.
+                Action::SendBackend(..) | Action::BackendReady(_) | Action::ForwardError(..) => {}
             }
         }
         actions = Vec::new();
         for (id, request) in keys {
             actions.extend(auth.on_key_derived(id, derive(worker, request).await));
         }
-        if !actions.is_empty() {
-            continue;
+        if actions.is_empty() {
+            let (kind, body) = client_message(client, auth).await?;
+            actions = auth.on_client_message(kind, &body);
         }
-        let (kind, body) = client_message(client, &auth).await?;
-        actions = auth.on_client_message(kind, &body);
     }
 }
 
@@ -151,38 +163,8 @@ async fn verdict(
 /// The rest of the login of a client that needs no backend.
 pub async fn without_backend(worker: &Rc<Worker>, client: &mut Client, admitted: Admitted) -> bool {
     let mut auth = admitted.auth;
-    let mut actions = auth.standalone();
-    loop {
-        let mut keys = Vec::new();
-        for action in actions {
-            match action {
-                Action::SendClient(bytes) => {
-                    let sent = client.stream.write_all(&bytes).await;
-                    if sent.is_err() {
-                        return false;
-                    }
-                }
-                Action::DeriveKey(id, request) => keys.push((id, request)),
-                Action::Done(_) => return true,
-                Action::Fail(error) => {
-                    fail(client, &error).await;
-                    return false;
-                }
-                _ => {}
-            }
-        }
-        actions = Vec::new();
-        for (id, request) in keys {
-            actions.extend(auth.on_key_derived(id, derive(worker, request).await));
-        }
-        if !actions.is_empty() {
-            continue;
-        }
-        let Some((kind, body)) = client_message(client, &auth).await else {
-            return false;
-        };
-        actions = auth.on_client_message(kind, &body);
-    }
+    let actions = auth.standalone();
+    converse(worker, client, &mut auth, actions).await.is_some()
 }
 
 /// Takes cached connections or makes new ones, and finishes the login. `None`: refused, and told so.
