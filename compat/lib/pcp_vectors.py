@@ -401,6 +401,10 @@ def node_info(words):
     host, port, *middle = words[1:-1]
     delay = 7 if len(words) == 14 else 6
     middle[delay] = digits(middle[delay])
+    # Whether the primary names its standbys depends on their application names, which no vector tells.
+    for place, known in ((-2, ("", "streaming")), (-1, ("", "async"))):
+        if middle[place] in known:
+            middle[place] = "REPLICATION"
     return ("NodeInfo", "HOST", "PORT", *middle, digits(words[-1]))
 
 
@@ -417,5 +421,8 @@ def health_check(words):
     """Id, status, role, whether checks were made, and which texts are numbers and times."""
     number, _host, _port, status, role, changed, total, *counts = words[1:]
     made = "none" if total == "0" else "some"
+    if status == "down":
+        # Releases before 4.4.16 have no health check for a node that was down at the start; ours, like the newer ones, skips it.
+        return (number, status, role, time(changed), "skipped")
     shapes = tuple("N" if re.fullmatch(r"-?\d+(\.\d{6})?|-nan", c) else "?" for c in counts[:9])
     return (number, status, role, time(changed), made, shapes, time(counts[9]) if made == "some" else counts[9])

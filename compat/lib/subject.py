@@ -213,8 +213,20 @@ class Pgpool:
         """Starts it and waits for "successfully started"."""
         mark = self.log_size()
         self.launch(*more)
-        self.wait_log(r"successfully started", since=mark, timeout=timeout)
+        if self.settings.get("logging_collector"):
+            proc.wait_for(lambda: "successfully started" in self.collected(), "the start in the collector's files", timeout=timeout)
+        else:
+            self.wait_log(r"successfully started", since=mark, timeout=timeout)
         return self
+
+    def collected(self):
+        """What the log collector has written."""
+        folder = self.settings.get("log_directory", "")
+        text = ""
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
+                text += file.read()
+        return text
 
     def stop(self, sig=signal.SIGINT, timeout=20.0):
         """Ends it by a signal to the process we started; returns its exit status."""
