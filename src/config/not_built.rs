@@ -240,6 +240,9 @@ impl Look<'_> {
         if !matches!(self.word("log_backend_messages"), "" | "none") {
             names.extend(self.set(&["log_backend_messages"]));
         }
+        if !matches!(self.word("client_min_messages"), "" | "notice") {
+            names.extend(self.set(&["client_min_messages"]));
+        }
         let first = names.first()?.clone();
         self.warning(&first, "such messages are not written", &names)
     }

@@ -33,6 +33,8 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     pub host: String,
     pub port: String,
+    /// The name that a name server gives, with `log_hostname`.
+    pub name: Option<String>,
 }
 
 impl Peer {
@@ -43,6 +45,7 @@ impl Peer {
             address: Some(ip),
             host: ip.to_string(),
             port: address.port().to_string(),
+            name: None,
         }
     }
 
@@ -51,15 +54,16 @@ impl Peer {
             address: None,
             host: String::new(),
             port: String::new(),
+            name: None,
         }
     }
 
     /// As log lines name the client.
     pub fn host_or_local(&self) -> &str {
-        if self.host.is_empty() {
-            "[local]"
-        } else {
-            &self.host
+        match &self.name {
+            Some(name) => name,
+            None if self.host.is_empty() => "[local]",
+            None => &self.host,
         }
     }
 }
@@ -195,6 +199,13 @@ async fn greet(
             &startup.database,
             &client.peer.host,
         );
+        if config.settings.log_hostname
+            && let Some(address) = client.peer.address
+        {
+            // Name servers may be slow: on a thread that may wait, within the time of the login.
+            let lookup = move || crate::sys::interfaces::name_of(address);
+            client.peer.name = tokio::task::spawn_blocking(lookup).await.unwrap_or(None);
+        }
         if config.settings.log_connections {
             client.reporter.emit(
                 Severity::Log,

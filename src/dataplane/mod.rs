@@ -46,9 +46,6 @@ use worker::{Worker, WorkerMessage};
 /// Highest number of backends (`MAX_NUM_BACKENDS`, `src/include/pool.h @ V4_3_5`).
 pub const MAX_BACKENDS: usize = 128;
 
-/// So many clients are put on one worker before the next is used.
-const FILL: usize = 16;
-
 /// What the workers share.
 pub struct Plane {
     workers: Vec<mpsc::UnboundedSender<WorkerMessage>>,
@@ -262,16 +259,15 @@ impl Plane {
         self.table().cached(slot, keys);
     }
 
-    /// Where a new client goes: to the first worker with few clients, else to the one with the fewest.
+    /// Where a new client goes: to the worker with the fewest.
     ///
-    /// A worker with several busy sessions finds more than one of them ready each time it wakes,
-    /// so a few sessions on one worker cost a fifth less CPU than the same spread over two;
-    /// many sessions want all cores.
+    /// Filling one worker first costs up to a fifth less CPU for a few sessions, since a worker then
+    /// finds more than one of them ready each time it wakes, and gives up to a third less
+    /// throughput for big results and new connections (`make bench`).
     pub fn place(&self) -> usize {
         let clients = |worker: usize| self.live.get(worker).map_or(0, |n| n.load(Relaxed));
         (0..self.worker_count())
-            .find(|&worker| clients(worker) < FILL)
-            .or_else(|| (0..self.worker_count()).min_by_key(|&worker| clients(worker)))
+            .min_by_key(|&worker| clients(worker))
             .unwrap_or(0)
     }
 

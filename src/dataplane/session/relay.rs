@@ -270,7 +270,10 @@ impl Relay {
                     self.held = tail.to_vec();
                     return Ok(());
                 }
-                Stop::Terminate => return Err(Exit::Terminate),
+                Stop::Terminate => {
+                    self.statements.terminate(&self.reporter);
+                    return Err(Exit::Terminate);
+                }
                 Stop::Unknown(kind) => {
                     return Err(Exit::Protocol(ErrorMessage::fatal(
                         "08P01",
@@ -304,7 +307,10 @@ impl Relay {
                     // What stands behind it has its turn when the answer is written.
                     self.held = behind.to_vec();
                     self.held_turn = !behind.is_empty();
-                    self.start_admin(command, query_text(message).to_vec());
+                    let text = query_text(message);
+                    self.statements
+                        .admin(&self.reporter, &String::from_utf8_lossy(text));
+                    self.start_admin(command, text.to_vec());
                     return Ok(());
                 }
             }

@@ -62,6 +62,22 @@ impl StatementLog {
         self.log_statement || self.log_per_node_statement || self.log_client_messages
     }
 
+    /// A statement that pgpool answers itself.
+    pub fn admin(&self, reporter: &Reporter, sql: &str) {
+        if self.log_client_messages {
+            client_message(reporter, "Query", &format!("query: \"{sql}\""));
+        }
+        if self.log_statement {
+            reporter.log(format_args!("statement: {sql}"));
+        }
+    }
+
+    pub fn terminate(&self, reporter: &Reporter) {
+        if self.log_client_messages {
+            client_message(reporter, "Terminate", "");
+        }
+    }
+
     /// The observer of one scan.
     pub fn observe<'a>(
         &'a mut self,
@@ -233,14 +249,18 @@ impl Observer<'_> {
 
     fn log_client_message(&self, kind: &str, detail: impl FnOnce() -> String) {
         if self.log.log_client_messages {
-            self.reporter.emit(
-                crate::observe::Severity::Log,
-                format_args!("{kind} message from frontend."),
-                &detail(),
-                "",
-            );
+            client_message(self.reporter, kind, &detail());
         }
     }
+}
+
+fn client_message(reporter: &Reporter, kind: &str, detail: &str) {
+    reporter.emit(
+        crate::observe::Severity::Log,
+        format_args!("{kind} message from frontend."),
+        detail,
+        "",
+    );
 }
 
 /// Up to the first NUL, and what is behind it.
