@@ -6,6 +6,7 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     front::{self, Ending},
+    info::SlotStatus,
     pool::{self, BackendConnection, PoolEntry},
     session::{
         Exit, Kill, Parts, Relay,
@@ -47,6 +48,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         .client_disconnected
         .set(Some(std::time::SystemTime::now()));
     *ending.control.facts.borrow_mut() = None;
+    ending.control.status.set(SlotStatus::WaitForConnection);
     let config = worker.shared.config.load_full();
     let settings = &config.settings;
     let keep = terminated
