@@ -421,8 +421,8 @@ def health_check(words):
     """Id, status, role, whether checks were made, and which texts are numbers and times."""
     number, _host, _port, status, role, changed, total, *counts = words[1:]
     made = "none" if total == "0" else "some"
+    shapes = tuple("N" if re.fullmatch(r"-?\d+(\.\d{6})?|-nan", c) else "?" for c in counts[:9])
     if status == "down":
         # Releases before 4.4.16 have no health check for a node that was down at the start; ours, like the newer ones, skips it.
-        return (number, status, role, time(changed), "skipped")
-    shapes = tuple("N" if re.fullmatch(r"-?\d+(\.\d{6})?|-nan", c) else "?" for c in counts[:9])
+        return (number, status, role, time(changed), "skipped", shapes)
     return (number, status, role, time(changed), made, shapes, time(counts[9]) if made == "some" else counts[9])
