@@ -150,7 +150,7 @@ fn authenticate(
         hba,
         allow_clear_text: false,
         entry,
-        random: Randomness::generate(user).unwrap(),
+        random: Randomness::generate().unwrap(),
     });
     let keys = DerivedKeys::default();
     let mut client = client;

@@ -359,7 +359,7 @@ impl SessionAuth {
             Plan::AskScram(basis) => FrontendDialogue::scram(
                 &self.user,
                 basis.as_ref(),
-                self.random.scram_salt.clone(),
+                self.random.scram_salt(&self.user),
                 self.random.server_nonce(),
             ),
         };

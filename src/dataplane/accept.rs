@@ -70,14 +70,12 @@ pub fn run(plane: &Arc<Plane>, listeners: Vec<Listener>, stop: &OwnedFd) {
 }
 
 fn accept(listener: &Listener) -> io::Result<(BareStream, Peer)> {
-    let fd = crate::sys::socket::accept(listener)?;
+    let (fd, address) = crate::sys::socket::accept(listener)?;
     match listener {
         Listener::Tcp(_) => {
-            let stream = std::net::TcpStream::from(fd);
-            stream.set_nodelay(true)?;
-            socket2::SockRef::from(&stream).set_keepalive(true)?;
-            let peer = Peer::tcp(stream.peer_addr()?);
-            Ok((BareStream::Tcp(stream), peer))
+            // Keepalive and no delay come with the listening socket.
+            let address = address.as_socket().ok_or(io::ErrorKind::NotConnected)?;
+            Ok((BareStream::Tcp(fd.into()), Peer::tcp(address)))
         }
         Listener::Unix(_) => Ok((BareStream::Unix(fd.into()), Peer::local())),
     }

@@ -65,7 +65,7 @@ pub async fn by_pool_hba(
         },
     };
     let config = worker.shared.config.load_full();
-    let random = match Randomness::generate(&startup.user) {
+    let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
             let error = ErrorMessage::fatal("XX000", "no random numbers for the login")

@@ -267,6 +267,9 @@ fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
         // One socket per family, whatever net.ipv6.bindv6only says.
         socket.set_only_v6(true)?;
     }
+    // Accepted sockets inherit both.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;

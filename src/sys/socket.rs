@@ -76,19 +76,21 @@ pub fn wait_readable(sockets: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
 /// # Errors
 ///
 /// As accept4 gives them, `WouldBlock` included.
-pub fn accept(listener: &impl AsFd) -> io::Result<OwnedFd> {
-    // SAFETY: no address is asked for, so the kernel writes to no memory of ours.
-    let fd = unsafe {
-        libc::accept4(
-            listener.as_fd().as_raw_fd(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-        )
+pub fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, socket2::SockAddr)> {
+    let listener = listener.as_fd().as_raw_fd();
+    // SAFETY: `storage` and `len` are what accept4 wants, and it returns how much it has filled.
+    let (fd, address) = unsafe {
+        socket2::SockAddr::try_init(|storage, len| {
+            check(libc::accept4(
+                listener,
+                storage.cast(),
+                len,
+                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+            ))
+        })?
     };
-    let fd = check(fd)?;
     // SAFETY: accept4 has just returned this descriptor and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, address))
 }
 
 fn check(result: i32) -> io::Result<i32> {

@@ -59,7 +59,7 @@ impl Setting {
             hba: self.hba,
             allow_clear_text: self.allow_clear_text,
             entry: self.entry.secret(),
-            random: Randomness::generate(USER).unwrap(),
+            random: Randomness::generate().unwrap(),
         })
     }
 }
