@@ -71,6 +71,10 @@ pub struct SessionAuth {
     standing: Standing,
     /// Clear text that the client sent.
     client_password: Option<Password>,
+    /// PAM or LDAP has the client's password.
+    verifying: bool,
+    /// PAM or LDAP has found the client's password right, and servers are to judge it, too.
+    handed_on: bool,
     /// What the client's proof has shown, now or earlier.
     client_key: Option<ClientKey>,
     /// A client whose failure may be a guess: it has answered, or there is no such user.
@@ -164,6 +168,8 @@ impl SessionAuth {
             dialogue: None,
             standing: Standing::Stranger,
             client_password: None,
+            verifying: false,
+            handed_on: false,
             client_key: inputs.client_key,
             may_guess: false,
             nodes: BTreeMap::new(),
@@ -209,7 +215,7 @@ impl SessionAuth {
     pub fn relies_on(&self, remembered: &Remembered) -> bool {
         remembered.method != RememberedMethod::Trust
             && remembered.password.is_some()
-            && self.entry.is_none()
+            && (self.entry.is_none() || self.handed_on)
             && self.standing != Standing::Proven
     }
 
@@ -320,28 +326,30 @@ impl SessionAuth {
         actions
     }
 
-    /// The answer to [`Action::VerifyPassword`].
-    pub fn on_password_verified(&mut self, right: bool) -> Vec<Action> {
+    /// The answer to [`Action::VerifyPassword`]: the verdict, or what to tell the client.
+    ///
+    /// `hand_on` (`backend_use_passwd` of a ldap record): servers get this password instead of the
+    /// one in pool_passwd.
+    pub fn on_password_verified(
+        &mut self,
+        verdict: Result<(), ErrorReport>,
+        hand_on: bool,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let service = match self.hba {
-            HbaVerdict::Method(Method::Pam) => "PAM",
-            HbaVerdict::Method(Method::Ldap) => "LDAP",
-            _ => "password",
-        };
-        let told = self.client_password.is_some();
-        if self.stage != Stage::Hba || self.dialogue.is_some() || !told {
+        if !std::mem::take(&mut self.verifying) {
             self.fail(frontend::out_of_turn(), &mut actions);
-        } else if right {
-            self.standing = Standing::Verified;
-            self.stage_over(&mut actions);
-        } else {
-            let detail = format!(
-                "{service} authentication with pgpool failed for user \"{}\"",
-                self.user
-            );
-            let error = ErrorReport::fatal("client authentication failed", detail)
-                .with_hint("see pgpool log for details");
-            self.fail(error, &mut actions);
+            return actions;
+        }
+        match verdict {
+            Ok(()) => {
+                self.standing = Standing::Verified;
+                self.handed_on = hand_on;
+                if !hand_on {
+                    self.client_password = None;
+                }
+                self.stage_over(&mut actions);
+            }
+            Err(error) => self.fail(error, &mut actions),
         }
         actions
     }
@@ -431,11 +439,10 @@ impl SessionAuth {
             {
                 // To an LDAP server an empty password is no password at all, and right.
                 if password.is_empty() {
-                    actions.extend(self.on_password_verified(false));
-                } else {
-                    actions.push(Action::VerifyPassword(service, password));
+                    return self.fail(service.refusal(&self.user), actions);
                 }
-                return;
+                self.verifying = true;
+                return actions.push(Action::VerifyPassword(service, password));
             }
             if self.stage == Stage::Reauthenticating
                 && !passed.checked

@@ -114,7 +114,10 @@ async fn converse(
                     hint,
                 } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                 Action::LookUp => asked = Some(auth.on_looked_up(None)),
-                Action::VerifyPassword(..) => asked = Some(auth.on_password_verified(false)),
+                Action::VerifyPassword(service, _) => {
+                    let error = service.refusal("?");
+                    asked = Some(auth.on_password_verified(Err(error), false));
+                }
                 Action::Fail(error) => {
                     fail(client, &error).await;
                     return None;

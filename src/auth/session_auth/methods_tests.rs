@@ -250,22 +250,21 @@ fn a_key_from_an_earlier_login_serves_a_client_with_a_certificate_and_nobody_els
     );
 }
 
-/// Second challenges as in the original. Without an entry the server judges the password that PAM or
-/// LDAP has found right; the original refuses (E1, E2, E3).
+/// Second challenges and refusals as in the original.
 #[test]
 fn pam_and_ldap_make_sure_of_the_client_and_servers_ask_for_what_pool_passwd_holds() {
     use Backend::{Md5, Password, Scram, ScramVerifier, Trust};
     for (backend, entry, expected) in [
         (Trust, Entry::None, "3,0"),
         (Trust, Entry::Md5, "3,0"),
-        (Md5, Entry::None, "3,0"),
+        (Md5, Entry::None, "3 E1"),
         (Md5, Entry::Md5, "3,5,0"),
         (Md5, Entry::Clear, "3,5,0"),
-        (Scram, Entry::None, "3,0"),
+        (Scram, Entry::None, "3 E2"),
         (Scram, Entry::Clear, "3,10,11,12,0"),
         (Scram, Entry::Md5, "3 E2"),
-        (ScramVerifier, Entry::Verifier, "3,0"),
-        (Password, Entry::None, "3,0"),
+        (ScramVerifier, Entry::Verifier, "3,10,11,12,0"),
+        (Password, Entry::None, "3 E3"),
         (Password, Entry::Clear, "3,0"),
         (Password, Entry::Md5, "3 E3"),
     ] {
@@ -281,6 +280,46 @@ fn pam_and_ldap_make_sure_of_the_client_and_servers_ask_for_what_pool_passwd_hol
                 assert!(reused(setting, remembered, "wrong").done.is_none());
             }
         }
+    }
+}
+
+/// `backend_use_passwd`: one password for the directory and for the servers.
+#[test]
+fn a_password_that_ldap_hands_on_is_judged_by_the_servers() {
+    use Backend::{Md5, Password, Scram, Trust};
+    for backend in [Trust, Md5, Scram, Password] {
+        for entry in [Entry::None, Entry::Clear, Entry::Md5, Entry::Verifier] {
+            let setting = Setting {
+                hand_on: true,
+                ..Setting::new(LDAP, false, entry)
+            };
+            let outcome = fresh(setting, backend, PASSWORD);
+            assert_eq!(outcome.text(), "3,0", "{backend:?} {entry:?}");
+            let remembered = outcome.done.unwrap();
+            assert_eq!(reused(setting, &remembered, PASSWORD).text(), "3,0");
+            assert!(reused(setting, &remembered, "wrong").done.is_none());
+
+            let other = Setting {
+                outside: "ldap password",
+                ..setting
+            };
+            let refused = fresh(other, backend, "ldap password").done.is_none();
+            assert_eq!(refused, backend != Trust);
+            let refused = reused(other, &remembered, "ldap password").done.is_none();
+            assert_eq!(refused, backend != Trust);
+        }
+    }
+}
+
+/// As in the original: asked once for PAM and once for the servers.
+#[test]
+fn with_clear_text_allowed_a_server_that_wants_it_makes_us_ask_twice() {
+    for entry in [Entry::None, Entry::Clear] {
+        let setting = Setting::new(PAM, true, entry);
+        let outcome = fresh(setting, Backend::Password, PASSWORD);
+        assert_eq!(outcome.text(), "3,3,0", "{entry:?}");
+        let remembered = outcome.done.unwrap();
+        assert!(reused(setting, &remembered, PASSWORD).done.is_some());
     }
 }
 

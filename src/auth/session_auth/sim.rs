@@ -64,6 +64,8 @@ pub struct Setting {
     pub end_points: Option<[&'static str; 2]>,
     /// What PAM and LDAP take for right.
     pub outside: &'static str,
+    /// `backend_use_passwd`.
+    pub hand_on: bool,
 }
 
 impl Setting {
@@ -76,6 +78,7 @@ impl Setting {
             client_name: None,
             end_points: None,
             outside: PASSWORD,
+            hand_on: false,
         }
     }
 
@@ -281,9 +284,11 @@ impl Run {
                     let found = self.setting.auth_query.expect("it is off");
                     self.session.on_looked_up(found.secret())
                 }
-                Action::VerifyPassword(_, password) => {
+                Action::VerifyPassword(service, password) => {
                     let right = password.as_bytes() == self.setting.outside.as_bytes();
-                    self.session.on_password_verified(right)
+                    let verdict = right.then_some(()).ok_or(service.refusal(USER));
+                    self.session
+                        .on_password_verified(verdict, self.setting.hand_on)
                 }
                 Action::Log { message, .. } => {
                     self.outcome.logged.push(message.into_owned());
@@ -313,6 +318,9 @@ impl Run {
         let Some(reply) = self.client.on_message(&bytes[5..]) else {
             return Vec::new();
         };
+        if self.outcome.error.is_some() {
+            return Vec::new();
+        }
         assert!(self.session.wants_client());
         self.session.on_client_message(reply[0], &reply[5..])
     }

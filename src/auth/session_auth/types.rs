@@ -108,6 +108,22 @@ pub enum RememberedMethod {
     Password,
 }
 
+impl PasswordService {
+    /// What a client reads whose password is not right. Source: `auth_failed` in
+    /// `src/auth/pool_hba.c @ V4_3_5`.
+    pub fn refusal(self, user: &str) -> ErrorReport {
+        let name = match self {
+            PasswordService::Pam => "PAM",
+            PasswordService::Ldap => "LDAP",
+        };
+        ErrorReport::fatal(
+            "client authentication failed",
+            format!("{name} authentication with pgpool failed for user \"{user}\""),
+        )
+        .with_hint("see pgpool log for details")
+    }
+}
+
 impl RememberedMethod {
     pub(super) fn of(request: Request) -> RememberedMethod {
         match request {
