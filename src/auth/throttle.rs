@@ -47,6 +47,14 @@ pub struct Throttle {
     sources: HashMap<Source, Attempts>,
 }
 
+/// What a failure costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub delay: Duration,
+    /// Failures of the address lately.
+    pub failures: u32,
+}
+
 /// A user from an address.
 #[derive(Clone, Copy, Debug)]
 struct User {
@@ -107,14 +115,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// Gives the time for which the answer is to be held back, at most `limit`.
-    pub fn failed(
-        &mut self,
-        source: Source,
-        user: &str,
-        now: Instant,
-        limit: Duration,
-    ) -> Duration {
+    /// The answer is to be held back, at most for `limit`.
+    pub fn failed(&mut self, source: Source, user: &str, now: Instant, limit: Duration) -> Held {
         let number = self.number(user);
         make_room(&mut self.users, |u| u.last);
         let of_user = self.users.entry((source, number)).or_insert(User {
@@ -139,7 +141,10 @@ impl Throttle {
             }
             attempts.held.push_back(now + delay);
         }
-        delay
+        Held {
+            delay,
+            failures: attempts.failures,
+        }
     }
 
     pub fn succeeded(&mut self, source: Source, user: &str, now: Instant) {
@@ -217,7 +222,7 @@ mod tests {
 
     fn fail(throttle: &mut Throttle, source: Source, user: &str, now: Instant) -> Duration {
         throttle.begin(source, user, now).unwrap();
-        throttle.failed(source, user, now, LIMIT)
+        throttle.failed(source, user, now, LIMIT).delay
     }
 
     fn millis(delays: &[Duration]) -> Vec<u128> {
@@ -244,7 +249,12 @@ mod tests {
         let source = address("10.0.0.1");
         for _ in 0..1000 {
             throttle.begin(source, "u", now).unwrap();
-            assert!(throttle.failed(source, "u", now, Duration::ZERO).is_zero());
+            assert!(
+                throttle
+                    .failed(source, "u", now, Duration::ZERO)
+                    .delay
+                    .is_zero()
+            );
         }
     }
 
