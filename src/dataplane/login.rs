@@ -81,6 +81,10 @@ pub async fn by_pool_hba(
         hba: verdict(worker, config.settings.enable_pool_hba, origin, startup).await,
         allow_clear_text: config.settings.allow_clear_text_frontend_auth,
         entry: worker.shared.passwd.load().get(&startup.user),
+        client_name: None,
+        channel_binding: None,
+        auth_query: false,
+        client_key: None,
         random,
     }));
     let actions = auth.start();
@@ -98,6 +102,7 @@ async fn converse(
 ) -> Option<()> {
     loop {
         let mut keys = Vec::new();
+        let mut asked = None;
         for action in actions {
             match action {
                 Action::SendClient(bytes) => client.stream.write_all(&bytes).await.ok()?,
@@ -107,7 +112,9 @@ async fn converse(
                     message,
                     detail,
                     hint,
-                } => client.reporter.emit(Severity::Log, message, detail, hint),
+                } => client.reporter.emit(Severity::Log, &*message, detail, hint),
+                Action::LookUp => asked = Some(auth.on_looked_up(None)),
+                Action::VerifyPassword(..) => asked = Some(auth.on_password_verified(false)),
                 Action::Fail(error) => {
                     fail(client, &error).await;
                     return None;
@@ -116,7 +123,7 @@ async fn converse(
                 Action::SendBackend(..) | Action::BackendReady(_) | Action::ForwardError(..) => {}
             }
         }
-        actions = Vec::new();
+        actions = asked.unwrap_or_default();
         for (id, request) in keys {
             actions.extend(auth.on_key_derived(id, derive(worker, request).await));
         }
