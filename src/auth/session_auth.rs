@@ -49,7 +49,9 @@ use crate::cluster::NodeId;
 
 pub use random::Randomness;
 use rules::Plan;
-pub use types::{Action, HbaVerdict, Inputs, PasswordService, Remembered, RememberedMethod};
+pub use types::{
+    Action, HbaVerdict, Inputs, PasswordService, Remembered, RememberedMethod, RightPassword,
+};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -320,28 +322,26 @@ impl SessionAuth {
         actions
     }
 
-    /// The answer to [`Action::VerifyPassword`].
-    pub fn on_password_verified(&mut self, right: bool) -> Vec<Action> {
+    /// The answer to [`Action::VerifyPassword`]; the error is what the client is told.
+    pub fn on_password_verified(
+        &mut self,
+        verdict: Result<RightPassword, ErrorReport>,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let service = match self.hba {
-            HbaVerdict::Method(Method::Pam) => "PAM",
-            HbaVerdict::Method(Method::Ldap) => "LDAP",
-            _ => "password",
-        };
-        let told = self.client_password.is_some();
-        if self.stage != Stage::Hba || self.dialogue.is_some() || !told {
-            self.fail(frontend::out_of_turn(), &mut actions);
-        } else if right {
-            self.standing = Standing::Verified;
-            self.stage_over(&mut actions);
-        } else {
-            let detail = format!(
-                "{service} authentication with pgpool failed for user \"{}\"",
-                self.user
-            );
-            let error = ErrorReport::fatal("client authentication failed", detail)
-                .with_hint("see pgpool log for details");
-            self.fail(error, &mut actions);
+        // To an LDAP server an empty password is no password at all, and right.
+        let told = self.client_password.as_ref().is_some_and(|p| !p.is_empty());
+        match verdict {
+            Err(error) => self.fail(error, &mut actions),
+            Ok(_) if self.stage != Stage::Hba || self.dialogue.is_some() || !told => {
+                self.fail(frontend::out_of_turn(), &mut actions);
+            }
+            Ok(right) => {
+                if right == RightPassword::Forget {
+                    self.client_password = None;
+                }
+                self.standing = Standing::Verified;
+                self.stage_over(&mut actions);
+            }
         }
         actions
     }
@@ -429,13 +429,7 @@ impl SessionAuth {
             if self.stage == Stage::Hba
                 && let Some(service) = self.password_service()
             {
-                // To an LDAP server an empty password is no password at all, and right.
-                if password.is_empty() {
-                    actions.extend(self.on_password_verified(false));
-                } else {
-                    actions.push(Action::VerifyPassword(service, password));
-                }
-                return;
+                return actions.push(Action::VerifyPassword(service, password));
             }
             if self.stage == Stage::Reauthenticating
                 && !passed.checked

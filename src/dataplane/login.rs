@@ -22,9 +22,12 @@ use super::{
 };
 use crate::{
     auth::{
+        Password,
         error::ErrorReport,
+        external::Check,
+        frontend,
         hba::{Origin, SystemNetwork},
-        session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
+        session_auth::{Action, HbaVerdict, Inputs, Randomness, RightPassword, SessionAuth},
     },
     cluster::{ClusterView, NodeId, NodeStatus},
     control::Report,
@@ -74,11 +77,12 @@ pub async fn by_pool_hba(
             return None;
         }
     };
+    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
         origin,
-        hba: verdict(worker, config.settings.enable_pool_hba, origin, startup).await,
+        hba,
         allow_clear_text: config.settings.allow_clear_text_frontend_auth,
         entry: worker.shared.passwd.load().get(&startup.user),
         client_name: None,
@@ -88,16 +92,18 @@ pub async fn by_pool_hba(
         random,
     }));
     let actions = auth.start();
-    converse(worker, client, &mut auth, actions).await?;
+    let judge = check.as_ref().map(|check| (check, &*startup.user));
+    converse(worker, client, &mut auth, judge, actions).await?;
     Some(Admitted { auth })
 }
 
 /// Carries out what the core wants of a client, until it lets the client go on. `None`: the client
-/// has gone, or was refused and told so.
+/// has gone, or was refused and told so. `judge`: who judges passwords outside, and of whom.
 async fn converse(
     worker: &Worker,
     client: &mut Client,
     auth: &mut SessionAuth,
+    judge: Option<(&Check, &str)>,
     mut actions: Vec<Action>,
 ) -> Option<()> {
     loop {
@@ -114,7 +120,10 @@ async fn converse(
                     hint,
                 } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                 Action::LookUp => asked = Some(auth.on_looked_up(None)),
-                Action::VerifyPassword(..) => asked = Some(auth.on_password_verified(false)),
+                Action::VerifyPassword(_, password) => {
+                    let verdict = ask_outside(client, judge, &password).await?;
+                    asked = Some(auth.on_password_verified(verdict));
+                }
                 Action::Fail(error) => {
                     fail(client, &error).await;
                     return None;
@@ -134,44 +143,75 @@ async fn converse(
     }
 }
 
-/// What pool_hba.conf says. Name look-ups run on a thread that may block.
+/// Has PAM or LDAP judge a password. `None`: the client did not wait for it.
+async fn ask_outside(
+    client: &mut Client,
+    judge: Option<(&Check, &str)>,
+    password: &Password,
+) -> Option<Result<RightPassword, ErrorReport>> {
+    let Some((check, user)) = judge else {
+        return Some(Err(frontend::out_of_turn()));
+    };
+    let outcome = tokio::select! {
+        outcome = check.verify(user, password) => outcome,
+        () = client.stream.closed() => return None,
+    };
+    for entry in outcome.log {
+        client
+            .reporter
+            .emit(Severity::Log, entry.message, &entry.detail, entry.hint);
+    }
+    Some(outcome.result.map(|()| {
+        if check.hands_password_on() {
+            RightPassword::UseForBackends
+        } else {
+            RightPassword::Forget
+        }
+    }))
+}
+
+/// What pool_hba.conf says, and who else judges. Name look-ups run on a thread that may block.
 async fn verdict(
     worker: &Worker,
     enabled: bool,
     origin: Origin,
     startup: &StartupPacket,
-) -> HbaVerdict {
+) -> (HbaVerdict, Option<Check>) {
     if !enabled {
-        return HbaVerdict::Off;
+        return (HbaVerdict::Off, None);
     }
     let hba = worker.shared.hba.load_full();
-    let found = match &*hba {
-        Err(_) => return HbaVerdict::Unusable,
-        Ok(rules) if !rules.needs_lookup() => {
-            rules.method(origin, &startup.user, &startup.database)
-        }
-        Ok(_) => {
-            let (hba, user, database) = (
-                Arc::clone(&hba),
-                startup.user.clone(),
-                startup.database.clone(),
-            );
-            let lookup = move || {
-                let rules = hba.as_ref().as_ref().ok()?;
-                let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
-                Some(record.method)
-            };
-            tokio::task::spawn_blocking(lookup).await.unwrap_or(None)
+    let Ok(rules) = &*hba else {
+        return (HbaVerdict::Unusable, None);
+    };
+    let names = (startup.user.clone(), startup.database.clone());
+    let blocks = rules.needs_lookup();
+    let find = {
+        let hba = Arc::clone(&hba);
+        move || {
+            let rules = hba.as_ref().as_ref().ok()?;
+            let record = rules.find(origin, &names.0, &names.1, &mut SystemNetwork)?;
+            Some((record.method, Check::of(record, origin)))
         }
     };
-    found.map_or(HbaVerdict::NoRecord, HbaVerdict::Method)
+    let found = if blocks {
+        tokio::task::spawn_blocking(find).await.unwrap_or(None)
+    } else {
+        find()
+    };
+    match found {
+        Some((method, check)) => (HbaVerdict::Method(method), check),
+        None => (HbaVerdict::NoRecord, None),
+    }
 }
 
 /// The rest of the login of a client that needs no backend.
 pub async fn without_backend(worker: &Rc<Worker>, client: &mut Client, admitted: Admitted) -> bool {
     let mut auth = admitted.auth;
     let actions = auth.standalone();
-    converse(worker, client, &mut auth, actions).await.is_some()
+    converse(worker, client, &mut auth, None, actions)
+        .await
+        .is_some()
 }
 
 /// Takes cached connections or makes new ones, and finishes the login. `None`: refused, and told so.

@@ -64,6 +64,7 @@ pub struct Setting {
     pub end_points: Option<[&'static str; 2]>,
     /// What PAM and LDAP take for right.
     pub outside: &'static str,
+    pub right_password: RightPassword,
 }
 
 impl Setting {
@@ -76,6 +77,7 @@ impl Setting {
             client_name: None,
             end_points: None,
             outside: PASSWORD,
+            right_password: RightPassword::Forget,
         }
     }
 
@@ -283,7 +285,12 @@ impl Run {
                 }
                 Action::VerifyPassword(_, password) => {
                     let right = password.as_bytes() == self.setting.outside.as_bytes();
-                    self.session.on_password_verified(right)
+                    let verdict = if right {
+                        Ok(self.setting.right_password)
+                    } else {
+                        Err(ErrorReport::fatal("wrong", "outside"))
+                    };
+                    self.session.on_password_verified(verdict)
                 }
                 Action::Log { message, .. } => {
                     self.outcome.logged.push(message.into_owned());

@@ -83,6 +83,15 @@ pub enum Action {
     Fail(ErrorReport),
 }
 
+/// What becomes of a password that was found right outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RightPassword {
+    /// It is for the judge alone; backends get what pool_passwd says.
+    Forget,
+    /// It is for the backends, too, where nothing else is known (`backend_use_passwd` of ldap).
+    UseForBackends,
+}
+
 /// Who checks passwords for pool_hba.conf's methods `pam` and `ldap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordService {

@@ -227,7 +227,9 @@ impl<'a> Backends<'a> {
                     } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                     Action::LookUp => actions.extend(auth.on_looked_up(None)),
                     // Only pool_hba.conf asks for this, and it has been heard.
-                    Action::VerifyPassword(..) => actions.extend(auth.on_password_verified(false)),
+                    Action::VerifyPassword(..) => actions.extend(
+                        auth.on_password_verified(Err(crate::auth::frontend::out_of_turn())),
+                    ),
                     Action::Done(kept) => done = Some(kept),
                     Action::ForwardError(_, body) => {
                         forward_error(client, &mut to_client, &body).await;
