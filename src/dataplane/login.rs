@@ -61,7 +61,7 @@ pub async fn by_pool_hba(
         None => Origin::Local,
         Some(address) => Origin::Host {
             address,
-            tls: false,
+            tls: client.stream.is_tls(),
         },
     };
     let config = worker.shared.config.load_full();

@@ -9,7 +9,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use openssl::ssl::{Error, ErrorCode, SslStream};
+use openssl::{
+    ssl::{Error, ErrorCode, SslStream},
+    x509::X509,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -111,6 +114,11 @@ impl Write for Socket {
     }
 }
 
+/// TLS has failed, and not the connection under it: the peer is there. Inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsFailure(String);
+
 /// How a call of OpenSSL ended.
 enum Outcome {
     /// The socket is not ready; whoever is waiting will be woken.
@@ -129,7 +137,10 @@ impl Outcome {
             ErrorCode::SYSCALL if error.io_error().is_none() => Outcome::End,
             _ => Outcome::Failed(match error.into_io_error() {
                 Ok(error) => error,
-                Err(error) => io::Error::other(super::reason(&error)),
+                Err(error) => io::Error::other(TlsFailure(match error.ssl_error() {
+                    Some(stack) => super::reason(stack),
+                    None => error.to_string(),
+                })),
             }),
         }
     }
@@ -146,6 +157,15 @@ impl TlsStream {
 
     pub fn info(&self) -> TlsInfo {
         TlsInfo::of(self.ssl.ssl())
+    }
+
+    /// Both sides have agreed by ALPN that this is PostgreSQL's protocol.
+    pub(super) fn has_chosen_protocol(&self) -> bool {
+        self.ssl.ssl().selected_alpn_protocol().is_some()
+    }
+
+    pub(super) fn peer_certificate(&self) -> Option<X509> {
+        self.ssl.ssl().peer_certificate()
     }
 
     /// Fills `buf` as far as bytes are there; zero: the peer has closed.

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    io,
     pin::Pin,
     rc::Rc,
     task::Poll,
@@ -29,6 +28,7 @@ use crate::{
     },
     observe::Severity,
     protocol::{ErrorFields, Header, StartupPacket, frame::HEADER_LEN, messages::ErrorMessage},
+    tls::TlsError,
 };
 
 /// Largest message of a start-up; PostgreSQL's longest are error messages.
@@ -107,9 +107,9 @@ impl<'a> Backends<'a> {
             let packet = &packet;
             let attempt: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move {
                 let opened = async {
-                    let mut stream = connect::open(&node.hostname, node.port, limit).await?;
-                    stream.write_all(packet).await?;
-                    Ok::<_, io::Error>(stream)
+                    let mut stream = connect::to_backend(&worker.shared, node, limit).await?;
+                    stream.write_all(packet).await.map_err(TlsError::Io)?;
+                    Ok::<_, TlsError>(stream)
                 };
                 (node, opened.await)
             });
@@ -125,7 +125,7 @@ impl<'a> Backends<'a> {
         Some(backends)
     }
 
-    async fn unreachable(&self, client: &mut Client, node: &Node, error: &io::Error) -> Option<()> {
+    async fn unreachable(&self, client: &mut Client, node: &Node, error: &TlsError) -> Option<()> {
         let report = self
             .worker
             .shared
@@ -142,10 +142,13 @@ impl<'a> Backends<'a> {
             "",
             "",
         );
-        self.worker.shared.report(Report::BackendError {
-            node: node.id,
-            reason: error.to_string(),
-        });
+        let is_down = matches!(error, TlsError::Io(_));
+        if is_down {
+            self.worker.shared.report(Report::BackendError {
+                node: node.id,
+                reason: error.to_string(),
+            });
+        }
         if node.id != self.target {
             client.reporter.emit(
                 Severity::Log,
@@ -155,7 +158,14 @@ impl<'a> Backends<'a> {
             );
             return Some(());
         }
-        let answer = if report {
+        let answer = if !is_down {
+            ErrorMessage::fatal(
+                "XX000",
+                format!("failed to create a backend {} connection", node.id),
+            )
+            .detail("no SSL connection to the server as the configuration wants it")
+            .hint("see pgpool log for details")
+        } else if report {
             ErrorMessage::fatal("XX000", "failed to create a backend connection")
                 .detail("executing failover on backend")
         } else {
@@ -187,6 +197,9 @@ impl<'a> Backends<'a> {
         remembered: Option<&Remembered>,
     ) -> Option<(Vec<u8>, Remembered)> {
         let ids: Vec<NodeId> = self.nodes().collect();
+        // SCRAM's channel binding of new connections: the core takes it as
+        // `auth.backend_channel_binding(node, data)`, with data from
+        // `node.stream.tls().and_then(|tls| tls.channel_binding())`, for each of `self.nodes`.
         let mut actions = VecDeque::from(auth.connect(&ids, remembered));
         let mut to_client = Vec::new();
         let mut keys: Vec<KeyTask> = Vec::new();
