@@ -87,8 +87,7 @@ async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket
         let mut answer = Vec::new();
         match kind {
             b'X' => return,
-            b'Q' => {
-                skipping = false;
+            b'Q' if !skipping => {
                 answer = query(worker, &mut settings, &body, startup).await;
                 ready_for_query(b'I', &mut answer);
             }

@@ -573,7 +573,9 @@ impl BackendEvents for TargetEvents<'_> {
                 *self.transaction = body.first().copied().unwrap_or(b'I');
                 self.ready = true;
             }
-            b'G' => self.owed.received(kind),
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' | b'G' => {
+                self.owed.received(kind);
+            }
             b'E' => {
                 self.owed.received(kind);
                 let fields = ErrorFields::parse(body);
