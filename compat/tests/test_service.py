@@ -358,6 +358,16 @@ class Log(CompatCase):
         self.pool.wait_log(r"(?m)^\S+ \S+ batch7 pid \d+: LOG:  statement: SELECT 'named'")
 
 
+class Verbosity(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True, "log_connections": True, "log_error_verbosity": "verbose"}
+
+    def test_verbose_entries_end_with_their_source_line(self):
+        self.client().value("SELECT 'where'")
+        self.pool.wait_log(r"(?m)LOG:  statement: SELECT 'where'\n\S+ \S+ \S+ pid \d+: LOCATION:  \S+:\d+$")
+        self.pool.wait_log(r"(?m)LOG:  new connection received\n.* DETAIL:  connecting host=.*\n\S+ \S+ \S+ pid \d+: LOCATION:  \S+:\d+$")
+        self.assertNotRegex(self.pool.log(), r"LOCATION:  /")
+
+
 class Collector(CompatCase):
     start = False
     config = {"num_init_children": 2, "logging_collector": True, "log_filename": "pgpool-%Y.log", "log_destination": "stderr"}

@@ -4,7 +4,7 @@
 //! those of `log`, so the true one, with detail, hint and context, goes along as key-values;
 //! the sink (`crate::process::log_sink`) prints them with `log_line_prefix`.
 
-use std::{borrow::Cow, fmt::Display};
+use std::{borrow::Cow, fmt::Display, panic::Location};
 
 /// In the order of the original: `LOG` ranks above `ERROR` for the server log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,23 +98,28 @@ impl Reporter {
         self
     }
 
+    #[track_caller]
     pub fn log(&self, message: impl Display) {
         self.emit(Severity::Log, message, "", "");
     }
 
+    #[track_caller]
     pub fn warning(&self, message: impl Display) {
         self.emit(Severity::Warning, message, "", "");
     }
 
+    #[track_caller]
     pub fn debug1(&self, message: impl Display) {
         self.emit(Severity::Debug1, message, "", "");
     }
 
     /// Empty `detail` and `hint` are not printed.
+    #[track_caller]
     pub fn emit(&self, severity: Severity, message: impl Display, detail: &str, hint: &str) {
         self.emit_with_context(severity, message, detail, hint, "");
     }
 
+    #[track_caller]
     pub fn emit_with_context(
         &self,
         severity: Severity,
@@ -138,10 +143,13 @@ impl Reporter {
             ("hint", log::kv::Value::from(hint)),
             ("context", log::kv::Value::from(context)),
         ];
+        let place = Location::caller();
         log::logger().log(
             &log::Record::builder()
                 .level(level)
                 .target("pgpool")
+                .file_static(Some(place.file()))
+                .line(Some(place.line()))
                 .args(format_args!("{message}"))
                 .key_values(&fields.as_slice())
                 .build(),

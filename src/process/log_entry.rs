@@ -1,6 +1,6 @@
 //! One log entry: taken from a record of the `log` facade, rendered in the form of the original.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Write, time::SystemTime};
+use std::{borrow::Cow, collections::HashMap, fmt::Write, panic::Location, time::SystemTime};
 
 use log::kv::{Key, Value, VisitSource};
 
@@ -18,6 +18,8 @@ pub struct Entry {
     pub detail: String,
     pub hint: String,
     pub context: String,
+    /// Source file and line, for `log_error_verbosity = verbose`.
+    pub location: Option<(&'static str, u32)>,
 }
 
 impl Entry {
@@ -39,10 +41,12 @@ impl Entry {
             detail: fields.detail,
             hint: fields.hint,
             context: fields.context,
+            location: record.file_static().zip(record.line()),
         }
     }
 
     /// An entry of the sink itself.
+    #[track_caller]
     pub fn own(severity: Severity, message: String) -> Entry {
         Entry {
             time: SystemTime::now(),
@@ -52,6 +56,7 @@ impl Entry {
             detail: String::new(),
             hint: String::new(),
             context: String::new(),
+            location: Some((Location::caller().file(), Location::caller().line())),
         }
     }
 
@@ -96,6 +101,20 @@ impl Entry {
                 line(label, text, out);
             }
         }
+        if verbosity == Verbosity::Verbose
+            && let Some((file, number)) = self.location
+        {
+            let place = format!("{}:{number}", below_src(file));
+            line("LOCATION", &place, out);
+        }
+    }
+}
+
+/// A source file as the original names its own: without the folders of the machine that built it.
+fn below_src(file: &str) -> &str {
+    match file.rfind("src/") {
+        Some(at) => file.get(at + 4..).unwrap_or(file),
+        None => file,
     }
 }
 
@@ -235,6 +254,21 @@ mod tests {
             rendered(&entry, Verbosity::Terse),
             "main 1: FATAL:  could not\n"
         );
+    }
+
+    #[test]
+    fn verbose_entries_end_with_our_own_file_and_line() {
+        let mut entry = Entry::own(Severity::Log, "x".into());
+        entry.hint = "then".into();
+        assert_eq!(
+            rendered(&entry, Verbosity::Verbose),
+            format!(
+                "main 1: LOG:  x\nmain 2: HINT:  then\nmain 3: LOCATION:  process/log_entry.rs:{}\n",
+                line!() - 6
+            )
+        );
+        assert_eq!(below_src("/home/x/src/crate-1.0/src/a/b.rs"), "a/b.rs");
+        assert_eq!(below_src("build.rs"), "build.rs");
     }
 
     #[test]

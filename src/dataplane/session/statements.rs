@@ -254,6 +254,7 @@ impl Observer<'_> {
     }
 }
 
+#[track_caller]
 fn client_message(reporter: &Reporter, kind: &str, detail: &str) {
     reporter.emit(
         crate::observe::Severity::Log,
