@@ -343,6 +343,8 @@ class Log(CompatCase):
             client.exchange(wire.parse("SELECT 'ext'") + wire.bind() + wire.describe() + wire.execute() + wire.sync()).ok()
         for what in ("Parse: SELECT 'ext'", "Bind: SELECT 'ext'", "Execute: SELECT 'ext'"):
             self.pool.wait_log(rf"DB node id: 0 backend pid: \d+ statement: {what}")
+        self.pool.wait_log(r"LOG:  statement: SELECT 'ext'")
+        self.assertNotRegex(self.pool.log(), r"LOG:  statement: (Parse|Execute): ")
 
     def test_client_messages(self):
         from lib import wire
@@ -351,6 +353,42 @@ class Log(CompatCase):
             client.exchange(wire.parse("SELECT 'msg'") + wire.bind() + wire.execute() + wire.sync()).ok()
         for kind in ("Parse", "Bind", "Execute", "Sync"):
             self.pool.wait_log(rf"{kind} message from frontend\.")
+
+    def test_admin_commands_and_why_they_are_refused(self):
+        client = self.client()
+        for command, refusal in (
+            ("SHOW POOL_VERSION", None),
+            ("PGPOOL SET bogus TO 1", 'unrecognized configuration parameter "bogus"'),
+            ("PGPOOL SET client_idle_limit TO 'x'", 'invalid value for parameter "client_idle_limit": "x"'),
+            ("PGPOOL SHOW bogus", 'config variable "bogus" not found'),
+            ("PGPOOL RESET bogus", 'unrecognized configuration parameter "bogus"'),
+        ):
+            mark = self.pool.log_size()
+            client.query(command)
+            self.pool.wait_log("DETAIL:  query: " + re.escape(f'"{command}"'), since=mark)
+            self.pool.wait_log("LOG:  statement: " + re.escape(command), since=mark)
+            if refusal:
+                self.pool.wait_log("FRONTEND_ERROR:  " + re.escape(refusal), since=mark)
+
+    @ours_only("the database named by admin_database is served outside the slots")
+    def test_sessions_of_the_admin_database_are_logged_alike(self):
+        client = self.client(database="pgpool_admin", user="md5user", password="md5pw", options={"application_name": "ops"})
+        for command, refusal in (
+            ("SHOW POOL_NODES", None),
+            ("PGPOOL SET bogus TO 1", 'unrecognized configuration parameter "bogus"'),
+            ("SELECT 1", 'database "pgpool_admin" answers admin SQL only'),
+        ):
+            mark = self.pool.log_size()
+            client.query(command)
+            self.pool.wait_log("ops pid .*: DETAIL:  query: " + re.escape(f'"{command}"'), since=mark)
+            self.pool.wait_log("ops pid .*: LOG:  statement: " + re.escape(command), since=mark)
+            if refusal:
+                self.pool.wait_log("ops pid .*: FRONTEND_ERROR:  " + re.escape(refusal), since=mark)
+        client.query("PGPOOL SET log_statement TO off")
+        mark = self.pool.log_size()
+        client.query("SHOW POOL_VERSION")
+        self.pool.wait_log('query: "SHOW POOL_VERSION"', since=mark)
+        self.assertNotIn("statement: SHOW", self.pool.log(mark))
 
     def test_the_application_name_is_in_the_lines_of_a_session(self):
         with self.pool.client(options={"application_name": "batch7"}) as client:

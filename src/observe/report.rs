@@ -19,6 +19,8 @@ pub enum Severity {
     Warning,
     Error,
     Log,
+    /// What a client was refused of pgpool's own commands; the client sees an ERROR.
+    FrontendError,
     Fatal,
     Panic,
 }
@@ -37,6 +39,7 @@ impl Severity {
             Severity::Warning => "WARNING",
             Severity::Error => "ERROR",
             Severity::Log => "LOG",
+            Severity::FrontendError => "FRONTEND_ERROR",
             Severity::Fatal => "FATAL",
             Severity::Panic => "PANIC",
         }
@@ -50,7 +53,9 @@ impl Severity {
             Severity::Debug1 => log::Level::Debug,
             Severity::Info | Severity::Notice | Severity::Log => log::Level::Info,
             Severity::Warning => log::Level::Warn,
-            Severity::Error | Severity::Fatal | Severity::Panic => log::Level::Error,
+            Severity::Error | Severity::FrontendError | Severity::Fatal | Severity::Panic => {
+                log::Level::Error
+            }
         }
     }
 }

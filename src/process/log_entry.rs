@@ -134,7 +134,7 @@ pub fn severity_of(record: &log::Record<'_>) -> Severity {
     })
 }
 
-const SEVERITIES: [Severity; 12] = [
+const SEVERITIES: [Severity; 13] = [
     Severity::Debug5,
     Severity::Debug4,
     Severity::Debug3,
@@ -145,6 +145,7 @@ const SEVERITIES: [Severity; 12] = [
     Severity::Warning,
     Severity::Error,
     Severity::Log,
+    Severity::FrontendError,
     Severity::Fatal,
     Severity::Panic,
 ];

@@ -265,7 +265,7 @@ impl LogSink {
             | Severity::Warning
             | Severity::Error
             | Severity::Log => log::LevelFilter::Info,
-            Severity::Fatal | Severity::Panic => log::LevelFilter::Error,
+            Severity::FrontendError | Severity::Fatal | Severity::Panic => log::LevelFilter::Error,
         };
         let developer = self
             .inner

@@ -107,7 +107,15 @@ pub struct Start {
     pub early: Vec<u8>,
 }
 
-type AdminAnswer = JoinHandle<(Box<admin::SessionSettings>, Vec<u8>)>;
+type AdminAnswer = JoinHandle<AdminDone>;
+
+struct AdminDone {
+    settings: Box<admin::SessionSettings>,
+    /// With ReadyForQuery.
+    answer: Vec<u8>,
+    /// For the log; the answer says it to the client.
+    refused: Option<ErrorMessage>,
+}
 
 impl Relay {
     pub fn new(worker: Rc<Worker>, control: Rc<SessionControl>, start: Start) -> Relay {
@@ -348,13 +356,24 @@ impl Relay {
         // The state is true at the end, too: nothing of this session goes on meanwhile.
         self.admin = Some(self.worker.plane.admin.spawn(async move {
             let mut answer = Vec::new();
+            let mut refused = None;
             if state == b'E' {
                 admin::aborted_transaction(&text).encode(&mut answer);
             } else {
-                answer = admin::execute(&command, &shared, &mut settings, &facts).await;
+                match admin::execute(&command, &shared, &mut settings, &facts).await {
+                    Ok(whole) => answer = whole,
+                    Err(error) => {
+                        error.encode(&mut answer);
+                        refused = Some(error);
+                    }
+                }
             }
             messages::ready_for_query(state, &mut answer);
-            (settings, answer)
+            AdminDone {
+                settings,
+                answer,
+                refused,
+            }
         }));
     }
 
@@ -365,17 +384,24 @@ impl Relay {
         let Poll::Ready(done) = Pin::new(future).poll(cx) else {
             return false;
         };
-        let (settings, answer) = done.unwrap_or_else(|_| {
+        let done = done.unwrap_or_else(|_| {
             let mut answer = Vec::new();
             ErrorMessage::error("XX000", "the command failed inside pgpool")
                 .hint("The log has more. Report it, please.")
                 .encode(&mut answer);
             messages::ready_for_query(self.transaction(), &mut answer);
-            (Box::default(), answer)
+            AdminDone {
+                settings: Box::default(),
+                answer,
+                refused: None,
+            }
         });
         self.admin = None;
-        self.to_client.push(&answer);
-        self.configure(settings);
+        if let Some(error) = done.refused {
+            StatementLog::refused(&self.reporter, &error);
+        }
+        self.to_client.push(&done.answer);
+        self.configure(done.settings);
         self.settle();
         true
     }

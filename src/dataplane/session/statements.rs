@@ -10,7 +10,8 @@ use crate::{
     admin,
     cluster::NodeId,
     config::{Config, Settings},
-    observe::{NodeCounters, Reporter, counters::bump},
+    observe::{NodeCounters, Reporter, Severity, counters::bump},
+    protocol::messages::ErrorMessage,
     routing::{StatementKind, lexer},
 };
 
@@ -72,6 +73,17 @@ impl StatementLog {
         }
     }
 
+    /// What the client was told instead of an answer of ours.
+    #[track_caller]
+    pub fn refused(reporter: &Reporter, error: &ErrorMessage) {
+        reporter.emit(
+            Severity::FrontendError,
+            &error.message,
+            &error.detail,
+            &error.hint,
+        );
+    }
+
     pub fn terminate(&self, reporter: &Reporter) {
         if self.log_client_messages {
             client_message(reporter, "Terminate", "");
@@ -128,7 +140,7 @@ impl ClientEvents for Observer<'_> {
                     let portal = text(body);
                     self.log_client_message("Execute", || format!("portal: \"{portal}\""));
                     let sql = text(&self.log.bound.sql);
-                    self.log_statement(&format!("Execute: {sql}"));
+                    self.log_statement(&sql);
                     self.log_per_node(&format!("Execute: {sql}"));
                 }
             }
@@ -164,7 +176,6 @@ impl Observer<'_> {
             self.log_client_message("Parse", || {
                 format!("statement: \"{name}\", query: \"{sql}\"")
             });
-            self.log_statement(&format!("Parse: {sql}"));
             self.log_per_node(&format!("Parse: {sql}"));
         }
         self.log.bound_name = Box::default();
@@ -257,7 +268,7 @@ impl Observer<'_> {
 #[track_caller]
 fn client_message(reporter: &Reporter, kind: &str, detail: &str) {
     reporter.emit(
-        crate::observe::Severity::Log,
+        Severity::Log,
         format_args!("{kind} message from frontend."),
         detail,
         "",
