@@ -19,6 +19,7 @@ use crate::{
     control::Report,
     observe::{Severity, counters::bump},
     protocol::{messages, messages::ErrorMessage},
+    sys::errors,
 };
 
 /// Limit of the reset of one node's connection (`src/protocol/pool_process_query.c @ V4_3_5`).
@@ -132,14 +133,17 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
             if let Some(error) = error {
                 worker.shared.report(Report::BackendError {
                     node: *node,
-                    reason: error.to_string(),
+                    reason: errors::message(error),
                 });
             }
             let last =
                 ErrorMessage::fatal("XX000", format!("unable to read data from DB node {node}"))
                     .detail(match error {
                         None => "EOF encountered with backend".to_owned(),
-                        Some(error) => format!("socket read failed with error \"{error}\""),
+                        Some(error) => format!(
+                            "socket read failed with error \"{}\"",
+                            errors::message(error)
+                        ),
                     });
             (!announced).then_some(last)
         }

@@ -29,6 +29,7 @@ use crate::{
     },
     observe::Severity,
     protocol::{ErrorFields, Header, StartupPacket, frame::HEADER_LEN, messages::ErrorMessage},
+    sys::errors,
 };
 
 /// Largest message of a start-up; PostgreSQL's longest are error messages.
@@ -136,15 +137,17 @@ impl<'a> Backends<'a> {
         client.reporter.emit(
             Severity::Log,
             format_args!(
-                "failed to connect to PostgreSQL server on \"{}:{}\": {error}",
-                node.hostname, node.port
+                "failed to connect to PostgreSQL server on \"{}:{}\": {}",
+                node.hostname,
+                node.port,
+                errors::message(error)
             ),
             "",
             "",
         );
         self.worker.shared.report(Report::BackendError {
             node: node.id,
-            reason: error.to_string(),
+            reason: errors::message(error),
         });
         if node.id != self.target {
             client.reporter.emit(
@@ -203,7 +206,7 @@ impl<'a> Backends<'a> {
                             && let Err(error) = n.stream.write_all(&bytes).await
                         {
                             actions.extend(
-                                self.lost(client, &mut auth, node, &error.to_string())
+                                self.lost(client, &mut auth, node, &errors::message(&error))
                                     .await?,
                             );
                         }
@@ -339,7 +342,7 @@ impl<'a> Backends<'a> {
                         ));
                     }
                     Poll::Ready(Ok(n)) => node.input.extend_from_slice(&chunk[..n]),
-                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, e.to_string())),
+                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, errors::message(&e))),
                 }
             }
         }
