@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use openssl::{error::ErrorStack, hash::MessageDigest, pkcs5};
@@ -81,10 +81,18 @@ impl Drop for SaltedPassword {
 
 /// Keys derived before, so that sessions of the same user cost 2 ms once and not each time.
 ///
-/// Salts repeat: a backend keeps one per user, and ours is fixed for the life of the process.
+/// Salts repeat: a backend keeps one per user, and ours is fixed for the life of the process. Of each
+/// salt two passwords are known: the one that a login succeeded with, and the last other that was
+/// derived. So nobody makes the right one be derived again by trying wrong ones.
 #[derive(Debug, Default)]
 pub struct DerivedKeys {
-    known: Mutex<HashMap<(Salt, Iterations), (Password, SaltedPassword)>>,
+    known: Mutex<HashMap<(Salt, Iterations), Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    right: Option<(Password, SaltedPassword)>,
+    tried: Option<(Password, SaltedPassword)>,
 }
 
 type Salt = Vec<u8>;
@@ -95,22 +103,39 @@ impl DerivedKeys {
     const MAX: usize = 4096;
 
     pub fn get(&self, request: &KeyRequest) -> Option<SaltedPassword> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(&(request.salt.clone(), request.iterations))
-            .filter(|(password, _)| *password == request.password)
+        let known = self.lock();
+        let of_salt = known.get(&(request.salt.clone(), request.iterations))?;
+        [&of_salt.right, &of_salt.tried]
+            .into_iter()
+            .flatten()
+            .find(|(password, _)| *password == request.password)
             .map(|(_, key)| key.clone())
     }
 
+    /// The answer to a request; whether the password is right remains to be seen.
     pub fn insert(&self, request: &KeyRequest, key: SaltedPassword) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= DerivedKeys::MAX {
+        let mut known = self.lock();
+        let place = (request.salt.clone(), request.iterations);
+        if known.len() >= DerivedKeys::MAX && !known.contains_key(&place) {
             known.clear();
         }
-        known.insert(
-            (request.salt.clone(), request.iterations),
-            (request.password.clone(), key),
-        );
+        known.entry(place).or_default().tried = Some((request.password.clone(), key));
+    }
+
+    /// A login that needed this has succeeded.
+    pub fn confirm(&self, request: &KeyRequest) {
+        let mut known = self.lock();
+        let place = (request.salt.clone(), request.iterations);
+        if let Some(of_salt) = known.get_mut(&place)
+            && let Some((password, _)) = &of_salt.tried
+            && *password == request.password
+        {
+            of_salt.right = of_salt.tried.take();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Salt, Iterations), Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,6 +175,32 @@ mod tests {
         ] {
             assert_eq!(keys.get(&other), None);
         }
+    }
+
+    #[test]
+    fn wrong_passwords_do_not_displace_the_right_one() {
+        let keys = DerivedKeys::default();
+        let derived = |password: &str| {
+            let request = request(password);
+            keys.insert(&request, request.derive().unwrap());
+            request
+        };
+        let early = derived("wrong");
+        let right = derived("secret");
+        keys.confirm(&right);
+        for n in 0..10 {
+            let wrong = derived(&format!("wrong {n}"));
+            assert!(keys.get(&wrong).is_some(), "for the next try with it");
+            assert_eq!(keys.get(&right), Some(right.derive().unwrap()));
+        }
+        assert_eq!(keys.get(&early), None);
+
+        keys.confirm(&early);
+        assert_eq!(keys.get(&right), Some(right.derive().unwrap()));
+        let changed = derived("new");
+        keys.confirm(&changed);
+        assert!(keys.get(&changed).is_some());
+        assert_eq!(keys.get(&right), None);
     }
 
     #[test]

@@ -96,12 +96,16 @@ async fn converse(
     auth: &mut SessionAuth,
     mut actions: Vec<Action>,
 ) -> Option<()> {
+    let mut derived = Vec::new();
     loop {
         let mut keys = Vec::new();
         for action in actions {
             match action {
                 Action::SendClient(bytes) => client.stream.write_all(&bytes).await.ok()?,
-                Action::Passed | Action::Done(_) => return Some(()),
+                Action::Passed | Action::Done(_) => {
+                    derived.iter().for_each(|r| worker.plane.keys.confirm(r));
+                    return Some(());
+                }
                 Action::DeriveKey(id, request) => keys.push((id, request)),
                 Action::Log {
                     message,
@@ -118,6 +122,7 @@ async fn converse(
         }
         actions = Vec::new();
         for (id, request) in keys {
+            derived.push(request.clone());
             actions.extend(auth.on_key_derived(id, derive(worker, request).await));
         }
         if actions.is_empty() {

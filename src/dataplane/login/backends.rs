@@ -193,6 +193,7 @@ impl<'a> Backends<'a> {
         let mut actions = VecDeque::from(auth.connect(&ids, remembered));
         let mut to_client = Vec::new();
         let mut keys: Vec<KeyTask> = Vec::new();
+        let mut derived = Vec::new();
         let mut done = None;
         let deadline = tokio::time::sleep(self.standby_limit());
         tokio::pin!(deadline);
@@ -213,6 +214,7 @@ impl<'a> Backends<'a> {
                     }
                     Action::DeriveKey(id, request) => {
                         let worker = self.worker.clone();
+                        derived.push(request.clone());
                         keys.push((
                             id,
                             tokio::task::spawn_local(async move { derive(&worker, request).await }),
@@ -243,6 +245,9 @@ impl<'a> Backends<'a> {
             if self.nodes.iter().all(|n| n.ready)
                 && let Some(kept) = done.take()
             {
+                derived
+                    .iter()
+                    .for_each(|r| self.worker.plane.keys.confirm(r));
                 return Some((to_client, kept));
             }
             if auth.wants_client() && !to_client.is_empty() {
