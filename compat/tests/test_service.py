@@ -396,6 +396,33 @@ class Log(CompatCase):
         self.pool.wait_log(r"(?m)^\S+ \S+ batch7 pid \d+: LOG:  statement: SELECT 'named'")
 
 
+class ApplicationName(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True, "log_disconnections": True}
+
+    def test_the_lines_of_a_session_follow_its_application_name(self):
+        from lib import wire
+
+        with self.pool.client(options={"application_name": "first"}) as client:
+            for change, name in (
+                ("SET application_name = 'second'", "second"),
+                ("SELECT set_config('application_name', 'third', false)", "third"),
+                ("BEGIN", "third"),
+                ("SET LOCAL application_name = 'local'", "local"),
+                ("ROLLBACK", "third"),
+                ("SET application_name = ''", r"\[unknown\]"),
+                ("RESET application_name", "first"),
+                (None, "last"),
+            ):
+                if change is None:
+                    client.exchange(wire.extended("SET application_name = 'last'") + wire.sync()).ok()
+                else:
+                    client.query(change).ok()
+                mark = self.pool.log_size()
+                client.query("SELECT 'now'")
+                self.pool.wait_log(rf"(?m)^\S+ \S+ {name} pid \d+: LOG:  statement: SELECT 'now'", since=mark)
+        self.pool.wait_log(r"(?m)^\S+ \S+ first pid \d+: LOG:  frontend disconnection")
+
+
 class Verbosity(CompatCase):
     config = {"num_init_children": 2, "log_statement": True, "log_connections": True, "log_error_verbosity": "verbose"}
 

@@ -30,7 +30,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
     let mut parts = relay.into_parts();
     ending.occupied.forget_cancel_key();
     let terminated = matches!(exit, Exit::Terminate);
-    say_goodbye(&worker, &mut parts, &exit, &ending).await;
+    say_goodbye(&worker, &mut parts, &exit).await;
     let Parts {
         client,
         entry,
@@ -122,7 +122,7 @@ pub fn killed_message(reason: Kill) -> ErrorMessage {
     }
 }
 
-async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &Ending) {
+async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit) {
     let error = match exit {
         Exit::Terminate | Exit::ClientGone => return,
         Exit::BackendLost {
@@ -155,7 +155,7 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
         return;
     };
     let between_messages = parts.target_side.at_boundary();
-    ending.reporter.emit(
+    parts.reporter.emit(
         if error.severity == "FATAL" {
             Severity::Fatal
         } else {

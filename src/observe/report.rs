@@ -103,6 +103,11 @@ impl Reporter {
         self
     }
 
+    /// The client has taken another application_name.
+    pub fn set_application(&mut self, application: &str) {
+        self.application = Cow::Owned(application.to_owned());
+    }
+
     #[track_caller]
     pub fn log(&self, message: impl Display) {
         self.emit(Severity::Log, message, "", "");

@@ -457,6 +457,7 @@ impl Relay {
             transaction: &mut backend.transaction,
             fatal: &mut self.fatal_seen,
             warned: &mut self.shutdown_warned,
+            reporter: &mut self.reporter,
             worker: &self.worker,
             node,
             ready: false,
@@ -564,6 +565,7 @@ impl Relay {
             to_backend: self.to_backend,
             owed: self.owed,
             target_side: self.target_side,
+            reporter: self.reporter,
         }
     }
 }
@@ -577,6 +579,7 @@ pub struct Parts {
     pub to_backend: Leftover,
     pub owed: Owed,
     pub target_side: BackendSide,
+    pub reporter: Reporter,
     /// The stream to the backend stands between two messages and the backend is well.
     pub clean: bool,
 }
@@ -586,6 +589,7 @@ struct TargetEvents<'a> {
     transaction: &'a mut u8,
     fatal: &'a mut bool,
     warned: &'a mut Option<Box<str>>,
+    reporter: &'a mut Reporter,
     worker: &'a Worker,
     node: NodeId,
     ready: bool,
@@ -615,6 +619,14 @@ impl BackendEvents for TargetEvents<'_> {
                 if fields.is_fatal() {
                     *self.fatal = true;
                     report_shutdown(self.worker, self.node, &fields);
+                }
+            }
+            // The log calls the session by the name that it has taken last.
+            b'S' => {
+                if let Some(name) = body.strip_prefix(b"application_name\0") {
+                    let name = name.strip_suffix(b"\0").unwrap_or(name);
+                    self.reporter
+                        .set_application(&String::from_utf8_lossy(name));
                 }
             }
             // PostgreSQL 14 and later announce an immediate shutdown by a WARNING. Anybody can
