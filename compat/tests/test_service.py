@@ -433,6 +433,78 @@ class Verbosity(CompatCase):
         self.assertNotRegex(self.pool.log(), r"LOCATION:  /")
 
 
+class ClientMinMessages(CompatCase):
+    """The client reads along what is logged of its statements."""
+
+    config = {"num_init_children": 4, "log_statement": True, "log_per_node_statement": True, "log_client_messages": True}
+
+    def own_notices(self, result):
+        # Not those about questions that stock asks the server itself.
+        wanted = [m.fields for m in result.messages if m.kind == "N" and m.fields["S"] == "LOG"]
+        return [(f["C"], re.sub(r"pid: \d+", "pid: P", f["M"]), f.get("D")) for f in wanted if "version()" not in f["M"] and "pool_reuse_block" not in f["M"]]
+
+    def test_with_log_the_client_is_sent_the_lines_of_its_statements(self):
+        from lib import wire
+
+        client = self.client()
+        self.assertEqual(self.own_notices(client.query("SELECT 1").ok()), [])
+        client.query("PGPOOL SET client_min_messages TO log").ok()
+        got = client.query("SELECT 'a'").ok()
+        self.assertEqual(self.own_notices(got), [
+            ("XX000", "Query message from frontend.", "query: \"SELECT 'a'\""),
+            ("XX000", "statement: SELECT 'a'", None),
+            ("XX000", "DB node id: 0 backend pid: P statement: SELECT 'a'", None),
+        ])
+        self.assertRegex(got.kinds, "^N+TDCZ$")
+        self.assertEqual(self.own_notices(client.query("PGPOOL SET bogus TO 1")), [
+            ("XX000", "Query message from frontend.", 'query: "PGPOOL SET bogus TO 1"'),
+            ("XX000", "statement: PGPOOL SET bogus TO 1", None),
+        ])
+        got = client.exchange(wire.extended("SELECT 'x'") + wire.sync()).ok()
+        self.assertEqual([m for _, m, _ in self.own_notices(got) if "node" not in m], [
+            "Parse message from frontend.", "Bind message from frontend.", "Describe message from frontend.",
+            "Execute message from frontend.", "statement: SELECT 'x'", "Sync message from frontend.",
+        ])
+        self.assertRegex(got.kinds, "^N+12TDCZ$")
+        client.query("PGPOOL SET client_min_messages TO info").ok()
+        self.assertEqual(self.own_notices(client.query("SELECT 1").ok()), [])
+
+    def test_the_file_may_say_it_too(self):
+        pool = self.another_pool(config={"client_min_messages": "log"}).start()
+        with pool.client() as client:
+            self.assertIn("statement: SELECT 'b'", [m for _, m, _ in self.own_notices(client.query("SELECT 'b'").ok())])
+
+    def test_notices_do_not_fall_into_a_long_answer(self):
+        client = self.client()
+        client.query("PGPOOL SET client_min_messages TO log").ok()
+        from lib import wire
+
+        client.send(b"".join(wire.query(f"SELECT repeat('{n}', 100000) FROM generate_series(1, 20)") for n in range(10)))
+        for n in range(10):
+            got = client.until().ok()
+            self.assertEqual({row[0] for row in got.rows}, {str(n) * 100000})
+
+
+class OwnLog(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True}
+
+    def test_a_session_may_set_the_level_and_the_verbosity_of_its_lines(self):
+        client, other = self.client(), self.client()
+        client.query("PGPOOL SET log_error_verbosity TO verbose").ok()
+        mark = self.pool.log_size()
+        client.query("SELECT 'loud'").ok()
+        other.query("SELECT 'other'").ok()
+        self.pool.wait_log(r"(?m)statement: SELECT 'loud'\n.* LOCATION:  \S+:\d+$", since=mark)
+        self.pool.wait_log(r"statement: SELECT 'other'", since=mark)
+        self.assertEqual(self.pool.log(mark).count("LOCATION"), 1 + self.pool.log(mark).count("pool_reuse_block"))
+        client.query("PGPOOL SET log_min_messages TO fatal").ok()
+        mark = self.pool.log_size()
+        client.query("SELECT 'silent'").ok()
+        other.query("SELECT 'again'").ok()
+        self.pool.wait_log(r"statement: SELECT 'again'", since=mark)
+        self.assertNotIn("silent", self.pool.log(mark))
+
+
 class Collector(CompatCase):
     start = False
     config = {"num_init_children": 2, "logging_collector": True, "log_filename": "pgpool-%Y.log", "log_destination": "stderr"}

@@ -85,15 +85,18 @@ async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket
             Ok(None) => return,
             Err(error) => return front::refuse(client, &error).await,
         };
-        statements.configure(&settings, &worker.shared.config.load());
+        let config = worker.shared.config.load_full();
+        client.reporter.set_own_log(settings.own_log(&config));
+        statements.configure(&settings, &config);
         let mut answer = Vec::new();
         match kind {
             b'X' => return statements.terminate(&client.reporter),
             b'Q' if !skipping => {
                 let sql = body.strip_suffix(b"\0").unwrap_or(&body);
                 statements.admin(&client.reporter, &String::from_utf8_lossy(sql));
+                answer = statements.take_notices();
                 match query(worker, &mut settings, sql, startup).await {
-                    Ok(whole) => answer = whole,
+                    Ok(whole) => answer.extend(whole),
                     Err(error) => refuse(client, &error, &mut answer),
                 }
                 ready_for_query(b'I', &mut answer);

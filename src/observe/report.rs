@@ -6,6 +6,8 @@
 
 use std::{borrow::Cow, fmt::Display, panic::Location};
 
+use crate::config::settings::Verbosity;
+
 /// In the order of the original: `LOG` ranks above `ERROR` for the server log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -45,6 +47,16 @@ impl Severity {
         }
     }
 
+    /// Whether `client_min_messages = min` lets this through to the client. For clients LOG ranks
+    /// between the debug levels and INFO.
+    pub fn reaches_client(self, min: Severity) -> bool {
+        let rank = |severity| match severity {
+            Severity::Log => (Severity::Debug1, true),
+            other => (other, false),
+        };
+        rank(self) >= rank(min)
+    }
+
     fn level(self) -> log::Level {
         match self {
             Severity::Debug5 | Severity::Debug4 | Severity::Debug3 | Severity::Debug2 => {
@@ -68,6 +80,14 @@ pub struct Reporter {
     user: String,
     database: String,
     host: String,
+    own: Option<OwnLog>,
+}
+
+/// What a session has set for its own lines by `PGPOOL SET`; both are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLog {
+    pub min_messages: Severity,
+    pub verbosity: Verbosity,
 }
 
 impl Reporter {
@@ -79,6 +99,7 @@ impl Reporter {
             user: String::new(),
             database: String::new(),
             host: String::new(),
+            own: None,
         }
     }
 
@@ -106,6 +127,10 @@ impl Reporter {
     /// The client has taken another application_name.
     pub fn set_application(&mut self, application: &str) {
         self.application = Cow::Owned(application.to_owned());
+    }
+
+    pub fn set_own_log(&mut self, own: Option<OwnLog>) {
+        self.own = own;
     }
 
     #[track_caller]
@@ -139,10 +164,14 @@ impl Reporter {
         context: &str,
     ) {
         let level = severity.level();
-        if level > log::max_level() {
+        if self.own.is_none() && level > log::max_level() {
             return;
         }
-        let fields: [(&str, log::kv::Value<'_>); 9] = [
+        let own = self.own.unwrap_or(OwnLog {
+            min_messages: Severity::Warning,
+            verbosity: Verbosity::Default,
+        });
+        let fields: [(&str, log::kv::Value<'_>); 11] = [
             ("severity", log::kv::Value::from(severity as u64)),
             ("application", log::kv::Value::from(&*self.application)),
             ("pid", log::kv::Value::from(self.pid)),
@@ -152,7 +181,13 @@ impl Reporter {
             ("detail", log::kv::Value::from(detail)),
             ("hint", log::kv::Value::from(hint)),
             ("context", log::kv::Value::from(context)),
+            (
+                "min_messages",
+                log::kv::Value::from(own.min_messages as u64),
+            ),
+            ("verbosity", log::kv::Value::from(own.verbosity as u64)),
         ];
+        let told = if self.own.is_some() { 11 } else { 9 };
         let place = Location::caller();
         log::logger().log(
             &log::Record::builder()
@@ -161,8 +196,30 @@ impl Reporter {
                 .file_static(Some(place.file()))
                 .line(Some(place.line()))
                 .args(format_args!("{message}"))
-                .key_values(&fields.as_slice())
+                .key_values(&&fields[..told])
                 .build(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_ranks_between_debug_and_info_for_clients_only() {
+        for (min, log, notice) in [
+            (Severity::Debug5, true, true),
+            (Severity::Debug1, true, true),
+            (Severity::Log, true, true),
+            (Severity::Info, false, true),
+            (Severity::Notice, false, true),
+            (Severity::Warning, false, false),
+        ] {
+            assert_eq!(Severity::Log.reaches_client(min), log, "{min:?}");
+            assert_eq!(Severity::Notice.reaches_client(min), notice, "{min:?}");
+        }
+        assert!(!Severity::Debug1.reaches_client(Severity::Log));
+        assert!(Severity::Log > Severity::Error);
     }
 }

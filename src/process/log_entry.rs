@@ -18,6 +18,8 @@ pub struct Entry {
     pub detail: String,
     pub hint: String,
     pub context: String,
+    /// Of the session that speaks, if it has one.
+    pub verbosity: Option<Verbosity>,
     /// Source file and line, for `log_error_verbosity = verbose`.
     pub location: Option<(&'static str, u32)>,
 }
@@ -41,6 +43,7 @@ impl Entry {
             detail: fields.detail,
             hint: fields.hint,
             context: fields.context,
+            verbosity: fields.verbosity,
             location: record.file_static().zip(record.line()),
         }
     }
@@ -56,6 +59,7 @@ impl Entry {
             detail: String::new(),
             hint: String::new(),
             context: String::new(),
+            verbosity: None,
             location: Some((Location::caller().file(), Location::caller().line())),
         }
     }
@@ -77,6 +81,7 @@ impl Entry {
         numbers: &mut LineNumbers,
         out: &mut String,
     ) {
+        let verbosity = self.verbosity.unwrap_or(verbosity);
         let mut line = |label: &str, text: &str, out: &mut String| {
             let number = if prefix.numbers_lines() {
                 numbers.next(self.speaker.pid)
@@ -118,14 +123,22 @@ fn below_src(file: &str) -> &str {
     }
 }
 
+/// `log_min_messages` of the session that speaks, if it has one.
+pub fn own_min_messages(record: &log::Record<'_>) -> Option<Severity> {
+    severity_field(record, "min_messages")
+}
+
+fn severity_field(record: &log::Record<'_>, name: &str) -> Option<Severity> {
+    record
+        .key_values()
+        .get(Key::from_str(name))
+        .and_then(|value| value.to_u64())
+        .and_then(severity_from)
+}
+
 /// The severity of a record, read before anything is copied.
 pub fn severity_of(record: &log::Record<'_>) -> Severity {
-    let told = record
-        .key_values()
-        .get(Key::from_str("severity"))
-        .and_then(|value| value.to_u64())
-        .and_then(severity_from);
-    told.unwrap_or(match record.level() {
+    severity_field(record, "severity").unwrap_or(match record.level() {
         log::Level::Error => Severity::Error,
         log::Level::Warn => Severity::Warning,
         log::Level::Info => Severity::Info,
@@ -197,6 +210,7 @@ struct Fields {
     detail: String,
     hint: String,
     context: String,
+    verbosity: Option<Verbosity>,
 }
 
 impl<'kvs> VisitSource<'kvs> for Fields {
@@ -219,6 +233,11 @@ impl<'kvs> VisitSource<'kvs> for Fields {
             "detail" => self.detail = text().into_owned(),
             "hint" => self.hint = text().into_owned(),
             "context" => self.context = text().into_owned(),
+            "verbosity" => {
+                self.verbosity = [Verbosity::Terse, Verbosity::Default, Verbosity::Verbose]
+                    .into_iter()
+                    .find(|v| value.to_u64() == Some(*v as u64));
+            }
             _ => {}
         }
         Ok(())

@@ -122,7 +122,7 @@ impl Relay {
         let mut to_client = Leftover::default();
         to_client.push(&start.greeting);
         let config = worker.shared.config.load();
-        let statements = StatementLog::new(&config.settings);
+        let statements = StatementLog::new(&config);
         control.idle_limit.set(config.settings.client_idle_limit);
         control.status.set(SlotStatus::Idle);
         control.idle_since.set(worker.now());
@@ -181,7 +181,7 @@ impl Relay {
                 progress |= self.read_client(cx, scratch)?;
             }
             if self.to_client.is_empty() {
-                progress |= self.read_target(cx, scratch)?;
+                progress |= self.send_notices() || self.read_target(cx, scratch)?;
             }
             if !progress {
                 self.watch_idle_backends(cx, scratch);
@@ -192,6 +192,16 @@ impl Relay {
                 return Ok(());
             }
         }
+    }
+
+    /// Lines of its log that the client wants to read. They stand before the answer to their statement
+    /// as long as no other answer is on its way.
+    fn send_notices(&mut self) -> bool {
+        let due = self.statements.has_notices() && self.target_side.at_boundary();
+        if due {
+            self.to_client.push(&self.statements.take_notices());
+        }
+        due
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Exit> {
@@ -412,6 +422,7 @@ impl Relay {
         self.control
             .idle_limit
             .set(settings.client_idle_limit(&config));
+        self.reporter.set_own_log(settings.own_log(&config));
         self.statements.configure(&settings, &config);
         self.settings = Some(settings);
     }
