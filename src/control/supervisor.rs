@@ -495,7 +495,7 @@ impl Supervisor {
             tokio::task::spawn_blocking(move || status_file::write(&work_dir, &text)).await;
         let error = match written {
             Ok(Ok(())) => return,
-            Ok(Err(e)) => e.to_string(),
+            Ok(Err(e)) => crate::sys::errors::message(&e),
             Err(e) => e.to_string(),
         };
         say(Entry::warning(

@@ -29,6 +29,7 @@ use crate::{
     },
     observe::Severity,
     protocol::{ErrorFields, Header, StartupPacket, frame::HEADER_LEN, messages::ErrorMessage},
+    sys::errors,
     tls::TlsError,
 };
 
@@ -139,7 +140,7 @@ impl<'a> Backends<'a> {
             Severity::Log,
             format_args!(
                 "failed to connect to PostgreSQL server on \"{}:{}\": {error}",
-                node.hostname, node.port
+                node.hostname, node.port,
             ),
             "",
             "",
@@ -226,7 +227,7 @@ impl<'a> Backends<'a> {
                             && let Err(error) = n.stream.write_all(&bytes).await
                         {
                             actions.extend(
-                                self.lost(client, &mut auth, node, &error.to_string())
+                                self.lost(client, &mut auth, node, &errors::message(&error))
                                     .await
                                     .ok_or(None)?,
                             );
@@ -413,7 +414,7 @@ impl<'a> Backends<'a> {
                         ));
                     }
                     Poll::Ready(Ok(n)) => node.input.extend_from_slice(&chunk[..n]),
-                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, e.to_string())),
+                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, errors::message(&e))),
                 }
             }
         }
