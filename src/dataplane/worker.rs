@@ -249,7 +249,7 @@ impl Worker {
     /// Sessions look at the view themselves; what nobody uses is closed here.
     fn view_changed(&self) {
         let view = self.shared.view.load();
-        let good = |node: NodeId| view.nodes.get(node).is_some_and(|n| n.is_valid());
+        let good = |node: NodeId| view.takes_part(node);
         for slot in self.slots.borrow_mut().iter_mut() {
             if let Some(session) = &slot.session {
                 let working_on = session.load_balance_node.get();
