@@ -98,27 +98,24 @@ impl<'a> Backends<'a> {
     ) -> Option<Backends<'a>> {
         let packet = startup.encode();
         let config = worker.shared.config.load_full();
-        let attempts = view
-            .nodes
-            .iter()
-            .filter(|n| view.takes_part(n.id))
-            .map(|node| {
-                let limit = config
-                    .settings
-                    .backends
-                    .get(node.id)
-                    .and_then(|b| b.health_check.connect_timeout);
-                let packet = &packet;
-                let attempt: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move {
-                    let opened = async {
-                        let mut stream = connect::open(&node.hostname, node.port, limit).await?;
-                        stream.write_all(packet).await?;
-                        Ok::<_, io::Error>(stream)
-                    };
-                    (node, opened.await)
-                });
-                attempt
+        let nodes = view.nodes.iter().filter(|n| view.takes_part(n.id));
+        let attempts = nodes.map(|node| {
+            let limit = config
+                .settings
+                .backends
+                .get(node.id)
+                .and_then(|b| b.health_check.connect_timeout);
+            let packet = &packet;
+            let attempt: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move {
+                let opened = async {
+                    let mut stream = connect::open(&node.hostname, node.port, limit).await?;
+                    stream.write_all(packet).await?;
+                    Ok::<_, io::Error>(stream)
+                };
+                (node, opened.await)
             });
+            attempt
+        });
         let mut backends = Backends::cached(worker, startup, target);
         for (node, outcome) in join_all(attempts.collect()).await {
             match outcome {
