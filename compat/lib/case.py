@@ -36,6 +36,11 @@ def promoting(case):
     return case.hook.command("failover") + f"; {case.failover_sh} %d %h %P %m %H %R"
 
 
+def needs_root(item):
+    """Mounts something in a namespace of its own."""
+    return item if os.geteuid() == 0 else unittest.skip("only root may mount in a namespace of its own")(item)
+
+
 def slow(item):
     """Left out by `compat/run --quick`."""
     if os.environ.get("COMPAT_QUICK"):
