@@ -330,7 +330,7 @@ impl Slot {
         let (mut host, mut port) = (String::new(), String::new());
         if let Some(session) = &self.session {
             status = session.status.get();
-            (host, port) = (session.client_host.clone(), session.client_port.clone());
+            (host, port) = (session.peer.host.clone(), session.peer.port.clone());
             if let Some(facts) = &*session.facts.borrow() {
                 let idle = now.saturating_duration_since(session.idle_since.get());
                 pools.push(Some(facts.info(

@@ -4,7 +4,7 @@
 //! those of `log`, so the true one, with detail, hint and context, goes along as key-values;
 //! the sink (`crate::process::log_sink`) prints them with `log_line_prefix`.
 
-use std::{borrow::Cow, fmt::Display};
+use std::{fmt::Display, sync::Arc};
 
 /// In the order of the original: `LOG` ranks above `ERROR` for the server log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,46 +56,73 @@ impl Severity {
 }
 
 /// Who speaks: the `%a` (application), `%p` (pid), `%u`, `%d` and `%h` of `log_line_prefix`.
+///
+/// A clone costs nothing: every idle session holds several.
 #[derive(Clone, Debug)]
 pub struct Reporter {
-    application: Cow<'static, str>,
+    who: Arc<Who>,
+}
+
+#[derive(Clone, Debug)]
+struct Who {
     pid: u32,
-    user: String,
-    database: String,
-    host: String,
+    /// Application, user, database and host, one behind the other; where the first three end.
+    words: Box<str>,
+    ends: [u32; 3],
+}
+
+impl Who {
+    fn new(pid: u32, [application, user, database, host]: [&str; 4]) -> Who {
+        let words = [application, user, database, host].concat();
+        let mut end = 0;
+        let ends = [application, user, database].map(|word| {
+            end += word.len();
+            // A start-up packet has less than 10000 bytes.
+            u32::try_from(end).unwrap_or(0)
+        });
+        Who {
+            pid,
+            words: words.into_boxed_str(),
+            ends,
+        }
+    }
+
+    /// Application, user, database, host.
+    fn words(&self) -> [&str; 4] {
+        let [a, b, c] = self.ends.map(|end| end as usize);
+        let end = self.words.len();
+        [0..a, a..b, b..c, c..end].map(|range| self.words.get(range).unwrap_or_default())
+    }
 }
 
 impl Reporter {
     /// A part of pgpool itself: `main`, `child`, `health_check0`, `sr_check_worker`, `pcp_main`, `pcp_child`, ...
-    pub fn new(application: impl Into<Cow<'static, str>>) -> Reporter {
+    pub fn new(application: impl AsRef<str>) -> Reporter {
         Reporter {
-            application: application.into(),
-            pid: std::process::id(),
-            user: String::new(),
-            database: String::new(),
-            host: String::new(),
+            who: Arc::new(Who::new(
+                std::process::id(),
+                [application.as_ref(), "", "", ""],
+            )),
         }
     }
 
     /// The same, shown under another pid (a slot's number).
     pub fn with_pid(mut self, pid: u32) -> Reporter {
-        self.pid = pid;
+        Arc::make_mut(&mut self.who).pid = pid;
         self
     }
 
     /// A client session: `application` is the client's application_name.
     pub fn with_session(
-        mut self,
+        self,
         application: &str,
         user: &str,
         database: &str,
         host: &str,
     ) -> Reporter {
-        self.application = Cow::Owned(application.to_owned());
-        self.user = user.to_owned();
-        self.database = database.to_owned();
-        self.host = host.to_owned();
-        self
+        Reporter {
+            who: Arc::new(Who::new(self.who.pid, [application, user, database, host])),
+        }
     }
 
     pub fn log(&self, message: impl Display) {
@@ -127,13 +154,14 @@ impl Reporter {
         if level > log::max_level() {
             return;
         }
+        let [application, user, database, host] = self.who.words();
         let fields: [(&str, log::kv::Value<'_>); 9] = [
             ("severity", log::kv::Value::from(severity as u64)),
-            ("application", log::kv::Value::from(&*self.application)),
-            ("pid", log::kv::Value::from(self.pid)),
-            ("user", log::kv::Value::from(&*self.user)),
-            ("database", log::kv::Value::from(&*self.database)),
-            ("host", log::kv::Value::from(&*self.host)),
+            ("application", log::kv::Value::from(application)),
+            ("pid", log::kv::Value::from(self.who.pid)),
+            ("user", log::kv::Value::from(user)),
+            ("database", log::kv::Value::from(database)),
+            ("host", log::kv::Value::from(host)),
             ("detail", log::kv::Value::from(detail)),
             ("hint", log::kv::Value::from(hint)),
             ("context", log::kv::Value::from(context)),
@@ -146,5 +174,20 @@ impl Reporter {
                 .key_values(&fields.as_slice())
                 .build(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_session_are_kept_apart() {
+        let reporter = Reporter::new("child").with_session("büro", "app", "", "::1");
+        assert_eq!(reporter.who.words(), ["büro", "app", "", "::1"]);
+        let reporter = reporter.with_pid(4_194_305);
+        assert_eq!(reporter.who.words(), ["büro", "app", "", "::1"]);
+        assert_eq!(reporter.who.pid, 4_194_305);
+        assert_eq!(Reporter::new("main").who.words(), ["main", "", "", ""]);
     }
 }

@@ -434,7 +434,7 @@ impl<'a> Backends<'a> {
 
     /// The connections as a set that can be used and cached.
     pub fn into_entry(self, slots: usize, remembered: Remembered) -> PoolEntry {
-        let mut backends: Vec<Option<BackendConnection>> = Vec::new();
+        let mut backends: Vec<Option<BackendConnection>> = Vec::with_capacity(slots);
         backends.resize_with(slots, || None);
         let mut parameter_status: Vec<u8> = Vec::new();
         for node in self.nodes {

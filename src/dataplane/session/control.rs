@@ -3,13 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     task::Waker,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     cluster::NodeId,
-    dataplane::{info::SlotStatus, pool::PoolFacts, table::SlotIndex},
+    dataplane::{front::Peer, info::SlotStatus, pool::PoolFacts, table::SlotIndex},
 };
 
 /// Why a session is ended from outside.
@@ -28,9 +29,7 @@ pub enum Kill {
 pub struct SessionControl {
     pub slot: SlotIndex,
     pub started: SystemTime,
-    /// Remote address and port; empty on a unix socket.
-    pub client_host: String,
-    pub client_port: String,
+    pub peer: Arc<Peer>,
     pub status: Cell<SlotStatus>,
     /// The worker's clock at the client's last message, or when it had all answers.
     pub idle_since: Cell<Instant>,
@@ -50,12 +49,11 @@ pub struct SessionControl {
 }
 
 impl SessionControl {
-    pub fn new(slot: SlotIndex, now: Instant, client_host: String, client_port: String) -> Self {
+    pub fn new(slot: SlotIndex, now: Instant, peer: Arc<Peer>) -> Self {
         SessionControl {
             slot,
             started: SystemTime::now(),
-            client_host,
-            client_port,
+            peer,
             status: Cell::new(SlotStatus::Connecting),
             idle_since: Cell::new(now),
             idle_limit: Cell::new(None),
