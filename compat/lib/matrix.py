@@ -195,10 +195,12 @@ Verdict = namedtuple("Verdict", "cell outcome expected fault seconds")
 
 
 class Matrix:
-    """The server, its roles and the pgpools of one run."""
+    """The server, its roles and the pgpools of one run; `config` changes the settings of all of these."""
 
-    def __init__(self, root, subject, template=None):
-        self.root, self.subject = root, subject
+    def __init__(self, root, subject, template=None, config=None):
+        self.root, self.subject, self.config = root, subject, config or {}
+        #: Errors and notices that clients have seen.
+        self.heard = []
         self.messages = Messages(MESSAGES)
         self.cluster = Cluster(root, 1, template or os.path.join(root, "template"))
         self.authority = Authority(os.path.join(root, "certs"))
@@ -259,7 +261,7 @@ class Matrix:
         """The pgpool of a (pool_hba method, clear text) pair; call it from the main thread."""
         config = {
             "num_init_children": 1, "max_pool": 1, "child_life_time": 0, "enable_pool_hba": place.hba != "off",
-            "allow_clear_text_frontend_auth": place.clear == "on", "health_check_period": 0,
+            "allow_clear_text_frontend_auth": place.clear == "on", "health_check_period": 0, **self.config,
         }
         hba = "local all all trust\n"
         if place.hba == "cert":
@@ -312,7 +314,9 @@ class Matrix:
     def attempt(self, pool, cell):
         tls = self.certificate(cell) if cell.hba == "cert" else None
         kind = "right" if cell.hba == "cert" else cell.kind
-        return Attempt(kind, messages=self.messages, user=cell.user, password=PASSWORD, stored=self.entries[cell.user], port=pool.port, tls=tls)
+        got = Attempt(kind, messages=self.messages, user=cell.user, password=PASSWORD, stored=self.entries[cell.user], port=pool.port, tls=tls)
+        self.heard += got.errors + got.notices
+        return got
 
     def run(self, table, cells, *, jobs=4, record=False):
         """Runs the cells, place by place; yields a Verdict for each."""
