@@ -5,6 +5,7 @@
 //! and [`backend`] (we are the client that answers).
 
 pub mod backend;
+pub mod check_auth;
 pub mod credential;
 pub mod error;
 pub mod frontend;
