@@ -224,6 +224,13 @@ impl SessionAuth {
         self.may_guess && self.standing != Standing::Proven
     }
 
+    /// Whether a password has been checked on the way in, by us or by a server.
+    pub fn is_proven(&self) -> bool {
+        self.standing == Standing::Proven
+            || self.standing == Standing::Verified
+            || self.nodes.values().any(|n| n.client_judged && n.ready)
+    }
+
     /// What the client's proof has shown, to be kept after a good login.
     pub fn client_key(&self) -> Option<&ClientKey> {
         self.client_key

@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::{
     frontend::{MAX_PASSWORD_MESSAGE, Step},
+    keys::DerivedKeys,
     messages::{
         Authentication, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, password_message, sasl_initial_response,
         sasl_response,
@@ -273,7 +274,7 @@ impl Run {
                 }
                 Action::DeriveKey(id, request) => {
                     self.outcome.derived += 1;
-                    self.session.on_key_derived(id, request.derive())
+                    self.session.on_key_derived(id, Ok(derived(&request)))
                 }
                 Action::Passed => {
                     passed = true;
@@ -326,6 +327,16 @@ impl Run {
     }
 }
 
+/// As the shell does it: each key once.
+fn derived(request: &KeyRequest) -> SaltedPassword {
+    static KEYS: std::sync::LazyLock<DerivedKeys> = std::sync::LazyLock::new(DerivedKeys::default);
+    KEYS.get(request).unwrap_or_else(|| {
+        let key = request.derive().unwrap();
+        KEYS.insert(request, key.clone());
+        key
+    })
+}
+
 struct Client {
     typed: String,
     end_point: Option<&'static str>,
@@ -365,7 +376,7 @@ impl Client {
                     salt: challenged.salt.clone(),
                     iterations: challenged.iterations,
                 };
-                let (answer, proven) = challenged.prove(&request.derive().unwrap()).unwrap();
+                let (answer, proven) = challenged.prove(&derived(&request)).unwrap();
                 self.proven = Some(proven);
                 Some(sasl_response(answer.as_bytes()))
             }
@@ -425,7 +436,7 @@ impl Server {
                 vec![bytes]
             }
             Step::Derive(dialogue, request) => {
-                let step = dialogue.on_key(&request.derive().unwrap());
+                let step = dialogue.on_key(&derived(&request));
                 self.step(step)
             }
             Step::Passed(passed) => passed
