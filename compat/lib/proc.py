@@ -18,8 +18,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 
 
-def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin=subprocess.DEVNULL):
-    """Starts `argv` as the servers' account in a session of its own.
+def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin=subprocess.DEVNULL, as_root=False):
+    """Starts `argv` as the servers' account in a session of its own; `as_root` for a wrapper that drops root itself.
 
     The kernel sends `sig` to it when we die, so an interrupted run leaves nothing behind.
     Must be called from the main thread, whose end is what the kernel watches.
@@ -39,7 +39,7 @@ def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin
         env=environment,
         start_new_session=True,
         preexec_fn=last_words,
-        **env.demote(),
+        **({} if as_root else env.demote()),
     )
 
 

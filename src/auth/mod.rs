@@ -9,10 +9,15 @@ pub mod backend;
 pub mod client_keys;
 pub mod credential;
 pub mod error;
+pub mod external;
 pub mod frontend;
 pub mod hba;
 pub mod keys;
+#[cfg(feature = "ldap")]
+pub mod ldap;
 pub mod messages;
+#[cfg(feature = "pam")]
+pub mod pam;
 pub mod passwd;
 pub mod password;
 pub mod pcp_conf;

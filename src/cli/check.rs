@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::auth::{
-    hba::{Hba, HbaError},
+    hba::{Connection, Hba, HbaError, Method, Record},
     passwd::PoolPasswd,
     pcp_conf::PcpConf,
 };
@@ -97,7 +97,7 @@ fn check_other_files(config: &Config) -> Vec<Finding> {
         "no pcp command will be let in",
     );
     if hba {
-        findings.extend(check_hba(&config.hba_path));
+        findings.extend(check_hba(&config.hba_path, config.settings.ssl));
     }
     if passwd {
         findings.extend(check_passwd(config));
@@ -108,7 +108,7 @@ fn check_other_files(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn check_hba(path: &Path) -> Vec<Finding> {
+fn check_hba(path: &Path, ssl: bool) -> Vec<Finding> {
     let of_error = |error: &HbaError| {
         let place = Place::new(&error.path, error.line, 1);
         Finding::warning(place, &error.message).remedy(&error.hint)
@@ -121,16 +121,41 @@ fn check_hba(path: &Path) -> Vec<Finding> {
             findings
         }
         Ok(hba) => {
-            let later = hba.unsupported().into_iter().map(|(line, method)| {
-                let text = format!(
-                    "the start will be refused: authentication method \"{}\" is not supported yet",
-                    method.word()
-                );
-                Finding::warning(Place::new(path, line, 1), text)
+            let lines = hba.records.iter().filter_map(|record| {
+                let (text, remedy) = oddity(record, ssl)?;
+                Some(Finding::warning(Place::new(path, record.line, 1), text).remedy(remedy))
             });
-            hba.warnings().iter().map(of_error).chain(later).collect()
+            hba.warnings().iter().map(of_error).chain(lines).collect()
         }
     }
+}
+
+/// What is odd about a record that can be read, and the remedy.
+fn oddity(record: &Record, ssl: bool) -> Option<(String, String)> {
+    let word = record.method.word();
+    if !record.method.is_built() {
+        return Some((
+            format!(
+                "the start will be refused: this pgpool was built without the feature \"{word}\""
+            ),
+            format!("use another method, or a pgpool built with \"--features {word}\""),
+        ));
+    }
+    let needs_ssl = record.connection == Connection::HostSsl;
+    if needs_ssl && !ssl {
+        return Some((
+            "hostssl record cannot match because SSL is disabled".to_owned(),
+            "Set ssl = on in pgpool.conf".to_owned(),
+        ));
+    }
+    // The original takes such a line, and refuses each client that it matches.
+    if record.method == Method::Cert && !needs_ssl {
+        return Some((
+            "method cert refuses all clients without TLS that match this line".to_owned(),
+            "write hostssl, the only type of record that cert is for".to_owned(),
+        ));
+    }
+    None
 }
 
 fn check_passwd(config: &Config) -> Vec<Finding> {
@@ -422,6 +447,32 @@ mod tests {
             out.contains("info: read as a file of 4.0 (4.2 and later would not start with wd_port = 9000 in line 1)"),
             "{out}"
         );
+    }
+
+    #[test]
+    fn odd_lines_of_pool_hba_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool_hba.conf");
+        let text = "hostssl all all all cert\nhost all all all cert\n\
+                    local all all pam pamservice=x\nlocal all all md5 pamservice=x\n";
+        fs::write(&path, text).unwrap();
+        let shown = |ssl| -> Vec<String> {
+            let findings = check_hba(&path, ssl);
+            assert!(findings.iter().all(|f| !f.is_error()));
+            findings.iter().map(ToString::to_string).collect()
+        };
+        let cert = "pool_hba.conf:2:1: warning: method cert refuses all clients without TLS";
+        let option = "pool_hba.conf:4:1: warning: pamservice authentication option";
+        let ssl = "pool_hba.conf:1:1: warning: hostssl record cannot match";
+        let without = shown(false);
+        for text in [cert, option, ssl] {
+            assert!(without.iter().any(|f| f.contains(text)), "{without:?}");
+        }
+        let pam = without
+            .iter()
+            .any(|f| f.contains(":3:1: warning: the start"));
+        assert_eq!(pam, cfg!(not(feature = "pam")));
+        assert!(!shown(true).iter().any(|f| f.contains(ssl)));
     }
 
     #[test]

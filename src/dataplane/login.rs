@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     auth::{
+        Password,
         error::ErrorReport,
+        external::Check,
+        frontend,
         hba::{Method, Origin, SystemNetwork},
         passwd::Secret,
         session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
@@ -91,7 +94,7 @@ pub async fn by_pool_hba(
             return None;
         }
     };
-    let hba = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
+    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
@@ -109,7 +112,7 @@ pub async fn by_pool_hba(
         random,
     }));
     let actions = auth.start();
-    match converse(worker, client, &startup.user, &mut auth, actions).await {
+    match converse(worker, client, &startup.user, &mut auth, check.as_ref(), actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
         Err(error) => {
             refuse(worker, client, &auth, attempt, error?).await;
@@ -169,6 +172,7 @@ async fn converse(
     client: &mut Client,
     user: &str,
     auth: &mut SessionAuth,
+    judge: Option<&Check>,
     mut actions: Vec<Action>,
 ) -> Result<(), Option<ErrorReport>> {
     loop {
@@ -190,9 +194,10 @@ async fn converse(
                     let found = look_up(worker, user).await;
                     asked = Some(auth.on_looked_up(found));
                 }
-                Action::VerifyPassword(service, _) => {
-                    let error = service.refusal(user);
-                    asked = Some(auth.on_password_verified(Err(error), false));
+                Action::VerifyPassword(_, password) => {
+                    let verdict = ask_outside(client, judge, user, &password).await.ok_or(None)?;
+                    let hand_on = judge.is_some_and(Check::hands_password_on);
+                    asked = Some(auth.on_password_verified(verdict, hand_on));
                 }
                 Action::Fail(error) => return Err(Some(error)),
                 // Backends have no part in this.
@@ -210,37 +215,61 @@ async fn converse(
     }
 }
 
-/// What pool_hba.conf says. Name look-ups run on a thread that may block.
+/// Has PAM or LDAP judge a password. `None`: the client did not wait for it.
+async fn ask_outside(
+    client: &mut Client,
+    judge: Option<&Check>,
+    user: &str,
+    password: &Password,
+) -> Option<Result<(), ErrorReport>> {
+    let Some(check) = judge else {
+        return Some(Err(frontend::out_of_turn()));
+    };
+    let outcome = tokio::select! {
+        outcome = check.verify(user, password) => outcome,
+        () = client.stream.closed() => return None,
+    };
+    for entry in outcome.log {
+        client
+            .reporter
+            .emit(Severity::Log, entry.message, &entry.detail, entry.hint);
+    }
+    Some(outcome.result)
+}
+
+/// What pool_hba.conf says, and who else judges. Name look-ups run on a thread that may block.
 async fn verdict(
     worker: &Worker,
     enabled: bool,
     origin: Origin,
     startup: &StartupPacket,
-) -> HbaVerdict {
+) -> (HbaVerdict, Option<Check>) {
     if !enabled {
-        return HbaVerdict::Off;
+        return (HbaVerdict::Off, None);
     }
     let hba = worker.shared.hba.load_full();
-    let found = match &*hba {
-        Err(_) => return HbaVerdict::Unusable,
-        Ok(rules) if !rules.needs_lookup() => {
-            rules.method(origin, &startup.user, &startup.database)
-        }
-        Ok(_) => {
-            let (hba, user, database) = (
-                Arc::clone(&hba),
-                startup.user.clone(),
-                startup.database.clone(),
-            );
-            let lookup = move || {
-                let rules = hba.as_ref().as_ref().ok()?;
-                let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
-                Some(record.method)
-            };
-            tokio::task::spawn_blocking(lookup).await.unwrap_or(None)
+    let Ok(rules) = &*hba else {
+        return (HbaVerdict::Unusable, None);
+    };
+    let names = (startup.user.clone(), startup.database.clone());
+    let blocks = rules.needs_lookup();
+    let find = {
+        let hba = Arc::clone(&hba);
+        move || {
+            let rules = hba.as_ref().as_ref().ok()?;
+            let record = rules.find(origin, &names.0, &names.1, &mut SystemNetwork)?;
+            Some((record.method, Check::of(record, origin)))
         }
     };
-    found.map_or(HbaVerdict::NoRecord, HbaVerdict::Method)
+    let found = if blocks {
+        tokio::task::spawn_blocking(find).await.unwrap_or(None)
+    } else {
+        find()
+    };
+    match found {
+        Some((method, check)) => (HbaVerdict::Method(method), check),
+        None => (HbaVerdict::NoRecord, None),
+    }
 }
 
 /// The rest of the login of a client that needs no backend.
@@ -252,7 +281,7 @@ pub async fn without_backend(
 ) -> bool {
     let Admitted { mut auth, attempt } = admitted;
     let actions = auth.standalone();
-    match converse(worker, client, &startup.user, &mut auth, actions).await {
+    match converse(worker, client, &startup.user, &mut auth, None, actions).await {
         Ok(()) => {
             good(worker, &startup.user, &auth, attempt);
             true
