@@ -36,6 +36,7 @@ use crate::{
     control::Report,
     observe::Severity,
     protocol::{StartupPacket, messages, messages::ErrorMessage},
+    tls::TlsInfo,
 };
 use attempt::Attempt;
 use backends::Backends;
@@ -76,11 +77,12 @@ pub async fn by_pool_hba(
     client: &mut Client,
     startup: &StartupPacket,
 ) -> Option<Admitted> {
+    let tls = client.stream.tls();
     let origin = match client.peer.address {
         None => Origin::Local,
         Some(address) => Origin::Host {
             address,
-            tls: false,
+            tls: tls.is_some(),
         },
     };
     let config = worker.shared.config.load_full();
@@ -102,8 +104,8 @@ pub async fn by_pool_hba(
         hba,
         allow_clear_text: config.settings.allow_clear_text_frontend_auth,
         entry: worker.shared.passwd.load().get(&startup.user),
-        client_name: None,
-        channel_binding: None,
+        channel_binding: tls.as_ref().and_then(TlsInfo::channel_binding),
+        client_name: tls.and_then(|tls| tls.client_name),
         auth_query: config.settings.own.auth_query.is_some(),
         client_key: match hba {
             HbaVerdict::Method(Method::Cert) => worker.plane.client_keys.get(&startup.user),
@@ -112,7 +114,16 @@ pub async fn by_pool_hba(
         random,
     }));
     let actions = auth.start();
-    match converse(worker, client, &startup.user, &mut auth, check.as_ref(), actions).await {
+    match converse(
+        worker,
+        client,
+        &startup.user,
+        &mut auth,
+        check.as_ref(),
+        actions,
+    )
+    .await
+    {
         Ok(()) => Some(Admitted { auth, attempt }),
         Err(error) => {
             refuse(worker, client, &auth, attempt, error?).await;
@@ -195,7 +206,9 @@ async fn converse(
                     asked = Some(auth.on_looked_up(found));
                 }
                 Action::VerifyPassword(_, password) => {
-                    let verdict = ask_outside(client, judge, user, &password).await.ok_or(None)?;
+                    let verdict = ask_outside(client, judge, user, &password)
+                        .await
+                        .ok_or(None)?;
                     let hand_on = judge.is_some_and(Check::hands_password_on);
                     asked = Some(auth.on_password_verified(verdict, hand_on));
                 }
