@@ -4,7 +4,9 @@
 //! starting session and returns what to do. It is made of [`frontend`] (we are the server that asks)
 //! and [`backend`] (we are the client that answers).
 
+pub mod auth_query;
 pub mod backend;
+pub mod client_keys;
 pub mod credential;
 pub mod error;
 pub mod external;
@@ -21,6 +23,7 @@ pub mod password;
 pub mod pcp_conf;
 pub mod scram;
 pub mod session_auth;
+pub mod throttle;
 
 pub use error::ErrorReport;
 pub use password::Password;

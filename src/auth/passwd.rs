@@ -20,7 +20,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openssl::{hash::MessageDigest, pkcs5, symm};
 
-use super::password::{self, Password};
+use super::{
+    password::{self, Password},
+    scram::Verifier,
+};
 
 /// The original reads no more of the key file's first line.
 const MAX_KEY: usize = 255;
@@ -47,6 +50,17 @@ pub enum Secret {
     ScramVerifier(String),
     /// An AES entry that the pool key does not open, or no key is there.
     Undecryptable,
+}
+
+impl Secret {
+    /// What PostgreSQL keeps of a password (`rolpassword` of pg_authid); `None` for anything else.
+    pub fn of_server(text: &str) -> Option<Secret> {
+        if let Some(hash) = text.strip_prefix("md5") {
+            let is_hash = hash.len() == MD5_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
+            return is_hash.then(|| Secret::Md5(hash.to_owned()));
+        }
+        Verifier::parse(text).map(|_| Secret::ScramVerifier(text.to_owned()))
+    }
 }
 
 /// The file cannot be read. The original does not start then.

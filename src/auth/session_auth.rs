@@ -49,9 +49,7 @@ use crate::cluster::NodeId;
 
 pub use random::Randomness;
 use rules::Plan;
-pub use types::{
-    Action, HbaVerdict, Inputs, PasswordService, Remembered, RememberedMethod, RightPassword,
-};
+pub use types::{Action, HbaVerdict, Inputs, PasswordService, Remembered, RememberedMethod};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -73,6 +71,10 @@ pub struct SessionAuth {
     standing: Standing,
     /// Clear text that the client sent.
     client_password: Option<Password>,
+    /// PAM or LDAP has the client's password.
+    verifying: bool,
+    /// PAM or LDAP has found the client's password right, and servers are to judge it, too.
+    handed_on: bool,
     /// What the client's proof has shown, now or earlier.
     client_key: Option<ClientKey>,
     /// A client whose failure may be a guess: it has answered, or there is no such user.
@@ -166,6 +168,8 @@ impl SessionAuth {
             dialogue: None,
             standing: Standing::Stranger,
             client_password: None,
+            verifying: false,
+            handed_on: false,
             client_key: inputs.client_key,
             may_guess: false,
             nodes: BTreeMap::new(),
@@ -211,13 +215,20 @@ impl SessionAuth {
     pub fn relies_on(&self, remembered: &Remembered) -> bool {
         remembered.method != RememberedMethod::Trust
             && remembered.password.is_some()
-            && self.entry.is_none()
+            && (self.entry.is_none() || self.handed_on)
             && self.standing != Standing::Proven
     }
 
     /// Whether a failure of this login may have been the guess of a password or of a user's name.
     pub fn may_be_a_guess(&self) -> bool {
         self.may_guess && self.standing != Standing::Proven
+    }
+
+    /// Whether a password has been checked on the way in, by us or by a server.
+    pub fn is_proven(&self) -> bool {
+        self.standing == Standing::Proven
+            || self.standing == Standing::Verified
+            || self.nodes.values().any(|n| n.client_judged && n.ready)
     }
 
     /// What the client's proof has shown, to be kept after a good login.
@@ -322,26 +333,37 @@ impl SessionAuth {
         actions
     }
 
-    /// The answer to [`Action::VerifyPassword`]; the error is what the client is told.
+    /// The answer to [`Action::VerifyPassword`]: the verdict, or what to tell the client.
+    ///
+    /// `hand_on` (`backend_use_passwd` of a ldap record): servers get this password instead of the
+    /// one in pool_passwd.
     pub fn on_password_verified(
         &mut self,
-        verdict: Result<RightPassword, ErrorReport>,
+        verdict: Result<(), ErrorReport>,
+        hand_on: bool,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
+        if !std::mem::take(&mut self.verifying) {
+            self.fail(frontend::out_of_turn(), &mut actions);
+            return actions;
+        }
         // To an LDAP server an empty password is no password at all, and right.
         let told = self.client_password.as_ref().is_some_and(|p| !p.is_empty());
         match verdict {
-            Err(error) => self.fail(error, &mut actions),
-            Ok(_) if self.stage != Stage::Hba || self.dialogue.is_some() || !told => {
-                self.fail(frontend::out_of_turn(), &mut actions);
+            Ok(()) if !told => {
+                let refusal = |service: PasswordService| service.refusal(&self.user);
+                let error = self.password_service().map(refusal);
+                self.fail(error.unwrap_or_else(frontend::out_of_turn), &mut actions);
             }
-            Ok(right) => {
-                if right == RightPassword::Forget {
+            Ok(()) => {
+                self.standing = Standing::Verified;
+                self.handed_on = hand_on;
+                if !hand_on {
                     self.client_password = None;
                 }
-                self.standing = Standing::Verified;
                 self.stage_over(&mut actions);
             }
+            Err(error) => self.fail(error, &mut actions),
         }
         actions
     }
@@ -429,6 +451,7 @@ impl SessionAuth {
             if self.stage == Stage::Hba
                 && let Some(service) = self.password_service()
             {
+                self.verifying = true;
                 return actions.push(Action::VerifyPassword(service, password));
             }
             if self.stage == Stage::Reauthenticating

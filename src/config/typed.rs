@@ -7,8 +7,8 @@ use super::{
     parameter::Values,
     paths::Paths,
     settings::{
-        BackendSettings, ClusteringMode, HealthCheckSettings, LogStandbyDelay, OwnSettings,
-        Settings, Verbosity,
+        AuthQuerySettings, BackendSettings, ClusteringMode, HealthCheckSettings, LogStandbyDelay,
+        OwnSettings, Settings, Verbosity,
     },
 };
 use crate::observe::Severity;
@@ -222,7 +222,9 @@ fn health_check(values: &Values, slot: usize) -> HealthCheckSettings {
 }
 
 fn own(values: &Values) -> OwnSettings {
-    let threads = View { values }.count("worker_threads");
+    let view = View { values };
+    let threads = view.count("worker_threads");
+    let auth_user = view.text("auth_user");
     OwnSettings {
         admin_database: values.text("admin_database", None).to_owned(),
         compat_version: values.text("compat_version", None).parse().ok(),
@@ -230,6 +232,17 @@ fn own(values: &Values) -> OwnSettings {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         },
+        auth_query: (!auth_user.is_empty()).then(|| AuthQuerySettings {
+            user: auth_user,
+            password: view.text("auth_password"),
+            dbname: view.text("auth_dbname"),
+            query: view.text("auth_query"),
+            cache_life_time: view.duration("auth_query_cache_life_time"),
+        }),
+        remembered_password_life_time: view.seconds("remembered_password_life_time"),
+        auth_failure_delay_max: Duration::from_millis(
+            view.positive("auth_failure_delay_max").unwrap_or_default(),
+        ),
     }
 }
 

@@ -172,7 +172,50 @@ impl Client {
         sql: &str,
         limit: Duration,
     ) -> Result<Vec<Vec<Field>>, QueryError> {
-        match timeout(limit, self.query_without_limit(sql)).await {
+        self.run(sql, limit, |out| frontend::query(sql, out)).await
+    }
+
+    /// Runs one statement with text parameters, `$1` and so on; gives its rows.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueryError`].
+    pub async fn query_with(
+        &mut self,
+        sql: &str,
+        parameters: &[&str],
+        limit: Duration,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
+        let values = || parameters.iter().copied();
+        self.run(sql, limit, |out| {
+            frontend::parse("", sql, [], out)?;
+            let bound = frontend::bind(
+                "",
+                "",
+                [],
+                values(),
+                |value, out| {
+                    out.extend_from_slice(value.as_bytes());
+                    Ok(postgres_protocol::IsNull::No)
+                },
+                [],
+                out,
+            );
+            bound.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            frontend::execute("", 0, out)?;
+            frontend::sync(out);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn run(
+        &mut self,
+        sql: &str,
+        limit: Duration,
+        encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
+        match timeout(limit, self.run_without_limit(encode)).await {
             Ok(result) => result,
             Err(_) => Err(QueryError::Lost(format!(
                 "no answer to \"{sql}\" within {} seconds",
@@ -193,11 +236,12 @@ impl Client {
         .await;
     }
 
-    async fn query_without_limit(&mut self, sql: &str) -> Result<Vec<Vec<Field>>, QueryError> {
+    async fn run_without_limit(
+        &mut self,
+        encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
         let lost = |e: io::Error| QueryError::Lost(said(&e));
-        self.send(|out| frontend::query(sql, out))
-            .await
-            .map_err(lost)?;
+        self.send(encode).await.map_err(lost)?;
         let mut rows = Vec::new();
         let mut error = None;
         loop {

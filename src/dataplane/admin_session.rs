@@ -50,7 +50,12 @@ pub async fn run(
         .settings
         .authentication_timeout
         .unwrap_or(LOGIN_LIMIT);
-    match tokio::time::timeout(limit, login::without_backend(worker, &mut client, admitted)).await {
+    match tokio::time::timeout(
+        limit,
+        login::without_backend(worker, &mut client, startup, admitted),
+    )
+    .await
+    {
         Ok(true) => {}
         Ok(false) => return,
         Err(_) => return front::log_timeout(&client, limit),

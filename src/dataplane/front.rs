@@ -489,7 +489,18 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)
             refuse(&mut client, &error).await;
             return None;
         }
-        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started?,
+        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started,
+    };
+    let started = match started {
+        Ok(started) => started,
+        Err(refused) => {
+            // A client that waits for its refusal holds no slot.
+            drop(occupied);
+            if let Some(refused) = refused {
+                refused.tell(&worker, &mut client).await;
+            }
+            return None;
+        }
     };
     occupied.set_cancel_key(started.cancel_key);
     control.cancel_node.set(Some(started.target));

@@ -53,13 +53,17 @@ fn any_setting() -> impl Strategy<Value = Setting> {
         prop::option::of(any_entry()),
         prop_oneof![Just(None), Just(Some(USER)), Just(Some("somebody else"))],
         prop_oneof![Just(None), Just(Some(["ours", "theirs"]))],
+        any::<bool>(),
     )
         .prop_map(
-            |(hba, allow_clear_text, entry, auth_query, client_name, end_points)| Setting {
-                auth_query,
-                client_name,
-                end_points,
-                ..Setting::new(hba, allow_clear_text, entry)
+            |(hba, allow_clear_text, entry, auth_query, client_name, end_points, hand_on)| {
+                Setting {
+                    hand_on,
+                    auth_query,
+                    client_name,
+                    end_points,
+                    ..Setting::new(hba, allow_clear_text, entry)
+                }
             },
         )
 }

@@ -250,40 +250,28 @@ fn a_key_from_an_earlier_login_serves_a_client_with_a_certificate_and_nobody_els
     );
 }
 
-/// Second challenges as in the original. With `backend_use_passwd` the server judges the password
-/// where there is no entry; the original asks the client once more and gives the server the same.
+/// Second challenges and refusals as in the original.
 #[test]
 fn pam_and_ldap_make_sure_of_the_client_and_servers_ask_for_what_pool_passwd_holds() {
     use Backend::{Md5, Password, Scram, ScramVerifier, Trust};
-    for (backend, entry, forgotten, used) in [
-        (Trust, Entry::None, "3,0", "3,0"),
-        (Trust, Entry::Md5, "3,0", "3,0"),
-        (Md5, Entry::None, "3 E1", "3,0"),
-        (Md5, Entry::Md5, "3,5,0", "3,5,0"),
-        (Md5, Entry::Clear, "3,5,0", "3,5,0"),
-        (Scram, Entry::None, "3 E2", "3,0"),
-        (Scram, Entry::Clear, "3,10,11,12,0", "3,10,11,12,0"),
-        (Scram, Entry::Md5, "3 E2", "3 E2"),
-        (ScramVerifier, Entry::Verifier, "3,10,11,12,0", "3,0"),
-        (Password, Entry::None, "3 E3", "3,0"),
-        (Password, Entry::Clear, "3,0", "3,0"),
-        (Password, Entry::Md5, "3 E3", "3 E3"),
+    for (backend, entry, expected) in [
+        (Trust, Entry::None, "3,0"),
+        (Trust, Entry::Md5, "3,0"),
+        (Md5, Entry::None, "3 E1"),
+        (Md5, Entry::Md5, "3,5,0"),
+        (Md5, Entry::Clear, "3,5,0"),
+        (Scram, Entry::None, "3 E2"),
+        (Scram, Entry::Clear, "3,10,11,12,0"),
+        (Scram, Entry::Md5, "3 E2"),
+        (ScramVerifier, Entry::Verifier, "3,10,11,12,0"),
+        (Password, Entry::None, "3 E3"),
+        (Password, Entry::Clear, "3,0"),
+        (Password, Entry::Md5, "3 E3"),
     ] {
-        for (hba, right_password, expected) in [
-            (PAM, RightPassword::Forget, forgotten),
-            (LDAP, RightPassword::Forget, forgotten),
-            (LDAP, RightPassword::UseForBackends, used),
-        ] {
-            let setting = Setting {
-                right_password,
-                ..Setting::new(hba, false, entry)
-            };
+        for hba in [PAM, LDAP] {
+            let setting = Setting::new(hba, false, entry);
             let outcome = fresh(setting, backend, PASSWORD);
-            assert_eq!(
-                outcome.text(),
-                expected,
-                "{hba:?} {right_password:?} {backend:?} {entry:?}"
-            );
+            assert_eq!(outcome.text(), expected, "{hba:?} {backend:?} {entry:?}");
             for typed in ["wrong", "", "secretx"] {
                 assert!(fresh(setting, backend, typed).done.is_none());
             }
@@ -295,6 +283,46 @@ fn pam_and_ldap_make_sure_of_the_client_and_servers_ask_for_what_pool_passwd_hol
     }
 }
 
+/// `backend_use_passwd`: one password for the directory and for the servers.
+#[test]
+fn a_password_that_ldap_hands_on_is_judged_by_the_servers() {
+    use Backend::{Md5, Password, Scram, Trust};
+    for backend in [Trust, Md5, Scram, Password] {
+        for entry in [Entry::None, Entry::Clear, Entry::Md5, Entry::Verifier] {
+            let setting = Setting {
+                hand_on: true,
+                ..Setting::new(LDAP, false, entry)
+            };
+            let outcome = fresh(setting, backend, PASSWORD);
+            assert_eq!(outcome.text(), "3,0", "{backend:?} {entry:?}");
+            let remembered = outcome.done.unwrap();
+            assert_eq!(reused(setting, &remembered, PASSWORD).text(), "3,0");
+            assert!(reused(setting, &remembered, "wrong").done.is_none());
+
+            let other = Setting {
+                outside: "ldap password",
+                ..setting
+            };
+            let refused = fresh(other, backend, "ldap password").done.is_none();
+            assert_eq!(refused, backend != Trust);
+            let refused = reused(other, &remembered, "ldap password").done.is_none();
+            assert_eq!(refused, backend != Trust);
+        }
+    }
+}
+
+/// As in the original: asked once for PAM and once for the servers.
+#[test]
+fn with_clear_text_allowed_a_server_that_wants_it_makes_us_ask_twice() {
+    for entry in [Entry::None, Entry::Clear] {
+        let setting = Setting::new(PAM, true, entry);
+        let outcome = fresh(setting, Backend::Password, PASSWORD);
+        assert_eq!(outcome.text(), "3,3,0", "{entry:?}");
+        let remembered = outcome.done.unwrap();
+        assert!(reused(setting, &remembered, PASSWORD).done.is_some());
+    }
+}
+
 /// What PAM takes for right opens no server whose password is another one.
 #[test]
 fn a_password_of_pam_is_no_password_of_a_server() {
@@ -303,7 +331,6 @@ fn a_password_of_pam_is_no_password_of_a_server() {
         for entry in [Entry::None, Entry::Clear, Entry::Md5, Entry::Verifier] {
             let setting = Setting {
                 outside: "pam password",
-                right_password: RightPassword::UseForBackends,
                 ..Setting::new(PAM, false, entry)
             };
             let outcome = fresh(setting, backend, "pam password");
@@ -315,22 +342,31 @@ fn a_password_of_pam_is_no_password_of_a_server() {
 }
 
 #[test]
-fn a_refusal_by_pam_or_ldap_has_the_words_of_who_refused() {
-    for hba in [PAM, LDAP] {
-        let setting = Setting::new(hba, false, Entry::Clear);
-        let error = fresh(setting, Backend::Trust, "other").error.unwrap();
-        assert_eq!(error, ErrorReport::fatal("wrong", "outside"));
-    }
-}
-
-#[test]
-fn an_empty_password_is_never_right_whatever_an_ldap_server_says() {
-    for hba in [PAM, LDAP] {
-        let setting = Setting {
-            outside: "",
-            ..Setting::new(hba, false, Entry::Clear)
-        };
-        assert!(fresh(setting, Backend::Trust, "").done.is_none());
+fn a_refusal_by_pam_or_ldap_has_the_words_of_the_original() {
+    for (hba, word) in [(PAM, "PAM"), (LDAP, "LDAP")] {
+        for typed in ["wrong", ""] {
+            let setting = Setting {
+                outside: typed,
+                ..Setting::new(hba, false, Entry::Clear)
+            };
+            let typed = if typed.is_empty() { "" } else { "other" };
+            let error = fresh(setting, Backend::Trust, typed).error.unwrap();
+            assert_eq!(
+                (
+                    error.severity,
+                    &*error.message,
+                    &*error.detail,
+                    &*error.hint
+                ),
+                (
+                    "FATAL",
+                    "client authentication failed",
+                    &*format!("{word} authentication with pgpool failed for user \"alice\""),
+                    "see pgpool log for details"
+                ),
+                "an empty password is never right, whatever an LDAP server says"
+            );
+        }
     }
 }
 

@@ -187,9 +187,10 @@ impl SessionAuth {
     }
 
     /// Whether backends are answered with the password that the client has told: nothing better is
-    /// known, or a verifier, which clear text that fits it is better than.
+    /// known, or a verifier, which clear text that fits it is better than; or pool_hba.conf says so.
     fn told_counts(&self) -> bool {
-        self.client_password.is_some() && matches!(self.entry, None | Some(Credential::Verifier(_)))
+        self.client_password.is_some()
+            && (self.handed_on || matches!(self.entry, None | Some(Credential::Verifier(_))))
     }
 
     fn told(&self) -> Option<Credential> {
@@ -213,6 +214,13 @@ impl SessionAuth {
         };
         if self.lookup == Lookup::Open && self.standing != Standing::Proven {
             return Plan::LookUp;
+        }
+        let has_password = self
+            .remembered
+            .as_ref()
+            .is_some_and(|r| r.password.is_some());
+        if self.handed_on && has_password {
+            return Plan::Compare;
         }
         let could_connect = || {
             self.stored(request)

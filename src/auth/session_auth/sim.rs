@@ -3,6 +3,7 @@
 use super::*;
 use crate::auth::{
     frontend::{MAX_PASSWORD_MESSAGE, Step},
+    keys::DerivedKeys,
     messages::{
         Authentication, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, password_message, sasl_initial_response,
         sasl_response,
@@ -64,7 +65,8 @@ pub struct Setting {
     pub end_points: Option<[&'static str; 2]>,
     /// What PAM and LDAP take for right.
     pub outside: &'static str,
-    pub right_password: RightPassword,
+    /// `backend_use_passwd`.
+    pub hand_on: bool,
 }
 
 impl Setting {
@@ -77,7 +79,7 @@ impl Setting {
             client_name: None,
             end_points: None,
             outside: PASSWORD,
-            right_password: RightPassword::Forget,
+            hand_on: false,
         }
     }
 
@@ -272,7 +274,7 @@ impl Run {
                 }
                 Action::DeriveKey(id, request) => {
                     self.outcome.derived += 1;
-                    self.session.on_key_derived(id, request.derive())
+                    self.session.on_key_derived(id, Ok(derived(&request)))
                 }
                 Action::Passed => {
                     passed = true;
@@ -283,14 +285,11 @@ impl Run {
                     let found = self.setting.auth_query.expect("it is off");
                     self.session.on_looked_up(found.secret())
                 }
-                Action::VerifyPassword(_, password) => {
+                Action::VerifyPassword(service, password) => {
                     let right = password.as_bytes() == self.setting.outside.as_bytes();
-                    let verdict = if right {
-                        Ok(self.setting.right_password)
-                    } else {
-                        Err(ErrorReport::fatal("wrong", "outside"))
-                    };
-                    self.session.on_password_verified(verdict)
+                    let verdict = right.then_some(()).ok_or(service.refusal(USER));
+                    self.session
+                        .on_password_verified(verdict, self.setting.hand_on)
                 }
                 Action::Log { message, .. } => {
                     self.outcome.logged.push(message.into_owned());
@@ -320,9 +319,22 @@ impl Run {
         let Some(reply) = self.client.on_message(&bytes[5..]) else {
             return Vec::new();
         };
+        if self.outcome.error.is_some() {
+            return Vec::new();
+        }
         assert!(self.session.wants_client());
         self.session.on_client_message(reply[0], &reply[5..])
     }
+}
+
+/// As the shell does it: each key once.
+fn derived(request: &KeyRequest) -> SaltedPassword {
+    static KEYS: std::sync::LazyLock<DerivedKeys> = std::sync::LazyLock::new(DerivedKeys::default);
+    KEYS.get(request).unwrap_or_else(|| {
+        let key = request.derive().unwrap();
+        KEYS.insert(request, key.clone());
+        key
+    })
 }
 
 struct Client {
@@ -364,7 +376,7 @@ impl Client {
                     salt: challenged.salt.clone(),
                     iterations: challenged.iterations,
                 };
-                let (answer, proven) = challenged.prove(&request.derive().unwrap()).unwrap();
+                let (answer, proven) = challenged.prove(&derived(&request)).unwrap();
                 self.proven = Some(proven);
                 Some(sasl_response(answer.as_bytes()))
             }
@@ -424,7 +436,7 @@ impl Server {
                 vec![bytes]
             }
             Step::Derive(dialogue, request) => {
-                let step = dialogue.on_key(&request.derive().unwrap());
+                let step = dialogue.on_key(&derived(&request));
                 self.step(step)
             }
             Step::Passed(passed) => passed

@@ -83,15 +83,6 @@ pub enum Action {
     Fail(ErrorReport),
 }
 
-/// What becomes of a password that was found right outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RightPassword {
-    /// It is for the judge alone; backends get what pool_passwd says.
-    Forget,
-    /// It is for the backends, too, where nothing else is known (`backend_use_passwd` of ldap).
-    UseForBackends,
-}
-
 /// Who checks passwords for pool_hba.conf's methods `pam` and `ldap`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordService {
@@ -115,6 +106,22 @@ pub enum RememberedMethod {
     Md5,
     ScramSha256,
     Password,
+}
+
+impl PasswordService {
+    /// What a client reads whose password is not right. Source: `auth_failed` in
+    /// `src/auth/pool_hba.c @ V4_3_5`.
+    pub fn refusal(self, user: &str) -> ErrorReport {
+        let name = match self {
+            PasswordService::Pam => "PAM",
+            PasswordService::Ldap => "LDAP",
+        };
+        ErrorReport::fatal(
+            "client authentication failed",
+            format!("{name} authentication with pgpool failed for user \"{user}\""),
+        )
+        .with_hint("see pgpool log for details")
+    }
 }
 
 impl RememberedMethod {
