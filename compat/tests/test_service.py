@@ -8,7 +8,7 @@ import threading
 import time
 
 from lib import proc, tools
-from lib.case import CompatCase, ours_only
+from lib.case import CompatCase, needs_root, ours_only
 
 
 class Stop(CompatCase):
@@ -522,6 +522,100 @@ class Syslog(CompatCase):
         self.pool.launch()
         self.eventually(self.can_connect, "sessions")
         self.assertEqual(self.pool.stop(), 0)
+
+
+class SyslogDaemon:
+    """A /dev/log of the test's own: `mounts` makes it the one that pgpool finds."""
+
+    def __init__(self, home):
+        self.folder = os.path.join(home, "dev")
+        os.makedirs(self.folder)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(os.path.join(self.folder, "log"))
+        os.chmod(os.path.join(self.folder, "log"), 0o666)
+        self.mounts = f"cd '{self.folder}'; for f in null zero random urandom; do touch $f; mount --bind /dev/$f $f; done; mount --rbind '{self.folder}' /dev; cd '{home}'"
+        self.lines = []
+        # Writers are held up when nobody takes what they send.
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        while True:
+            line = self.socket.recv(65536)
+            if line == b"end":
+                return
+            self.lines.append(line.decode())
+
+    def end(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"end", os.path.join(self.folder, "log"))
+        self.reader.join()
+        self.socket.close()
+
+    def wait(self, text):
+        """The lines of the entry with this text: (facility, severity, ident, number, piece, text)."""
+        found = proc.wait_for(lambda: [e for e in self.entries() if text in e[5]], lambda: f"{text!r} in {self.lines[-20:]}")[-1]
+        return found
+
+    def entries(self):
+        seen = []
+        for line in list(self.lines):
+            priority, ident, number, piece, text = re.fullmatch(r"(?s)<(\d+)>\w{3} [ \d]\d \d\d:\d\d:\d\d (.*?)\[\d+\]: \[(\d+)-(\d+)\] (.*)", line).groups()
+            seen.append((int(priority) >> 3, int(priority) & 7, ident, int(number), int(piece), text))
+        return seen
+
+
+@needs_root
+class SyslogWithDaemon(CompatCase):
+    start = False
+    config = {"num_init_children": 2, "log_destination": "syslog", "syslog_facility": "LOCAL3", "syslog_ident": "the pool", "enable_pool_hba": True, "log_statement": True}
+    hba = "host all md5user all md5\nhost all app all trust\n"
+    LOCAL3, ERROR, WARNING, INFO = 19, 3, 4, 6
+
+    def setUp(self):
+        super().setUp()
+        self.daemon = SyslogDaemon(self.pool.home)
+        self.addCleanup(self.daemon.end)
+        self.pool.mounts = self.daemon.mounts
+
+    def test_facility_ident_severities_and_pieces(self):
+        self.pool.launch()
+        self.daemon.wait("pgpool-II successfully started")
+        with self.pool.client(options={"application_name": "batch7"}) as client:
+            client.value("SELECT 'a\nb'")
+            client.value("SELECT '" + "word " * 400 + "'")
+            client.value("SELECT '" + "x" * 2000 + "'")
+            first = self.daemon.wait("LOG:  statement: SELECT 'a")
+            self.assertEqual(first[:3], (self.LOCAL3, self.INFO, "the pool"))
+            self.assertRegex(first[5], r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}: batch7 pid \d+: LOG:  statement: SELECT 'a$")
+            second = self.daemon.wait("\tb'")
+            self.assertEqual(second, first[:4] + (2, "\tb'"), "the lines of an entry are its pieces")
+            for text, count in (("word word", 3), ("xxxxx", 3)):
+                self.daemon.wait(text)
+                self.eventually(lambda text=text, count=count: len(self.pieces(text)) == count, f"{count} pieces of {text}")
+                self.assertTrue(all(len(piece) <= 900 for piece in self.pieces(text)))
+            self.assertEqual("".join(self.pieces("word word")).count("word"), 400)
+        self.refused(user="md5user", password="wrong")
+        refused = self.daemon.wait("ERROR:  md5 authentication failed")
+        self.assertEqual(refused[:3], (self.LOCAL3, self.WARNING, "the pool"))
+        detail = self.daemon.wait("DETAIL:  password does not match")
+        self.assertEqual(detail[:5], refused[:4] + (2,))
+        self.refused(user="postgres")
+        self.assertEqual(self.daemon.wait("FATAL:  client authentication failed")[:2], (self.LOCAL3, self.ERROR))
+        self.assertEqual(self.daemon.wait("HINT:  see pgpool log for details")[1], self.ERROR)
+        # Facility and name can be changed by a reload.
+        self.pool.write_config(syslog_facility="LOCAL5", syslog_ident="other")
+        self.pool.signal(signal.SIGHUP)
+        time.sleep(1)
+        with self.pool.client() as client:
+            client.value("SELECT 'reloaded'")
+        self.assertEqual(self.daemon.wait("SELECT 'reloaded'")[:3], (self.LOCAL3 + 2, self.INFO, "other"))
+        self.assertEqual(self.pool.stop(), 0)
+        self.daemon.wait("Pgpool-II system is shutdown")
+        self.assertEqual(self.pool.log(), "", "nothing but syslog is written to")
+
+    def pieces(self, text):
+        return [e[5] for e in self.daemon.entries() if text in e[5]]
 
 
 class LogPrefixOfTheOldDialect(CompatCase):

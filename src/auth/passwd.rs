@@ -8,6 +8,8 @@
 //!
 //! Source: `src/auth/pool_passwd.c`, `src/utils/ssl_utils.c @ V4_3_5`.
 
+mod place;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -24,6 +26,8 @@ use super::{
     password::{self, Password},
     scram::Verifier,
 };
+
+pub use place::{Form, Place, find_place};
 
 /// The original reads no more of the key file's first line.
 const MAX_KEY: usize = 255;

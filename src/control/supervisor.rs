@@ -302,7 +302,8 @@ impl Supervisor {
 
     /// Lets the health check of a valid node look at once.
     async fn look(&mut self, node: NodeId, cause: health::core::Cause) {
-        let Some(server) = self.core.view().node(node).filter(|n| n.is_valid()) else {
+        let view = self.core.view();
+        let Some(server) = view.node(node).filter(|n| view.takes_part(n.id)) else {
             return;
         };
         match self.health.get(&node) {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     control::Report,
     observe::{Severity, counters::bump},
-    protocol::{messages, messages::ErrorMessage},
+    protocol::{StartupPacket, messages, messages::ErrorMessage},
     sys::errors,
 };
 
@@ -42,7 +42,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         ..
     } = parts;
     drop(client);
-    log_disconnection(&worker, &ending);
+    log_disconnection(&worker, &ending, &entry.facts.startup);
 
     entry
         .facts
@@ -57,7 +57,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         && settings.connection_cache
         && settings.max_pool > 0
         && !worker.is_stopping()
-        && pool::is_cacheable(&ending.startup.database);
+        && pool::is_cacheable(&entry.facts.startup.database);
     let mut reset = Reset {
         worker: &worker,
         entry,
@@ -184,7 +184,7 @@ async fn flush_client(parts: &mut Parts) {
     let _ = tokio::time::timeout(front::FAREWELL_LIMIT, work).await;
 }
 
-fn log_disconnection(worker: &Worker, ending: &Ending) {
+fn log_disconnection(worker: &Worker, ending: &Ending, startup: &StartupPacket) {
     if !worker.shared.config.load().settings.log_disconnections {
         return;
     }
@@ -196,10 +196,10 @@ fn log_disconnection(worker: &Worker, ending: &Ending) {
         seconds / 60 % 60,
         seconds % 60,
         time.subsec_millis(),
-        ending.startup.user,
-        ending.startup.database,
-        ending.peer.host_or_local(),
-        ending.peer.port,
+        startup.user,
+        startup.database,
+        ending.control.peer.host_or_local(),
+        ending.control.peer.port,
     ));
 }
 
@@ -213,6 +213,8 @@ fn cache(worker: &Worker, ending: &Ending, mut entry: PoolEntry, max_pool: usize
                 .unwrap_or(0);
             slot.entries.swap_remove(oldest).close();
         }
+        // There are few, and room for four in every slot adds up.
+        slot.entries.reserve_exact(1);
         slot.entries.push(entry);
     });
 }

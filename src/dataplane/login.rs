@@ -478,7 +478,7 @@ fn take_cached(
                 let mut entry = slot.entries.swap_remove(at);
                 let complete = view.nodes.iter().all(|node| {
                     let connected = entry.backends.get(node.id).is_some_and(Option::is_some);
-                    connected == node.is_valid()
+                    connected == view.takes_part(node.id)
                 });
                 if entry.serves(startup) && complete && entry.is_fresh() {
                     found = Some(entry);

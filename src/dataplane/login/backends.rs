@@ -101,7 +101,8 @@ impl<'a> Backends<'a> {
     ) -> Option<Backends<'a>> {
         let packet = startup.encode();
         let config = worker.shared.config.load_full();
-        let attempts = view.nodes.iter().filter(|n| n.is_valid()).map(|node| {
+        let nodes = view.nodes.iter().filter(|n| view.takes_part(n.id));
+        let attempts = nodes.map(|node| {
             let limit = config
                 .settings
                 .backends
@@ -508,7 +509,7 @@ impl<'a> Backends<'a> {
 
     /// The connections as a set that can be used and cached.
     pub fn into_entry(self, slots: usize, remembered: Remembered) -> PoolEntry {
-        let mut backends: Vec<Option<BackendConnection>> = Vec::new();
+        let mut backends: Vec<Option<BackendConnection>> = Vec::with_capacity(slots);
         backends.resize_with(slots, || None);
         let mut parameter_status: Vec<u8> = Vec::new();
         for node in self.nodes {
