@@ -219,6 +219,33 @@ pub struct OwnSettings {
     pub compat_version: Option<CompatVersion>,
     /// Data plane threads; default one per core.
     pub worker_threads: usize,
+    /// `None` while `auth_user` is empty.
+    pub auth_query: Option<AuthQuerySettings>,
+    /// How long a remembered password is good for; `None`: as long as the connection lives.
+    pub remembered_password_life_time: Option<Duration>,
+    /// Longest delay of the answer to a failed login; zero: none.
+    pub auth_failure_delay_max: Duration,
+}
+
+/// `auth_query` and what belongs to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthQuerySettings {
+    pub user: String,
+    /// In any form of pool_passwd; empty: the entry of the user there.
+    pub password: String,
+    pub dbname: String,
+    pub query: String,
+    pub cache_life_time: Duration,
+}
+
+impl std::fmt::Debug for AuthQuerySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthQuerySettings")
+            .field("user", &self.user)
+            .field("dbname", &self.dbname)
+            .field("query", &self.query)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A release whose PCP layouts, role words and texts are emulated.

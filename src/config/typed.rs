@@ -7,8 +7,8 @@ use super::{
     parameter::{Value, Values},
     paths::Paths,
     settings::{
-        BackendSettings, BackendSslMode, BackendSslSettings, ClusteringMode, HealthCheckSettings,
-        LogStandbyDelay, OwnSettings, Settings, SslSettings, Verbosity,
+        AuthQuerySettings, BackendSettings, BackendSslMode, BackendSslSettings, ClusteringMode,
+        HealthCheckSettings, LogStandbyDelay, OwnSettings, Settings, SslSettings, Verbosity,
     },
 };
 use crate::observe::Severity;
@@ -274,7 +274,9 @@ fn health_check(values: &Values, slot: usize) -> HealthCheckSettings {
 }
 
 fn own(values: &Values) -> OwnSettings {
-    let threads = View { values }.count("worker_threads");
+    let view = View { values };
+    let threads = view.count("worker_threads");
+    let auth_user = view.text("auth_user");
     OwnSettings {
         admin_database: values.text("admin_database", None).to_owned(),
         compat_version: values.text("compat_version", None).parse().ok(),
@@ -282,6 +284,17 @@ fn own(values: &Values) -> OwnSettings {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         },
+        auth_query: (!auth_user.is_empty()).then(|| AuthQuerySettings {
+            user: auth_user,
+            password: view.text("auth_password"),
+            dbname: view.text("auth_dbname"),
+            query: view.text("auth_query"),
+            cache_life_time: view.duration("auth_query_cache_life_time"),
+        }),
+        remembered_password_life_time: view.seconds("remembered_password_life_time"),
+        auth_failure_delay_max: Duration::from_millis(
+            view.positive("auth_failure_delay_max").unwrap_or_default(),
+        ),
     }
 }
 

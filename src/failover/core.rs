@@ -730,12 +730,15 @@ impl Core {
             return;
         };
         let known = self.view.primary.filter(|&id| self.view.is_valid(id));
+        // All servers of logical replication say that they take writes, so that says nothing for
+        // the one that is known: the lowest is the primary, as it is shown.
+        let standing = known.filter(|_| self.view.mode == ClusteringMode::StreamingReplication);
         let answers = std::mem::take(&mut search.answers);
         let kind = operation.kind;
         let judgement = search::judge(
             &answers,
             &self.view,
-            known,
+            standing,
             self.settings.detach_false_primary,
         );
         let lines = lines_of(&answers, &judgement);
@@ -746,10 +749,6 @@ impl Core {
         let began = search.began;
         self.drop_disproved(&answers, out);
 
-        if let Some(primary) = judgement.primary(known) {
-            self.finish(Some(primary), Some(judgement), now, out);
-            return;
-        }
         // Its health check decides whether it is down; that it did not answer here proves nothing.
         let known_is_silent = known.filter(|&id| {
             !matches!(
@@ -757,6 +756,11 @@ impl Core {
                 Some(Some(Answer::Standby(_) | Answer::Primary))
             )
         });
+        let another_may_be_it = standing.is_some() || known_is_silent.is_none();
+        if let Some(primary) = judgement.primary(standing).filter(|_| another_may_be_it) {
+            self.finish(Some(primary), Some(judgement), now, out);
+            return;
+        }
         if let Some(primary) = known_is_silent {
             say(
                 out,

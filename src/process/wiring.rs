@@ -173,7 +173,7 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
                 Severity::Warning,
                 "hostssl record cannot match because SSL is disabled",
                 "",
-                "Set ssl = on.",
+                "Set ssl = on in pgpool.conf",
                 &format!(
                     "line {line} of configuration file \"{}\"",
                     config.hba_path.display()
@@ -189,13 +189,16 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
 
 fn unsupported(hba: &Hba, path: &Path) -> Option<Fatal> {
     let (line, method) = *hba.unsupported().first()?;
+    let word = method.word();
     Some(
-        Fatal::new(format!(
-            "authentication method \"{}\" is not available in this release of pgpool-rs",
-            method.word()
-        ))
-        .detail(format!("{}:{line}", path.display()))
-        .hint("Use trust, reject, md5, scram-sha-256 or password in this line, or stay with the original."),
+        Fatal::new(format!("invalid authentication method \"{word}\""))
+            .detail(format!(
+                "{}:{line}: this pgpool was built without the feature \"{word}\"",
+                path.display()
+            ))
+            .hint(format!(
+                "Use another method in this line, or a pgpool built with \"--features {word}\"."
+            )),
     )
 }
 

@@ -70,7 +70,7 @@ pub enum Secured {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The connection broke.
-    #[error("{0}")]
+    #[error("{}", crate::sys::errors::message(.0))]
     Io(io::Error),
     /// Somebody is there, and there is no TLS connection with him. No reason for a failover.
     #[error("pool_ssl: \"SSL_connect\": \"{0}\"")]
