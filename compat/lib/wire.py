@@ -208,10 +208,10 @@ class Result:
 
 
 class Client:
-    """One connection. `startup=False` leaves the first word to the test."""
+    """One connection. `startup=False` leaves the first word to the test; `source` is the address to come from."""
 
     def __init__(self, *, host="127.0.0.1", port, unix=None, user="app", database="app", password=None,
-                 options=None, startup=True, timeout=20.0):
+                 options=None, startup=True, timeout=20.0, source=None):
         self.timeout = timeout * env.SLOW
         self.user, self.password = user, password
         self.parameters, self.key, self.auth_codes, self.notices = {}, None, [], []
@@ -221,7 +221,7 @@ class Client:
             self.socket.settimeout(self.timeout)
             self.socket.connect(f"{unix}/.s.PGSQL.{port}")
         else:
-            self.socket = socket.create_connection((host, port), self.timeout)
+            self.socket = socket.create_connection((host, port), self.timeout, (source, 0) if source else None)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if startup:
             try:

@@ -261,13 +261,6 @@ class NotBuiltYet(CompatCase):
                 self.assertIn(name, done.err)
                 self.assertEqual(proc.run(pool.argv("--check")).code, 0)
 
-    @ours_only("parts that are not built yet")
-    def test_a_pool_hba_method_that_is_not_there_refuses_the_start(self):
-        pool = self.another_pool("hba", config={"enable_pool_hba": True}, hba="host all all all ldap ldapserver=127.0.0.1\n")
-        done = proc.run(pool.argv("-n"), timeout=20)
-        self.assertNotEqual(done.code, 0, done)
-        self.assertRegex(done.err, r"pool_hba\.conf:1")
-
 
 class Reload(CompatCase):
     fresh = True

@@ -95,7 +95,9 @@ async fn show_table(show: ShowTable, shared: &Shared, facts: &SessionFacts) -> T
         ShowTable::Nodes if shared.config.load().dialect >= Release::V4_3 => {
             Inputs::gather_with_probes(shared).await
         }
-        ShowTable::Processes | ShowTable::Pools => Inputs::gather_with_slots(shared).await,
+        ShowTable::Processes | ShowTable::Pools | ShowTable::Ssl => {
+            Inputs::gather_with_slots(shared).await
+        }
         _ => Inputs::gather(shared).await,
     };
     tables::table(show, &inputs, facts)

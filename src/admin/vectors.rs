@@ -461,6 +461,7 @@ fn slots(rows: &[&[String]], config: &Config) -> Vec<SlotInfo> {
             restarts_in: left.starts_with(" (4:18").then(|| Duration::from_secs(258)),
             client_host: String::new(),
             client_port: String::new(),
+            client_tls: None,
             statement: String::new(),
             pools: vec![None; config.settings.max_pool],
         });

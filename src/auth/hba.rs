@@ -127,7 +127,7 @@ impl Hba {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, in the order of the file.
+    /// Everything that is wrong, in the order of the file, what is only warned about included.
     pub fn parse(
         path: &Path,
         text: &[u8],
@@ -153,6 +153,7 @@ impl Hba {
         if errors.is_empty() {
             Ok(hba)
         } else {
+            errors.append(&mut hba.warnings);
             errors.sort_by_key(|e| (e.path != path, e.line));
             Err(errors)
         }

@@ -19,8 +19,9 @@ use crate::auth::{
     pcp_conf::PcpConf,
 };
 use crate::config::{
-    Config, Finding, FindingSeverity as Severity, LoadMode, Paths, Place, Value, not_built,
+    Config, Finding, FindingSeverity as Severity, LoadMode, Paths, Place, not_built,
 };
+use crate::tls::{Passphrase, Tls};
 
 /// Name services may be slow or dead; all host names together get this long.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
@@ -192,7 +193,8 @@ fn missing(config: &Config, name: &str, path: &Path, what: &str) -> Finding {
 fn on_this_machine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(directories(config));
-    findings.extend(certificates(config));
+    // Nothing is run, so the key of an encrypted file counts as good.
+    findings.extend(Tls::load(config, Passphrase::Skip).1);
     findings.extend(programs(config));
     findings.extend(host_names(config));
     findings
@@ -241,31 +243,6 @@ fn directories(config: &Config) -> Vec<Finding> {
             let new = !seen.contains(&path);
             seen.push(path.clone());
             new.then(|| missing(config, name, &path, "create the directory before the start"))
-        })
-        .collect()
-}
-
-fn certificates(config: &Config) -> Vec<Finding> {
-    if !config.settings.ssl {
-        return Vec::new();
-    }
-    let files = [
-        "ssl_key",
-        "ssl_cert",
-        "ssl_ca_cert",
-        "ssl_ca_cert_dir",
-        "ssl_crl_file",
-        "ssl_dh_params_file",
-    ];
-    files
-        .into_iter()
-        .filter_map(|name| match config.values.get(name, None) {
-            Some(Value::Text(text)) if !text.is_empty() => {
-                let folder = config.path.parent().unwrap_or(Path::new("/"));
-                let path = folder.join(text);
-                (!path.exists()).then(|| missing(config, name, &path, "SSL needs it"))
-            }
-            _ => None,
         })
         .collect()
 }
@@ -428,7 +405,6 @@ mod tests {
     fn a_good_file_that_will_not_be_started_yet_exits_with_0() {
         for text in [
             "backend_clustering_mode = 'native_replication'\n",
-            "ssl = on\nssl_key = 'server.key'\n",
             "master_slave_mode = on\nreplication_mode = on\n",
         ] {
             let (status, out) = check_text(text);

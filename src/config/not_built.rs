@@ -13,7 +13,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     let look = Look { config };
     [
         look.replication_mode(),
-        look.tls(),
         look.watchdog(),
         look.follow(),
         look.recovery(),
@@ -132,16 +131,6 @@ impl Look<'_> {
             )
             .remedy(format!("use another mode ({name}), or the original")),
         )
-    }
-
-    fn tls(&self) -> Option<Finding> {
-        self.on("ssl").then(|| {
-            Finding::error(
-                self.place("ssl"),
-                "ssl = on is not supported yet, and connections would not be encrypted",
-            )
-            .remedy("set ssl = off, or use the original")
-        })
     }
 
     fn watchdog(&self) -> Option<Finding> {
@@ -292,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn replication_modes_and_tls_refuse_the_start_at_their_line() {
+    fn replication_modes_refuse_the_start_at_their_line() {
         for (text, line) in [
             (
                 "port = 9999\nreplication_mode = on\nmaster_slave_sub_mode = stream\n",
@@ -306,7 +295,6 @@ mod tests {
                 "load_balance_mode = off\nbackend_clustering_mode = 'snapshot_isolation'\n",
                 2,
             ),
-            ("load_balance_mode = off\nssl = on\n", 2),
         ] {
             let findings = look(text);
             assert_eq!(findings.len(), 1, "{findings:?}");

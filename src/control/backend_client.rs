@@ -1,7 +1,7 @@
 //! Our own connections to the servers: health check, replication check, primary search.
 //!
 //! A client of protocol 3.0 with simple queries, made of `postgres-protocol`. The startup packet
-//! holds user and database only, as that of the original. No TLS yet. What went wrong is told in
+//! holds user and database only, as that of the original. What went wrong is told in
 //! kinds, because somebody decides on them: a server that refuses a login is alive.
 
 use std::{
@@ -32,7 +32,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::auth::passwd::{PoolPasswd, Secret};
+use crate::{
+    auth::passwd::{PoolPasswd, Secret},
+    tls::{BackendTls, Secured, TlsError, TlsFailure},
+};
 
 /// No message that we ask for comes near this size.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -41,14 +44,15 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// A socket directory is tried again while its listen queue is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where to connect, and how.
+#[derive(Clone, Debug)]
 pub struct Address {
     /// Name, address, or (leading slash) socket directory; empty: the default socket directory.
     pub hostname: String,
     pub port: u16,
     /// Limit of one TCP connect.
     pub connect_timeout: Option<Duration>,
+    pub tls: BackendTls,
 }
 
 /// As whom.
@@ -486,6 +490,10 @@ fn said(e: &io::Error) -> String {
 }
 
 fn broken(e: io::Error) -> Failure {
+    if e.get_ref().is_some_and(|inner| inner.is::<TlsFailure>()) {
+        // An alert, for example: whoever sends one is alive.
+        return Failure::Login(format!("the SSL connection failed: {e}"));
+    }
     Failure::Unreachable(said(&e))
 }
 
@@ -573,12 +581,21 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Box<dyn Stre
             Ok(stream) => {
                 // Nagle's delay would add to each of the small messages.
                 let _ = stream.set_nodelay(true);
-                return Ok(Box::new(stream));
+                return secure(address, stream).await;
             }
             Err(e) => last = connect_failure(&e),
         }
     }
     Err(last)
+}
+
+async fn secure(address: &Address, stream: TcpStream) -> Result<Box<dyn Stream>, Failure> {
+    match address.tls.secure(stream, &address.hostname).await {
+        Ok(Secured::Plain(stream)) => Ok(Box::new(stream)),
+        Ok(Secured::Tls(stream)) => Ok(stream),
+        Err(TlsError::Io(e)) => Err(broken(e)),
+        Err(refused @ TlsError::Refused(_)) => Err(Failure::Login(refused.to_string())),
+    }
 }
 
 async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {

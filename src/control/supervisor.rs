@@ -422,6 +422,9 @@ impl Supervisor {
         if let Some(passwd) = reloaded.passwd {
             self.shared.passwd.store(Arc::new(passwd));
         }
+        if let Some(tls) = reloaded.tls {
+            self.shared.tls.store(Arc::new(tls));
+        }
         let Some(config) = reloaded.config else {
             return Err(Refusal {
                 detail: "the running settings stay; the log says why".to_owned(),

@@ -27,6 +27,7 @@ use crate::{
         Password,
         error::ErrorReport,
         external::Check,
+        frontend,
         hba::{Method, Origin, SystemNetwork},
         passwd::Secret,
         session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
@@ -35,6 +36,7 @@ use crate::{
     control::Report,
     observe::Severity,
     protocol::{StartupPacket, messages, messages::ErrorMessage},
+    tls::TlsInfo,
 };
 use attempt::Attempt;
 use backends::Backends;
@@ -75,11 +77,12 @@ pub async fn by_pool_hba(
     client: &mut Client,
     startup: &StartupPacket,
 ) -> Option<Admitted> {
+    let tls = client.stream.tls();
     let origin = match client.peer.address {
         None => Origin::Local,
         Some(address) => Origin::Host {
             address,
-            tls: false,
+            tls: tls.is_some(),
         },
     };
     let config = worker.shared.config.load_full();
@@ -101,8 +104,8 @@ pub async fn by_pool_hba(
         hba,
         allow_clear_text: config.settings.allow_clear_text_frontend_auth,
         entry: worker.shared.passwd.load().get(&startup.user),
-        client_name: None,
-        channel_binding: None,
+        channel_binding: tls.as_ref().and_then(TlsInfo::channel_binding),
+        client_name: tls.and_then(|tls| tls.client_name),
         auth_query: config.settings.own.auth_query.is_some(),
         client_key: match hba {
             HbaVerdict::Method(Method::Cert) => worker.plane.client_keys.get(&startup.user),
@@ -111,11 +114,16 @@ pub async fn by_pool_hba(
         random,
     }));
     let actions = auth.start();
-    let judged = Judged {
-        user: &startup.user,
-        check,
-    };
-    match converse(worker, client, judged, &mut auth, actions).await {
+    match converse(
+        worker,
+        client,
+        &startup.user,
+        &mut auth,
+        check.as_ref(),
+        actions,
+    )
+    .await
+    {
         Ok(()) => Some(Admitted { auth, attempt }),
         Err(error) => {
             refuse(worker, client, &auth, attempt, error?).await;
@@ -165,12 +173,6 @@ impl Refused {
     }
 }
 
-/// Of whom a login decides, and who outside judges the password.
-struct Judged<'a> {
-    user: &'a str,
-    check: Option<Check>,
-}
-
 /// Carries out what the core wants of a client, until it lets the client go on.
 ///
 /// # Errors
@@ -179,8 +181,9 @@ struct Judged<'a> {
 async fn converse(
     worker: &Worker,
     client: &mut Client,
-    judged: Judged<'_>,
+    user: &str,
     auth: &mut SessionAuth,
+    judge: Option<&Check>,
     mut actions: Vec<Action>,
 ) -> Result<(), Option<ErrorReport>> {
     loop {
@@ -199,17 +202,14 @@ async fn converse(
                     hint,
                 } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                 Action::LookUp => {
-                    let found = look_up(worker, judged.user).await;
+                    let found = look_up(worker, user).await;
                     asked = Some(auth.on_looked_up(found));
                 }
-                Action::VerifyPassword(service, password) => {
-                    let verdict = match &judged.check {
-                        Some(check) => {
-                            ask_outside(client, auth, check, judged.user, &password).await?
-                        }
-                        None => Err(service.refusal(judged.user)),
-                    };
-                    let hand_on = judged.check.as_ref().is_some_and(Check::hands_password_on);
+                Action::VerifyPassword(_, password) => {
+                    let verdict = ask_outside(client, auth, judge, user, &password)
+                        .await
+                        .ok_or(None)?;
+                    let hand_on = judge.is_some_and(Check::hands_password_on);
                     asked = Some(auth.on_password_verified(verdict, hand_on));
                 }
                 Action::Fail(error) => return Err(Some(error)),
@@ -228,21 +228,20 @@ async fn converse(
     }
 }
 
-/// Has PAM or LDAP judge a password: their verdict, or what to tell the client.
-///
-/// # Errors
-///
-/// The client did not wait for it.
+/// Has PAM or LDAP judge a password. `None`: the client did not wait for it.
 async fn ask_outside(
-    client: &Client,
+    client: &mut Client,
     auth: &mut SessionAuth,
-    check: &Check,
+    judge: Option<&Check>,
     user: &str,
     password: &Password,
-) -> Result<Result<(), ErrorReport>, Option<ErrorReport>> {
+) -> Option<Result<(), ErrorReport>> {
+    let Some(check) = judge else {
+        return Some(Err(frontend::out_of_turn()));
+    };
     let outcome = tokio::select! {
         outcome = check.verify(user, password) => outcome,
-        () = client.stream.closed() => return Err(None),
+        () = client.stream.closed() => return None,
     };
     for entry in outcome.log {
         client
@@ -252,7 +251,7 @@ async fn ask_outside(
     if !outcome.judged {
         auth.nobody_has_judged();
     }
-    Ok(outcome.result)
+    Some(outcome.result)
 }
 
 /// What pool_hba.conf says, and who else judges. Name look-ups run on a thread that may block.
@@ -269,12 +268,15 @@ async fn verdict(
     let Ok(rules) = &*hba else {
         return (HbaVerdict::Unusable, None);
     };
+    let names = (startup.user.clone(), startup.database.clone());
     let blocks = rules.needs_lookup();
-    let (user, database) = (startup.user.clone(), startup.database.clone());
-    let find = move || {
-        let rules = hba.as_ref().as_ref().ok()?;
-        let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
-        Some((record.method, Check::of(record, origin)))
+    let find = {
+        let hba = Arc::clone(&hba);
+        move || {
+            let rules = hba.as_ref().as_ref().ok()?;
+            let record = rules.find(origin, &names.0, &names.1, &mut SystemNetwork)?;
+            Some((record.method, Check::of(record, origin)))
+        }
     };
     let found = if blocks {
         tokio::task::spawn_blocking(find).await.unwrap_or(None)
@@ -296,11 +298,7 @@ pub async fn without_backend(
 ) -> bool {
     let Admitted { mut auth, attempt } = admitted;
     let actions = auth.standalone();
-    let judged = Judged {
-        user: &startup.user,
-        check: None,
-    };
-    match converse(worker, client, judged, &mut auth, actions).await {
+    match converse(worker, client, &startup.user, &mut auth, None, actions).await {
         Ok(()) => {
             good(worker, &startup.user, &auth, attempt);
             true

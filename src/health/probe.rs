@@ -30,6 +30,7 @@ pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> Outcom
         hostname: server.hostname.clone(),
         port: server.port,
         connect_timeout: check.connect_timeout,
+        tls: shared.tls.load().backend(node),
     };
     let login = Login::new(
         &check.user,

@@ -24,6 +24,7 @@ use crate::{
     observe::{Reporter, Severity},
     pcp,
     sys::errors,
+    tls::{Passphrase, Tls},
 };
 
 /// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
@@ -216,6 +217,13 @@ fn summary(errors: &[HbaError]) -> String {
     lines.join("; ")
 }
 
+/// The files of certificates. What is wrong with them stops no start, as in the original.
+pub fn read_tls(config: &Config, reporter: &Reporter) -> Tls {
+    let (tls, findings) = Tls::load(config, Passphrase::Ask);
+    tell(&findings, reporter);
+    tls
+}
+
 /// pool_passwd and the key of its AES entries. A missing file is made, as by the original.
 pub fn read_passwd(config: &Config, reporter: &Reporter) -> Result<PoolPasswd, Fatal> {
     if let Some(path) = &config.pool_passwd_path {
@@ -305,7 +313,8 @@ async fn run_control(
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
 ) -> Result<(), Fatal> {
-    let loader = Arc::new(move |current: &Config| reload(current, &paths));
+    let in_force = Arc::clone(&shared);
+    let loader = Arc::new(move |current: &Config| reload(current, &paths, &in_force.tls.load()));
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
     let (supervisor, search_done) =
         supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
@@ -342,7 +351,7 @@ impl pcp::LogRotation for LogSink {
 }
 
 /// Reads everything again that a reload applies. Runs on a thread that may block.
-fn reload(current: &Config, paths: &Paths) -> Reloaded {
+fn reload(current: &Config, paths: &Paths, tls: &Tls) -> Reloaded {
     let reporter = Reporter::new("main");
     let (config, mut findings) = current.reload(paths);
     // What the first start has told already is not told again.
@@ -352,6 +361,8 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
             .into_iter()
             .filter(|f| !known.contains(f)),
     );
+    let (tls, about_tls) = tls.renewed(&config);
+    findings.extend(about_tls);
     let mut log: Vec<(Severity, String)> = findings
         .iter()
         .map(|f| {
@@ -409,6 +420,7 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
         config: Some(config),
         hba,
         passwd,
+        tls: Some(tls),
         findings: log,
     }
 }

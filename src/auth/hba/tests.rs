@@ -271,6 +271,7 @@ fn every_bad_line_is_reported_in_the_words_of_the_original() {
          host all all all ldap ldapserver=x\n\
          host all all all ldap ldapprefix=a ldapbasedn=b\n\
          host all all ::1%lo/128 md5\n\
+         local all all md5 pamservice=x\n\
          local all all trust\n",
     )
     .unwrap_err();
@@ -302,6 +303,7 @@ fn every_bad_line_is_reported_in_the_words_of_the_original() {
             "19 authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set",
             "20 cannot use ldapbasedn, ldapbinddn, ldapbindpasswd, ldapsearchattribute, ldapsearchfilter, or ldapurl together with ldapprefix",
             "21 specifying both host name and CIDR mask is invalid: \"::1%lo/128\"",
+            "22 pamservice authentication option can only be configured for authentication method \"pam\"",
         ]
     );
     assert_eq!(

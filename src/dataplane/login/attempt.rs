@@ -100,7 +100,7 @@ impl Drop for Attempt {
 }
 
 /// Waits before a client gets its bad news. Ends when the client does, or the process.
-pub async fn hold_back(worker: &Worker, client: &Client, delay: Duration) {
+pub async fn hold_back(worker: &Worker, client: &mut Client, delay: Duration) {
     if delay.is_zero() {
         return;
     }

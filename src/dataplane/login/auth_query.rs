@@ -244,6 +244,7 @@ async fn connect(
         hostname: node.hostname.clone(),
         port: node.port,
         connect_timeout: Some(LIMIT),
+        tls: shared.tls.load().backend(node.id),
     };
     let login = Login::new(
         &settings.user,

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    io,
     pin::Pin,
     rc::Rc,
     task::Poll,
@@ -30,6 +29,7 @@ use crate::{
     },
     observe::Severity,
     protocol::{ErrorFields, Header, StartupPacket, frame::HEADER_LEN, messages::ErrorMessage},
+    tls::TlsError,
 };
 
 /// Largest message of a start-up; PostgreSQL's longest are error messages.
@@ -109,9 +109,9 @@ impl<'a> Backends<'a> {
             let packet = &packet;
             let attempt: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move {
                 let opened = async {
-                    let mut stream = connect::open(&node.hostname, node.port, limit).await?;
-                    stream.write_all(packet).await?;
-                    Ok::<_, io::Error>(stream)
+                    let mut stream = connect::to_backend(&worker.shared, node, limit).await?;
+                    stream.write_all(packet).await.map_err(TlsError::Io)?;
+                    Ok::<_, TlsError>(stream)
                 };
                 (node, opened.await)
             });
@@ -127,7 +127,7 @@ impl<'a> Backends<'a> {
         Some(backends)
     }
 
-    async fn unreachable(&self, client: &mut Client, node: &Node, error: &io::Error) -> Option<()> {
+    async fn unreachable(&self, client: &mut Client, node: &Node, error: &TlsError) -> Option<()> {
         let report = self
             .worker
             .shared
@@ -144,10 +144,13 @@ impl<'a> Backends<'a> {
             "",
             "",
         );
-        self.worker.shared.report(Report::BackendError {
-            node: node.id,
-            reason: error.to_string(),
-        });
+        let is_down = matches!(error, TlsError::Io(_));
+        if is_down {
+            self.worker.shared.report(Report::BackendError {
+                node: node.id,
+                reason: error.to_string(),
+            });
+        }
         if node.id != self.target {
             client.reporter.emit(
                 Severity::Log,
@@ -157,7 +160,14 @@ impl<'a> Backends<'a> {
             );
             return Some(());
         }
-        let answer = if report {
+        let answer = if !is_down {
+            ErrorMessage::fatal(
+                "XX000",
+                format!("failed to create a backend {} connection", node.id),
+            )
+            .detail("no SSL connection to the server as the configuration wants it")
+            .hint("see pgpool log for details")
+        } else if report {
             ErrorMessage::fatal("XX000", "failed to create a backend connection")
                 .detail("executing failover on backend")
         } else {
@@ -195,6 +205,12 @@ impl<'a> Backends<'a> {
         let mut looking_up: Option<JoinHandle<Option<Secret>>> = None;
         let ids: Vec<NodeId> = self.nodes().collect();
         let mut actions = VecDeque::from(auth.connect(&ids, remembered));
+        for id in ids {
+            let tls = self.node(id).and_then(|node| node.stream.tls());
+            if let Some(end_point) = tls.and_then(|tls| tls.channel_binding()) {
+                auth.backend_channel_binding(id, end_point);
+            }
+        }
         let mut to_client = Vec::new();
         let mut keys: Vec<KeyTask> = Vec::new();
         let mut done = None;

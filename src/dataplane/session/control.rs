@@ -10,6 +10,7 @@ use std::{
 use crate::{
     cluster::NodeId,
     dataplane::{info::SlotStatus, pool::PoolFacts, table::SlotIndex},
+    tls::TlsInfo,
 };
 
 /// Why a session is ended from outside.
@@ -31,6 +32,7 @@ pub struct SessionControl {
     /// Remote address and port; empty on a unix socket.
     pub client_host: String,
     pub client_port: String,
+    pub client_tls: Option<Box<TlsInfo>>,
     pub status: Cell<SlotStatus>,
     /// The worker's clock at the client's last message, or when it had all answers.
     pub idle_since: Cell<Instant>,
@@ -50,12 +52,19 @@ pub struct SessionControl {
 }
 
 impl SessionControl {
-    pub fn new(slot: SlotIndex, now: Instant, client_host: String, client_port: String) -> Self {
+    pub fn new(
+        slot: SlotIndex,
+        now: Instant,
+        client_host: String,
+        client_port: String,
+        client_tls: Option<TlsInfo>,
+    ) -> Self {
         SessionControl {
             slot,
             started: SystemTime::now(),
             client_host,
             client_port,
+            client_tls: client_tls.map(Box::new),
             status: Cell::new(SlotStatus::Connecting),
             idle_since: Cell::new(now),
             idle_limit: Cell::new(None),
