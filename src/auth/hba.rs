@@ -6,6 +6,7 @@
 //!
 //! Source: `src/auth/pool_hba.c @ V4_3_5`.
 
+mod explain;
 mod ldap_url;
 mod network;
 mod options;
@@ -19,6 +20,7 @@ use std::{
     sync::Arc,
 };
 
+pub use explain::{Explained, Mismatch};
 pub use network::{Interface, Network, SystemNetwork};
 pub use options::{LdapOptions, LdapScope, PamOptions};
 use tokens::Token;
@@ -117,7 +119,7 @@ impl Hba {
                 format!(
                     "could not open configuration file \"{}\": {}",
                     path.display(),
-                    tokens::plain_reason(&e)
+                    crate::sys::errors::message(&e)
                 ),
             )]),
         }
@@ -285,39 +287,60 @@ impl Record {
         self.matches_database(database, user) && self.matches_user(user)
     }
 
-    /// A group token ends the search in its list, as in the original.
     fn matches_user(&self, user: &str) -> bool {
-        for token in &self.users {
-            if !token.quoted && token.text.starts_with('+') {
-                log_line("group token \"+\" is not supported by Pgpool-II");
-                return false;
-            }
-            if token.text == user || token.is_keyword("all") {
-                return true;
-            }
+        let listed = self.lists_user(user);
+        if listed == Listed::BehindGroup {
+            log_line("group token \"+\" is not supported by Pgpool-II");
         }
-        false
+        listed == Listed::Yes
     }
 
     fn matches_database(&self, database: &str, user: &str) -> bool {
-        for token in &self.databases {
-            if token.is_keyword("all") {
-                return true;
-            } else if token.is_keyword("sameuser") {
-                if database == user {
-                    return true;
-                }
-            } else if token.is_keyword("samegroup") || token.is_keyword("samerole") {
-                log_line(
-                    "group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II",
-                );
-                return false;
-            } else if token.text == database {
-                return true;
+        let listed = self.lists_database(database, user);
+        if listed == Listed::BehindGroup {
+            log_line("group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II");
+        }
+        listed == Listed::Yes
+    }
+
+    fn lists_user(&self, user: &str) -> Listed {
+        for token in &self.users {
+            if !token.quoted && token.text.starts_with('+') {
+                return Listed::BehindGroup;
+            }
+            if token.text == user || token.is_keyword("all") {
+                return Listed::Yes;
             }
         }
-        false
+        Listed::No
     }
+
+    fn lists_database(&self, database: &str, user: &str) -> Listed {
+        for token in &self.databases {
+            let found = if token.is_keyword("all") {
+                true
+            } else if token.is_keyword("sameuser") {
+                database == user
+            } else if token.is_keyword("samegroup") || token.is_keyword("samerole") {
+                return Listed::BehindGroup;
+            } else {
+                token.text == database
+            };
+            if found {
+                return Listed::Yes;
+            }
+        }
+        Listed::No
+    }
+}
+
+/// Whether a list of a record names something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    Yes,
+    No,
+    /// A group token ends the search in its list, as in the original.
+    BehindGroup,
 }
 
 impl Method {

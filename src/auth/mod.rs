@@ -6,6 +6,7 @@
 
 pub mod auth_query;
 pub mod backend;
+pub mod check_auth;
 pub mod client_keys;
 pub mod credential;
 pub mod error;

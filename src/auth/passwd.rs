@@ -8,6 +8,8 @@
 //!
 //! Source: `src/auth/pool_passwd.c`, `src/utils/ssl_utils.c @ V4_3_5`.
 
+mod place;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -24,6 +26,8 @@ use super::{
     password::{self, Password},
     scram::Verifier,
 };
+
+pub use place::{Form, Place, find_place};
 
 /// The original reads no more of the key file's first line.
 const MAX_KEY: usize = 255;
@@ -65,7 +69,7 @@ impl Secret {
 
 /// The file cannot be read. The original does not start then.
 #[derive(Debug, thiserror::Error)]
-#[error("initializing pool password, failed to open file:\"{}\": {source}", path.display())]
+#[error("initializing pool password, failed to open file:\"{}\": {}", path.display(), crate::sys::errors::message(source))]
 pub struct PasswdError {
     pub path: PathBuf,
     pub source: io::Error,
@@ -242,8 +246,9 @@ pub fn read_key(path: &Path, warnings: &mut Vec<String>) -> Option<Password> {
         Ok(text) => text,
         Err(e) => {
             warnings.push(format!(
-                "could not read pool key file \"{}\": {e}",
-                path.display()
+                "could not read pool key file \"{}\": {}",
+                path.display(),
+                crate::sys::errors::message(&e)
             ));
             return None;
         }

@@ -384,7 +384,9 @@ fn try_out(text: &[u8]) -> Result<Hba, Vec<HbaError>> {
     let read = Hba::parse(Path::new("/f"), text, &mut |_| Ok(b"u,@f \"v\"".to_vec()));
     if let Ok(hba) = &read {
         for origin in [Origin::Local, from("10.1.2.3"), from("fd00::3")] {
-            let _ = hba.find(origin, "u", "all", &mut Lab::default());
+            let found = hba.find(origin, "u", "all", &mut Lab::default());
+            let explained = hba.explain(origin, "u", "all", &mut Lab::default());
+            assert_eq!(found.map(|r| r.line), explained.found.map(|r| r.line));
         }
     }
     read
@@ -488,6 +490,44 @@ fn a_pam_option_with_another_method_is_a_warning() {
         "pamservice authentication option can only be configured for authentication method \"pam\""
     );
     assert_eq!(hba.warnings()[0].line, 1);
+}
+
+#[test]
+fn what_keeps_the_nearest_records_from_matching_is_told() {
+    let hba = read(
+        "local all all trust\n\
+         host app ann 10.0.0.0/8 md5\n\
+         host all ann,+g,bob all md5\n\
+         hostssl all carol all cert\n\
+         host other dave db1.example.com md5\n",
+    )
+    .unwrap();
+    let explain = |origin, user: &str, database: &str| {
+        let mut lab = Lab::default();
+        let explained = hba.explain(origin, user, database, &mut lab);
+        let near: Vec<(u32, Vec<String>)> = explained
+            .near
+            .iter()
+            .map(|(r, m)| (r.line, m.iter().map(|m| m.text.clone()).collect()))
+            .collect();
+        (explained.found.map(|r| r.line), near)
+    };
+    assert_eq!(explain(from("10.1.1.1"), "ann", "app").0, Some(2));
+    let (found, near) = explain(from("192.0.2.9"), "bob", "app");
+    assert_eq!(found, None);
+    assert_eq!(near[0].0, 3);
+    assert!(near[0].1[0].contains("behind a group"), "{near:?}");
+    let (_, near) = explain(from("192.0.2.9"), "carol", "app");
+    assert_eq!(
+        near.iter().find(|n| n.0 == 4).unwrap().1,
+        ["hostssl is for clients with TLS"]
+    );
+    let (_, near) = explain(from("192.0.2.9"), "dave", "app");
+    let last = &near.iter().find(|n| n.0 == 5).unwrap().1;
+    assert!(last[0].contains("does not match \"db1.example.com\""));
+    assert_eq!(last[1], "database \"app\" is not in its list");
+    let (found, near) = explain(Origin::Local, "ann", "app");
+    assert_eq!((found, near.len()), (Some(1), 0));
 }
 
 #[test]
