@@ -103,7 +103,7 @@ class AuthQuery(Base):
         pool.write(pool.file("pgpool-rs.conf"), self.own)
         pool.start()
         pool.client(user="md5user", password="md5pw").close()
-        pool.write(pool.file("pgpool-rs.conf"), "")
+        pool.write(pool.file("pgpool-rs.conf"), "auth_user = ''\n")
         pool.reload()
 
         def refused():
@@ -236,6 +236,49 @@ class RememberedPassword(Base):
             self.assertEqual(self.login("md5user", "new"), [3, 0])
         finally:
             self.cluster.primary.rows("SET password_encryption = 'md5'; ALTER ROLE md5user PASSWORD 'md5pw'")
+
+
+@ours_only("a reload reads pool_passwd whatever enable_pool_hba says")
+class PasswdWithoutHba(Base):
+    config = {"enable_pool_hba": False, "num_init_children": 2}
+    passwd = ""
+
+    def test_a_new_entry_counts_after_a_reload(self):
+        self.assertIn("failed to authenticate with backend using md5", self.refused(user="md5user", password="md5pw")["M"])
+        self.pool.write(self.pool.file("pool_passwd"), "md5user:TEXTmd5pw\n")
+        self.pool.reload()
+        self.eventually(lambda: self.can_connect(user="md5user", password="md5pw"), "the new entry to count")
+
+
+@ours_only("servers of different methods")
+class MixedServers(Base):
+    """The primary asks for md5, the standby for clear text."""
+
+    nodes = 2
+    config = {"enable_pool_hba": True, "num_init_children": 2}
+    hba = "host all all 127.0.0.1/32 md5\nhost all all all password\n"
+    passwd = "md5user:TEXTmd5pw\n"
+
+    def before_start(self):
+        standby = self.cluster.servers[1]
+        path = f"{standby.data}/pg_hba.conf"
+        with open(path) as file:
+            text = file.read()
+        self.assertIn("all         md5user   all          md5", text)
+        self.pool.write(path, text.replace("all         md5user   all          md5", "all         md5user   all          password"), mode=0o600)
+        standby.rows("SELECT pg_reload_conf()")
+        self.eventually(lambda: self.standby_asks() == 3, "the standby to ask for clear text")
+
+    def standby_asks(self):
+        with wire.Client(port=self.cluster.servers[1].port, user="md5user", password="md5pw") as client:
+            return client.auth_codes[0]
+
+    def test_each_is_logged_in_to_in_its_own_way(self):
+        for _ in range(2):
+            self.assertEqual(self.login(*MD5), [5, 0])
+        self.assertEqual(self.refused(user="md5user", password="wrong")["D"], "password does not match")
+        there = self.cluster.servers[1].value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'md5user'")
+        self.assertNotEqual(there, "0")
 
 
 @ours_only("no password that nobody judges")
