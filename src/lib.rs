@@ -20,3 +20,4 @@ pub mod protocol;
 pub mod replication;
 pub mod routing;
 pub mod sys;
+pub mod tls;

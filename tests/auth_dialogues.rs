@@ -150,6 +150,10 @@ fn authenticate(
         hba,
         allow_clear_text: false,
         entry,
+        client_name: None,
+        channel_binding: None,
+        auth_query: false,
+        client_key: None,
         random: Randomness::generate().unwrap(),
     });
     let keys = DerivedKeys::default();
@@ -175,6 +179,7 @@ fn authenticate(
                 Action::Passed => todo.extend(session.connect(&[0], None)),
                 Action::BackendReady(_) => ready = true,
                 Action::Log { .. } => {}
+                Action::LookUp | Action::VerifyPassword(..) => panic!("not in these settings"),
                 Action::Done(remembered) => return Ok(remembered),
                 Action::ForwardError(_, body) => panic!("{}", String::from_utf8_lossy(&body)),
                 Action::Fail(error) => return Err(error),

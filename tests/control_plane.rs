@@ -147,6 +147,7 @@ impl Pgpool {
                 .collect(),
             hba: ArcSwap::from_pointee(Ok(Hba::default())),
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
+            tls: ArcSwap::default(),
             dataplane: RwLock::new(None),
             supervisor: sender,
             started: AtomicBool::new(false),
@@ -160,6 +161,7 @@ impl Pgpool {
                 config: Some(parsed(&next)),
                 hba: None,
                 passwd: None,
+                tls: None,
                 findings: Vec::new(),
             };
             let (stop, mut stopped) = mpsc::unbounded_channel();

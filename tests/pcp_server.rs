@@ -106,6 +106,7 @@ impl Server {
                 .collect(),
             hba: ArcSwap::from_pointee(Ok(Hba::default())),
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
+            tls: ArcSwap::default(),
             dataplane: RwLock::new(None),
             supervisor,
             started: AtomicBool::new(true),

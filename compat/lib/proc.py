@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def in_own_mounts(script, argv, sig=signal.SIGINT):
-    """`argv` behind a shell `script` that root runs in a mount namespace of its own; start it with `demote=False`.
+    """`argv` behind a shell `script` that root runs in a mount namespace of its own; start it with `as_root=True`.
 
     What the script mounts is seen by `argv` alone and ends with it. Words of the account's login come
     after the script, so nothing else of root is left.
@@ -29,8 +29,8 @@ def in_own_mounts(script, argv, sig=signal.SIGINT):
     return ["unshare", "--mount", "--propagation", "private", "sh", "-e", "-c", f"{script}\n{login}", "sh", *argv]
 
 
-def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin=subprocess.DEVNULL, demote=True):
-    """Starts `argv` as the servers' account in a session of its own.
+def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin=subprocess.DEVNULL, as_root=False):
+    """Starts `argv` as the servers' account in a session of its own; `as_root` for a wrapper that drops root itself.
 
     The kernel sends `sig` to it when we die, so an interrupted run leaves nothing behind.
     Must be called from the main thread, whose end is what the kernel watches.
@@ -50,7 +50,7 @@ def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin
         env=environment,
         start_new_session=True,
         preexec_fn=last_words,
-        **(env.demote() if demote else {}),
+        **({} if as_root else env.demote()),
     )
 
 

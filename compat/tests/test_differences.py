@@ -164,18 +164,11 @@ class Full(CompatCase):
 
 class Log(CompatCase):
     nodes = 2
-    config = {"num_init_children": 2, "log_statement": True, "log_per_node_statement": True, "log_connections": True, "log_disconnections": True, "log_error_verbosity": "verbose"}
+    config = {"num_init_children": 2, "log_statement": True, "log_per_node_statement": True, "log_connections": True, "log_disconnections": True}
 
     def since(self):
         mark = self.pool.log_size()
         return lambda: self.pool.log(mark)
-
-    @stock_differs("%a of 4.3.5 follows a later SET")
-    def test_the_application_name_of_a_line_is_that_of_the_start_up_packet(self):
-        client = self.client(options={"application_name": "first"})
-        client.query("SET application_name = 'second'").ok()
-        client.value("SELECT 'after the change'")
-        self.pool.wait_log(r"(?m)^\S+ \S+ first pid \d+: LOG:  statement: SELECT 'after the change'")
 
     @stock_differs("4.3.5 writes a disconnection for them")
     def test_a_login_that_a_server_refuses_is_no_session_to_disconnect(self):
@@ -193,10 +186,6 @@ class Log(CompatCase):
         client.value("SELECT 'behind it'")
         self.eventually(lambda: "behind it" in log(), "the next statement")
         self.assertNotIn("division by zero", log())
-
-    @stock_differs("4.3.5 names places in its source")
-    def test_verbose_adds_no_location(self):
-        self.assertNotIn("LOCATION:", self.pool.log())
 
     @ours_only("a statement in the log has at most about 64 kB")
     def test_a_logged_statement_is_cut_at_64_kb(self):

@@ -69,7 +69,7 @@ class AesEntries(Base):
     def test_the_key_file_of_the_environment(self):
         key = self.key()
         self.written_by_pg_enc(key)
-        self.pool.environment = {"PGPOOLKEYFILE": key}
+        self.pool.extra_env = {"PGPOOLKEYFILE": key}
         self.pool.start()
         self.all_log_in()
 
@@ -88,7 +88,7 @@ class AesEntries(Base):
     def test_the_command_line_wins_over_the_environment(self):
         key = self.key()
         self.written_by_pg_enc(key)
-        self.pool.environment = {"PGPOOLKEYFILE": self.key("another key", name="other key")}
+        self.pool.extra_env = {"PGPOOLKEYFILE": self.key("another key", name="other key")}
         self.pool.start("-k", key)
         self.all_log_in()
 

@@ -261,13 +261,6 @@ class NotBuiltYet(CompatCase):
                 self.assertIn(name, done.err)
                 self.assertEqual(proc.run(pool.argv("--check")).code, 0)
 
-    @ours_only("parts that are not built yet")
-    def test_a_pool_hba_method_that_is_not_there_refuses_the_start(self):
-        pool = self.another_pool("hba", config={"enable_pool_hba": True}, hba="host all all all ldap ldapserver=127.0.0.1\n")
-        done = proc.run(pool.argv("-n"), timeout=20)
-        self.assertNotEqual(done.code, 0, done)
-        self.assertRegex(done.err, r"pool_hba\.conf:1")
-
 
 class Reload(CompatCase):
     fresh = True
@@ -343,6 +336,8 @@ class Log(CompatCase):
             client.exchange(wire.parse("SELECT 'ext'") + wire.bind() + wire.describe() + wire.execute() + wire.sync()).ok()
         for what in ("Parse: SELECT 'ext'", "Bind: SELECT 'ext'", "Execute: SELECT 'ext'"):
             self.pool.wait_log(rf"DB node id: 0 backend pid: \d+ statement: {what}")
+        self.pool.wait_log(r"LOG:  statement: SELECT 'ext'")
+        self.assertNotRegex(self.pool.log(), r"LOG:  statement: (Parse|Execute): ")
 
     def test_client_messages(self):
         from lib import wire
@@ -352,10 +347,155 @@ class Log(CompatCase):
         for kind in ("Parse", "Bind", "Execute", "Sync"):
             self.pool.wait_log(rf"{kind} message from frontend\.")
 
+    def test_admin_commands_and_why_they_are_refused(self):
+        client = self.client()
+        for command, refusal in (
+            ("SHOW POOL_VERSION", None),
+            ("PGPOOL SET bogus TO 1", 'unrecognized configuration parameter "bogus"'),
+            ("PGPOOL SET client_idle_limit TO 'x'", 'invalid value for parameter "client_idle_limit": "x"'),
+            ("PGPOOL SHOW bogus", 'config variable "bogus" not found'),
+            ("PGPOOL RESET bogus", 'unrecognized configuration parameter "bogus"'),
+        ):
+            mark = self.pool.log_size()
+            client.query(command)
+            self.pool.wait_log("DETAIL:  query: " + re.escape(f'"{command}"'), since=mark)
+            self.pool.wait_log("LOG:  statement: " + re.escape(command), since=mark)
+            if refusal:
+                self.pool.wait_log("FRONTEND_ERROR:  " + re.escape(refusal), since=mark)
+
+    @ours_only("the database named by admin_database is served outside the slots")
+    def test_sessions_of_the_admin_database_are_logged_alike(self):
+        client = self.client(database="pgpool_admin", user="md5user", password="md5pw", options={"application_name": "ops"})
+        for command, refusal in (
+            ("SHOW POOL_NODES", None),
+            ("PGPOOL SET bogus TO 1", 'unrecognized configuration parameter "bogus"'),
+            ("SELECT 1", 'database "pgpool_admin" answers admin SQL only'),
+        ):
+            mark = self.pool.log_size()
+            client.query(command)
+            self.pool.wait_log("ops pid .*: DETAIL:  query: " + re.escape(f'"{command}"'), since=mark)
+            self.pool.wait_log("ops pid .*: LOG:  statement: " + re.escape(command), since=mark)
+            if refusal:
+                self.pool.wait_log("ops pid .*: FRONTEND_ERROR:  " + re.escape(refusal), since=mark)
+        client.query("PGPOOL SET log_statement TO off")
+        mark = self.pool.log_size()
+        client.query("SHOW POOL_VERSION")
+        self.pool.wait_log('query: "SHOW POOL_VERSION"', since=mark)
+        self.assertNotIn("statement: SHOW", self.pool.log(mark))
+
     def test_the_application_name_is_in_the_lines_of_a_session(self):
         with self.pool.client(options={"application_name": "batch7"}) as client:
             client.value("SELECT 'named'")
         self.pool.wait_log(r"(?m)^\S+ \S+ batch7 pid \d+: LOG:  statement: SELECT 'named'")
+
+
+class ApplicationName(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True, "log_disconnections": True}
+
+    def test_the_lines_of_a_session_follow_its_application_name(self):
+        from lib import wire
+
+        with self.pool.client(options={"application_name": "first"}) as client:
+            for change, name in (
+                ("SET application_name = 'second'", "second"),
+                ("SELECT set_config('application_name', 'third', false)", "third"),
+                ("BEGIN", "third"),
+                ("SET LOCAL application_name = 'local'", "local"),
+                ("ROLLBACK", "third"),
+                ("SET application_name = ''", r"\[unknown\]"),
+                ("RESET application_name", "first"),
+                (None, "last"),
+            ):
+                if change is None:
+                    client.exchange(wire.extended("SET application_name = 'last'") + wire.sync()).ok()
+                else:
+                    client.query(change).ok()
+                mark = self.pool.log_size()
+                client.query("SELECT 'now'")
+                self.pool.wait_log(rf"(?m)^\S+ \S+ {name} pid \d+: LOG:  statement: SELECT 'now'", since=mark)
+        self.pool.wait_log(r"(?m)^\S+ \S+ first pid \d+: LOG:  frontend disconnection")
+
+
+class Verbosity(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True, "log_connections": True, "log_error_verbosity": "verbose"}
+
+    def test_verbose_entries_end_with_their_source_line(self):
+        self.client().value("SELECT 'where'")
+        self.pool.wait_log(r"(?m)LOG:  statement: SELECT 'where'\n\S+ \S+ \S+ pid \d+: LOCATION:  \S+:\d+$")
+        self.pool.wait_log(r"(?m)LOG:  new connection received\n.* DETAIL:  connecting host=.*\n\S+ \S+ \S+ pid \d+: LOCATION:  \S+:\d+$")
+        self.assertNotRegex(self.pool.log(), r"LOCATION:  /")
+
+
+class ClientMinMessages(CompatCase):
+    """The client reads along what is logged of its statements."""
+
+    config = {"num_init_children": 4, "log_statement": True, "log_per_node_statement": True, "log_client_messages": True}
+
+    def own_notices(self, result):
+        # Not those about questions that stock asks the server itself.
+        wanted = [m.fields for m in result.messages if m.kind == "N" and m.fields["S"] == "LOG"]
+        return [(f["C"], re.sub(r"pid: \d+", "pid: P", f["M"]), f.get("D")) for f in wanted if "version()" not in f["M"] and "pool_reuse_block" not in f["M"]]
+
+    def test_with_log_the_client_is_sent_the_lines_of_its_statements(self):
+        from lib import wire
+
+        client = self.client()
+        self.assertEqual(self.own_notices(client.query("SELECT 1").ok()), [])
+        client.query("PGPOOL SET client_min_messages TO log").ok()
+        got = client.query("SELECT 'a'").ok()
+        self.assertEqual(self.own_notices(got), [
+            ("XX000", "Query message from frontend.", "query: \"SELECT 'a'\""),
+            ("XX000", "statement: SELECT 'a'", None),
+            ("XX000", "DB node id: 0 backend pid: P statement: SELECT 'a'", None),
+        ])
+        self.assertRegex(got.kinds, "^N+TDCZ$")
+        self.assertEqual(self.own_notices(client.query("PGPOOL SET bogus TO 1")), [
+            ("XX000", "Query message from frontend.", 'query: "PGPOOL SET bogus TO 1"'),
+            ("XX000", "statement: PGPOOL SET bogus TO 1", None),
+        ])
+        got = client.exchange(wire.extended("SELECT 'x'") + wire.sync()).ok()
+        self.assertEqual([m for _, m, _ in self.own_notices(got) if "node" not in m], [
+            "Parse message from frontend.", "Bind message from frontend.", "Describe message from frontend.",
+            "Execute message from frontend.", "statement: SELECT 'x'", "Sync message from frontend.",
+        ])
+        self.assertRegex(got.kinds, "^N+12TDCZ$")
+        client.query("PGPOOL SET client_min_messages TO info").ok()
+        self.assertEqual(self.own_notices(client.query("SELECT 1").ok()), [])
+
+    def test_the_file_may_say_it_too(self):
+        pool = self.another_pool(config={"client_min_messages": "log"}).start()
+        with pool.client() as client:
+            self.assertIn("statement: SELECT 'b'", [m for _, m, _ in self.own_notices(client.query("SELECT 'b'").ok())])
+
+    def test_notices_do_not_fall_into_a_long_answer(self):
+        client = self.client()
+        client.query("PGPOOL SET client_min_messages TO log").ok()
+        from lib import wire
+
+        client.send(b"".join(wire.query(f"SELECT repeat('{n}', 100000) FROM generate_series(1, 20)") for n in range(10)))
+        for n in range(10):
+            got = client.until().ok()
+            self.assertEqual({row[0] for row in got.rows}, {str(n) * 100000})
+
+
+class OwnLog(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True}
+
+    def test_a_session_may_set_the_level_and_the_verbosity_of_its_lines(self):
+        client, other = self.client(), self.client()
+        client.query("PGPOOL SET log_error_verbosity TO verbose").ok()
+        mark = self.pool.log_size()
+        client.query("SELECT 'loud'").ok()
+        other.query("SELECT 'other'").ok()
+        self.pool.wait_log(r"(?m)statement: SELECT 'loud'\n.* LOCATION:  \S+:\d+$", since=mark)
+        self.pool.wait_log(r"statement: SELECT 'other'", since=mark)
+        self.assertEqual(self.pool.log(mark).count("LOCATION"), 1 + self.pool.log(mark).count("pool_reuse_block"))
+        client.query("PGPOOL SET log_min_messages TO fatal").ok()
+        mark = self.pool.log_size()
+        client.query("SELECT 'silent'").ok()
+        other.query("SELECT 'again'").ok()
+        self.pool.wait_log(r"statement: SELECT 'again'", since=mark)
+        self.assertNotIn("silent", self.pool.log(mark))
 
 
 class Collector(CompatCase):

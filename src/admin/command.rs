@@ -50,6 +50,8 @@ pub enum ShowTable {
     BackendStats,
     /// Ours, in every dialect: how many clients are connected, and how many wait.
     Clients,
+    /// Ours: which clients have come by TLS, and how.
+    Ssl,
 }
 
 impl ShowTable {
@@ -64,6 +66,7 @@ impl ShowTable {
             "pool_health_check_stats" if release >= Release::V4_2 => ShowTable::HealthCheckStats,
             "pool_backend_stats" if release >= Release::V4_2 => ShowTable::BackendStats,
             "pool_clients" => ShowTable::Clients,
+            "pool_ssl" => ShowTable::Ssl,
             _ => return None,
         })
     }

@@ -82,7 +82,8 @@ impl Inputs {
     /// `pg_is_in_recovery()` with the `sr_check_user`), within `connect_timeout`.
     pub async fn gather_with_probes(shared: &Shared) -> Inputs {
         let mut inputs = Inputs::gather(shared).await;
-        inputs.probes = probe::all(&inputs.config, &inputs.view, &shared.passwd.load_full()).await;
+        let (passwd, tls) = (shared.passwd.load_full(), shared.tls.load_full());
+        inputs.probes = probe::all(&inputs.config, &inputs.view, &passwd, &tls).await;
         inputs
     }
 

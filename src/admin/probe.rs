@@ -17,13 +17,19 @@ use crate::{
         settings::{ClusteringMode, HealthCheckSettings},
     },
     control::backend_client::{Address, Client, Failure, Login},
+    tls::Tls,
 };
 
 /// Where `connect_timeout` sets no limit: somebody waits for the answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// One entry per node of `view`.
-pub async fn all(config: &Config, view: &ClusterView, passwd: &PoolPasswd) -> Vec<NodeProbe> {
+pub async fn all(
+    config: &Config,
+    view: &ClusterView,
+    passwd: &PoolPasswd,
+    tls: &Tls,
+) -> Vec<NodeProbe> {
     let mut probes: Vec<NodeProbe> = view
         .nodes
         .iter()
@@ -38,7 +44,7 @@ pub async fn all(config: &Config, view: &ClusterView, passwd: &PoolPasswd) -> Ve
         .collect();
     let mut running = JoinSet::new();
     for node in &view.nodes {
-        if let Some(probe) = of_node(config, view, node, passwd) {
+        if let Some(probe) = of_node(config, view, node, passwd, tls) {
             let id = node.id;
             running.spawn(async move { (id, probe.await) });
         }
@@ -62,6 +68,7 @@ fn of_node(
     view: &ClusterView,
     node: &Node,
     passwd: &PoolPasswd,
+    tls: &Tls,
 ) -> Option<impl Future<Output = (&'static str, Option<&'static str>)> + Send + use<>> {
     let health = &backend(config, node.id)?;
     health.period?;
@@ -73,6 +80,7 @@ fn of_node(
         hostname: node.hostname.clone(),
         port: node.port,
         connect_timeout: Some(limit),
+        tls: tls.backend(node.id),
     };
     let ping = Login::new(&health.user, &health.password, &health.database, passwd);
     let settings = &config.settings;
@@ -165,6 +173,7 @@ mod tests {
             hostname: "127.0.0.1".to_owned(),
             port,
             connect_timeout: Some(LIMIT),
+            tls: crate::tls::BackendTls::default(),
         };
         let login = Login::new("nobody", "", "", &PoolPasswd::default());
         status(&address, &login, LIMIT).await

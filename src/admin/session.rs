@@ -9,7 +9,7 @@ use crate::{
     config::{
         self, Config, SetError, Value, parameter::Kind, settings::Verbosity, value::parse_bool,
     },
-    observe::Severity,
+    observe::{OwnLog, Severity},
     protocol::messages::ErrorMessage,
 };
 
@@ -143,6 +143,28 @@ impl SessionSettings {
             }) => Verbosity::Verbose,
             _ => config.settings.log_error_verbosity,
         }
+    }
+
+    /// `None`: the session's lines are logged as the configuration says.
+    pub fn own_log(&self, config: &Config) -> Option<OwnLog> {
+        self.own("log_min_messages")
+            .or_else(|| self.own("log_error_verbosity"))?;
+        Some(OwnLog {
+            min_messages: self.log_min_messages(config),
+            verbosity: self.log_error_verbosity(config),
+        })
+    }
+
+    /// `notice_per_node_statement`, of releases that have it.
+    pub fn notice_per_node_statement(&self, config: &Config) -> bool {
+        self.own_bool("notice_per_node_statement")
+            .or_else(
+                || match config.values.get("notice_per_node_statement", None) {
+                    Some(Value::Bool(on)) => Some(*on),
+                    _ => None,
+                },
+            )
+            .unwrap_or(false)
     }
 
     fn bool(&self, name: &str, otherwise: bool) -> bool {

@@ -5,13 +5,18 @@
 //!
 //! Source: `pool_do_auth`, `do_md5`, `do_SCRAM`, `do_clear_text_password` in `src/auth/pool_auth.c @ V4_3_5`.
 
+use openssl::error::ErrorStack;
+
 use super::{
     credential::Credential,
     error::ErrorReport,
     keys::{KeyRequest, SaltedPassword},
     messages::{self, Authentication},
     password::{Password, md5_response},
-    scram::client::{Challenged, ClientDialogue, Proven, ServerFault},
+    scram::{
+        ClientKey,
+        client::{Binding, Challenged, ClientDialogue, Proven, ServerFault},
+    },
 };
 
 /// What a backend wants to see.
@@ -26,6 +31,10 @@ pub enum Request {
 #[derive(Debug)]
 pub struct BackendDialogue {
     state: State,
+    /// `tls-server-end-point` of the server's certificate.
+    end_point: Option<Vec<u8>>,
+    /// The server offers SCRAM with channel binding.
+    offers_plus: bool,
 }
 
 #[derive(Debug)]
@@ -36,13 +45,19 @@ enum State {
     Answered,
     ScramFirst {
         client: ClientDialogue,
-        password: Password,
+        secret: ScramSecret,
     },
     ScramKey(Challenged),
     ScramFinal(Proven),
     ScramVerified,
     Ready,
     Failed,
+}
+
+#[derive(Debug)]
+enum ScramSecret {
+    Password(Password),
+    Key(ClientKey),
 }
 
 /// What to do next.
@@ -60,6 +75,8 @@ pub enum Step {
     /// The backend refused the start-up packet itself (no such database or role): its ErrorResponse
     /// goes to the client as it is.
     Refused,
+    /// The server keeps another SCRAM secret than the one whose key is known.
+    OtherSecret,
     Failed(ErrorReport),
 }
 
@@ -74,7 +91,14 @@ impl BackendDialogue {
     pub fn new() -> BackendDialogue {
         BackendDialogue {
             state: State::Start,
+            end_point: None,
+            offers_plus: false,
         }
+    }
+
+    /// There is TLS; `end_point` is `tls-server-end-point` (RFC 5929) of the server's certificate.
+    pub fn bind_channel(&mut self, end_point: Vec<u8>) {
+        self.end_point = Some(end_point).filter(|hash| !hash.is_empty());
     }
 
     /// A message of the backend before AuthenticationOk: its type and its body.
@@ -125,10 +149,10 @@ impl BackendDialogue {
                 None => return self.cannot(request, Some(credential)),
             },
             (Request::Scram, Credential::Clear(password)) => {
-                let client = ClientDialogue::new(nonce);
-                let bytes = messages::sasl_initial_response(client.first_message().as_bytes());
-                let password = password.clone();
-                (State::ScramFirst { client, password }, bytes)
+                self.scram(nonce, ScramSecret::Password(password.clone()))
+            }
+            (Request::Scram, Credential::ClientKey(key)) => {
+                self.scram(nonce, ScramSecret::Key(key.clone()))
             }
             _ => return self.cannot(request, Some(credential)),
         };
@@ -136,16 +160,25 @@ impl BackendDialogue {
         Step::Send(bytes)
     }
 
+    fn scram(&self, nonce: String, secret: ScramSecret) -> (State, Vec<u8>) {
+        let (mechanism, binding) = match &self.end_point {
+            Some(hash) if self.offers_plus => (
+                messages::SCRAM_SHA_256_PLUS,
+                Binding::EndPoint(hash.clone()),
+            ),
+            Some(_) => (messages::SCRAM_SHA_256, Binding::NotOffered),
+            None => (messages::SCRAM_SHA_256, Binding::Impossible),
+        };
+        let client = ClientDialogue::new(nonce, binding);
+        let first = client.first_message();
+        let bytes = messages::sasl_initial_response(mechanism, first.as_bytes());
+        (State::ScramFirst { client, secret }, bytes)
+    }
+
     /// The key that [`Step::Derive`] asked for.
     pub fn on_key(&mut self, key: &SaltedPassword) -> Step {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::ScramKey(challenged) => match challenged.prove(key) {
-                Ok((answer, proven)) => {
-                    self.state = State::ScramFinal(proven);
-                    Step::Send(messages::sasl_response(answer.as_bytes()))
-                }
-                Err(e) => Step::Failed(ErrorReport::cryptography(&e)),
-            },
+            State::ScramKey(challenged) => self.prove(challenged.prove(key)),
             _ => failed(
                 "failed to authenticate with backend",
                 "no key was asked for",
@@ -164,7 +197,10 @@ impl BackendDialogue {
                 self.asks(Request::Md5 { salt })
             }
             (State::Start, Authentication::Sasl { mechanisms }) => {
-                if mechanisms.iter().any(|m| m == messages::SCRAM_SHA_256) {
+                let offers = |name: &str| mechanisms.iter().any(|m| m == name);
+                self.offers_plus = offers(messages::SCRAM_SHA_256_PLUS);
+                let bound = self.offers_plus && self.end_point.is_some();
+                if bound || offers(messages::SCRAM_SHA_256) {
                     self.asks(Request::Scram)
                 } else {
                     failed(
@@ -177,9 +213,13 @@ impl BackendDialogue {
                 "failed to authenticate with backend",
                 &format!("unsupported auth kind received from backend: authkind:{kind}"),
             ),
-            (State::ScramFirst { client, password }, Authentication::SaslContinue(data)) => {
-                match client.challenge(&data) {
-                    Ok(challenged) => {
+            (State::ScramFirst { client, secret }, Authentication::SaslContinue(data)) => {
+                let challenged = match client.challenge(&data) {
+                    Ok(challenged) => challenged,
+                    Err(ServerFault(text)) => return failed(text, ""),
+                };
+                match secret {
+                    ScramSecret::Password(password) => {
                         let request = KeyRequest {
                             password,
                             salt: challenged.salt.clone(),
@@ -188,7 +228,10 @@ impl BackendDialogue {
                         self.state = State::ScramKey(challenged);
                         Step::Derive(request)
                     }
-                    Err(ServerFault(text)) => failed(text, ""),
+                    ScramSecret::Key(key) if challenged.asks_for(&key) => {
+                        self.prove(challenged.prove_by_key(&key))
+                    }
+                    ScramSecret::Key(_) => Step::OtherSecret,
                 }
             }
             (State::ScramFinal(proven), Authentication::SaslFinal(data)) => {
@@ -211,6 +254,16 @@ impl BackendDialogue {
         }
     }
 
+    fn prove(&mut self, answer: Result<(String, Proven), ErrorStack>) -> Step {
+        match answer {
+            Ok((answer, proven)) => {
+                self.state = State::ScramFinal(proven);
+                Step::Send(messages::sasl_response(answer.as_bytes()))
+            }
+            Err(e) => Step::Failed(ErrorReport::cryptography(&e)),
+        }
+    }
+
     fn asks(&mut self, request: Request) -> Step {
         self.state = State::Asked(request);
         Step::Asks(request)
@@ -227,7 +280,9 @@ impl Request {
     pub fn is_met_by(self, credential: &Credential) -> bool {
         matches!(
             (self, credential),
-            (_, Credential::Clear(_)) | (Request::Md5 { .. }, Credential::Md5(_))
+            (_, Credential::Clear(_))
+                | (Request::Md5 { .. }, Credential::Md5(_))
+                | (Request::Scram, Credential::ClientKey(_))
         )
     }
 
@@ -328,7 +383,7 @@ mod tests {
     fn a_server_must_prove_that_it_knows_the_password_before_it_says_ok() {
         for premature in [true, false] {
             let mut dialogue = BackendDialogue::new();
-            let _ = says(&mut dialogue, &authentication_sasl());
+            let _ = says(&mut dialogue, &authentication_sasl(false));
             let _ = dialogue.answer("u", &clear(), "abc".to_owned());
             let Step::Derive(request) = says(
                 &mut dialogue,

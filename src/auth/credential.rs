@@ -4,7 +4,7 @@ use super::{
     error::ErrorReport,
     passwd::Secret,
     password::{self, Password},
-    scram::Verifier,
+    scram::{ClientKey, Verifier},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum Credential {
     /// md5(password + user) without the prefix `md5`.
     Md5(String),
     Verifier(Verifier),
+    /// What a client's proof for a verifier has shown.
+    ClientKey(ClientKey),
     /// An AES entry that cannot be opened.
     Undecryptable,
     /// A verifier that cannot be read.
@@ -33,6 +35,13 @@ impl From<Secret> for Credential {
 }
 
 impl Credential {
+    /// What can be done with a secret; an empty password is none, as it is to PostgreSQL.
+    pub(crate) fn usable(secret: Option<Secret>) -> Option<Credential> {
+        secret
+            .map(Credential::from)
+            .filter(|credential| !matches!(credential, Credential::Clear(p) if p.is_empty()))
+    }
+
     /// The md5 form, for md5 dialogues on either side.
     pub(crate) fn md5(&self, user: &str) -> Option<String> {
         match self {

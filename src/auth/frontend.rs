@@ -12,8 +12,8 @@ use super::{
     messages,
     password::{Password, md5_response, same_bytes},
     scram::{
-        ServerKeys, Verifier,
-        server::{Challenging, Claimed, ClientFault, ServerDialogue},
+        ClientKey, ServerKeys, Verifier,
+        server::{Binding, Challenging, Claimed, ClientFault, ServerDialogue},
     },
 };
 
@@ -38,14 +38,16 @@ enum State {
     /// The password is here, the verifier that it must fit needs its key.
     ClearTextKey {
         password: Password,
-        keys: ServerKeys,
+        verifier: Verifier,
     },
     Md5 {
         stored: String,
         salt: [u8; 4],
     },
     ScramFirst {
-        server: ServerDialogue,
+        nonce: String,
+        /// `tls-server-end-point` of our certificate: channel binding is offered.
+        binding: Option<Vec<u8>>,
         basis: Basis,
     },
     ScramFinal {
@@ -54,14 +56,26 @@ enum State {
     },
     ScramKey {
         claimed: Claimed,
+        request: KeyRequest,
     },
 }
 
 /// What a proof of the client is judged by.
 #[derive(Debug)]
 enum Basis {
-    Keys(ServerKeys),
+    Verifier(Verifier),
     Derived(KeyRequest),
+}
+
+/// How to ask a client by SCRAM.
+#[derive(Debug)]
+pub struct ScramChallenge {
+    /// For a basis of clear text; should stay the same for a user, see [`super::keys::DerivedKeys`].
+    pub salt: Vec<u8>,
+    /// Must be new.
+    pub nonce: String,
+    /// `tls-server-end-point` of the certificate that the client was shown.
+    pub binding: Option<Vec<u8>>,
 }
 
 /// What to do next.
@@ -83,6 +97,8 @@ pub struct Passed {
     pub password: Option<Password>,
     /// The proxy has checked the password itself.
     pub checked: bool,
+    /// What the client's proof for a verifier has shown.
+    pub key: Option<ClientKey>,
 }
 
 impl FrontendDialogue {
@@ -117,17 +133,16 @@ impl FrontendDialogue {
         )
     }
 
-    /// `salt` is for a basis of clear text and should stay the same for a user, see
-    /// [`super::keys::DerivedKeys`]; `nonce` must be new.
-    pub fn scram(user: &str, basis: Option<&Credential>, salt: Vec<u8>, nonce: String) -> Step {
+    /// `basis`: `None` when nothing is known of the user.
+    pub fn scram(user: &str, basis: Option<&Credential>, challenge: ScramChallenge) -> Step {
         const MESSAGE: &str = "SCRAM authentication failed";
         let failed = |error| Step::Failed(error);
-        let (salt, iterations, basis) = match basis {
+        let basis = match basis {
             None => return failed(no_entry(MESSAGE, user)),
             Some(Credential::Undecryptable) => {
                 return failed(ErrorReport::undecryptable(MESSAGE));
             }
-            Some(Credential::Malformed) => {
+            Some(Credential::Malformed | Credential::ClientKey(_)) => {
                 return failed(ErrorReport::error(
                     MESSAGE,
                     format!("username \"{user}\" has invalid password type"),
@@ -139,30 +154,22 @@ impl FrontendDialogue {
                     format!("pool_passwd file does not contain valid SCRAM entry for \"{user}\""),
                 ));
             }
-            Some(Credential::Verifier(verifier)) => (
-                verifier.salt.clone(),
-                verifier.iterations,
-                Basis::Keys(verifier.keys.clone()),
-            ),
-            Some(Credential::Clear(password)) => (
-                salt.clone(),
-                ITERATIONS,
-                Basis::Derived(KeyRequest {
-                    password: password.clone(),
-                    salt,
-                    iterations: ITERATIONS,
-                }),
-            ),
+            Some(Credential::Verifier(verifier)) => Basis::Verifier(verifier.clone()),
+            Some(Credential::Clear(password)) => Basis::Derived(KeyRequest {
+                password: password.clone(),
+                salt: challenge.salt,
+                iterations: ITERATIONS,
+            }),
         };
-        let server = ServerDialogue {
-            nonce,
-            salt,
-            iterations,
-        };
+        let request = messages::authentication_sasl(challenge.binding.is_some());
         FrontendDialogue::ask(
             user,
-            State::ScramFirst { server, basis },
-            messages::authentication_sasl(),
+            State::ScramFirst {
+                nonce: challenge.nonce,
+                binding: challenge.binding,
+                basis,
+            },
+            request,
         )
     }
 
@@ -187,7 +194,11 @@ impl FrontendDialogue {
                     ))
                 }
             }
-            State::ScramFirst { server, basis } => scram_first(user, server, basis, body),
+            State::ScramFirst {
+                nonce,
+                binding,
+                basis,
+            } => scram_first(user, nonce, binding, basis, body),
             State::ScramFinal { challenging, basis } => scram_final(user, challenging, basis, body),
             State::ClearTextKey { .. } | State::ScramKey { .. } => Step::Failed(out_of_turn()),
         }
@@ -200,12 +211,25 @@ impl FrontendDialogue {
             Err(e) => return Step::Failed(ErrorReport::cryptography(&e)),
         };
         match self.state {
-            State::ScramKey { claimed } => scram_verdict(&self.user, &claimed, &keys_of),
-            State::ClearTextKey { password, keys } if keys == keys_of => Step::Passed(Passed {
-                send: None,
-                password: Some(password),
-                checked: true,
-            }),
+            State::ScramKey { claimed, request } => {
+                let verifier = Verifier {
+                    iterations: request.iterations,
+                    salt: request.salt.clone(),
+                    keys: keys_of,
+                };
+                scram_verdict(&self.user, &claimed, &verifier, false)
+            }
+            State::ClearTextKey { password, verifier } if verifier.keys == keys_of => {
+                match ClientKey::of(key, verifier) {
+                    Ok(client_key) => Step::Passed(Passed {
+                        send: None,
+                        password: Some(password),
+                        checked: true,
+                        key: Some(client_key),
+                    }),
+                    Err(e) => Step::Failed(ErrorReport::cryptography(&e)),
+                }
+            }
             State::ClearTextKey { .. } => Step::Failed(clear_text_mismatch()),
             _ => Step::Failed(out_of_turn()),
         }
@@ -256,24 +280,20 @@ fn clear_text_answer(user: String, check: Option<Credential>, text: &[u8]) -> St
     let password = Password::new(text);
     let passed = |password, checked| {
         Step::Passed(Passed {
-            send: None,
             password: Some(password),
             checked,
+            ..Passed::default()
         })
     };
     let fits = match check {
         None => return passed(password, false),
-        Some(Credential::Verifier(Verifier {
-            iterations,
-            salt,
-            keys,
-        })) => {
+        Some(Credential::Verifier(verifier)) => {
             let request = KeyRequest {
                 password: password.clone(),
-                salt,
-                iterations,
+                salt: verifier.salt.clone(),
+                iterations: verifier.iterations,
             };
-            let state = State::ClearTextKey { password, keys };
+            let state = State::ClearTextKey { password, verifier };
             return Step::Derive(FrontendDialogue { user, state }, request);
         }
         Some(Credential::Undecryptable) => {
@@ -281,7 +301,7 @@ fn clear_text_answer(user: String, check: Option<Credential>, text: &[u8]) -> St
                 "clear text authentication failed",
             ));
         }
-        Some(Credential::Malformed) => {
+        Some(Credential::Malformed | Credential::ClientKey(_)) => {
             return Step::Failed(ErrorReport::error(
                 "clear text authentication failed",
                 "password type stored in pool_passwd can't be used for clear text authentication",
@@ -307,16 +327,42 @@ fn clear_text_mismatch() -> ErrorReport {
     )
 }
 
-fn scram_first(user: String, server: ServerDialogue, basis: Basis, body: &[u8]) -> Step {
+fn scram_first(
+    user: String,
+    nonce: String,
+    binding: Option<Vec<u8>>,
+    basis: Basis,
+    body: &[u8],
+) -> Step {
     let Some((mechanism, data)) = messages::decode_sasl_initial_response(body) else {
         return Step::Failed(fault(ClientFault("malformed SCRAM message")));
     };
-    if mechanism != messages::SCRAM_SHA_256.as_bytes() {
+    let plus = mechanism == messages::SCRAM_SHA_256_PLUS.as_bytes();
+    let binding = match binding {
+        Some(hash) if plus => Binding::EndPoint(hash),
+        Some(_) => Binding::Declined,
+        None => Binding::NotOffered,
+    };
+    let known = match &binding {
+        Binding::EndPoint(_) => true,
+        _ => mechanism == messages::SCRAM_SHA_256.as_bytes(),
+    };
+    if !known {
         return Step::Failed(ErrorReport::error(
             "client selected an invalid SASL authentication mechanism",
             "",
         ));
     }
+    let (salt, iterations) = match &basis {
+        Basis::Verifier(verifier) => (verifier.salt.clone(), verifier.iterations),
+        Basis::Derived(request) => (request.salt.clone(), request.iterations),
+    };
+    let server = ServerDialogue {
+        nonce,
+        salt,
+        iterations,
+        binding,
+    };
     match server.challenge(data) {
         Ok((challenge, challenging)) => FrontendDialogue::ask(
             &user,
@@ -333,24 +379,26 @@ fn scram_final(user: String, challenging: Challenging, basis: Basis, body: &[u8]
         Err(broken) => return Step::Failed(fault(broken)),
     };
     match basis {
-        Basis::Keys(keys) => scram_verdict(&user, &claimed, &keys),
+        Basis::Verifier(verifier) => scram_verdict(&user, &claimed, &verifier, true),
         // Only a client that answered in form is worth the 2 ms of a key.
-        Basis::Derived(request) => Step::Derive(
-            FrontendDialogue {
-                user,
-                state: State::ScramKey { claimed },
-            },
-            request,
-        ),
+        Basis::Derived(request) => {
+            let state = State::ScramKey {
+                claimed,
+                request: request.clone(),
+            };
+            Step::Derive(FrontendDialogue { user, state }, request)
+        }
     }
 }
 
-fn scram_verdict(user: &str, claimed: &Claimed, keys: &ServerKeys) -> Step {
-    match claimed.judge(keys) {
-        Ok(Some(proof)) => Step::Passed(Passed {
-            send: Some(messages::authentication_sasl_final(proof.as_bytes())),
+/// `keep`: the key may be good for servers, because the verifier is one of theirs.
+fn scram_verdict(user: &str, claimed: &Claimed, verifier: &Verifier, keep: bool) -> Step {
+    match claimed.judge(verifier) {
+        Ok(Some((answer, key))) => Step::Passed(Passed {
+            send: Some(messages::authentication_sasl_final(answer.as_bytes())),
             password: None,
             checked: true,
+            key: keep.then_some(key),
         }),
         Ok(None) => Step::Failed(ErrorReport::error(
             "authentication failed",

@@ -6,7 +6,10 @@
 //!
 //! Source: `src/auth/pool_hba.c @ V4_3_5`.
 
+mod explain;
+mod ldap_url;
 mod network;
+mod options;
 mod parse;
 mod tokens;
 
@@ -14,9 +17,12 @@ use std::{
     fmt, fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+pub use explain::{Explained, Mismatch};
 pub use network::{Interface, Network, SystemNetwork};
+pub use options::{LdapOptions, LdapScope, PamOptions};
 use tokens::Token;
 
 use super::error::ErrorReport;
@@ -39,8 +45,12 @@ pub struct Record {
     users: Vec<Token>,
     pub address: Address,
     pub method: Method,
-    /// Name and value, in the order of the file.
-    pub options: Vec<(String, String)>,
+    /// There for [`Method::Pam`] only.
+    pub pam: Option<PamOptions>,
+    /// There for [`Method::Ldap`] only.
+    pub ldap: Option<Arc<LdapOptions>>,
+    /// The line as people read it, without passwords.
+    pub text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +119,7 @@ impl Hba {
                 format!(
                     "could not open configuration file \"{}\": {}",
                     path.display(),
-                    tokens::plain_reason(&e)
+                    crate::sys::errors::message(&e)
                 ),
             )]),
         }
@@ -119,7 +129,7 @@ impl Hba {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, in the order of the file.
+    /// Everything that is wrong, in the order of the file, what is only warned about included.
     pub fn parse(
         path: &Path,
         text: &[u8],
@@ -145,6 +155,7 @@ impl Hba {
         if errors.is_empty() {
             Ok(hba)
         } else {
+            errors.append(&mut hba.warnings);
             errors.sort_by_key(|e| (e.path != path, e.line));
             Err(errors)
         }
@@ -164,11 +175,12 @@ impl Hba {
             .map(|r| r.line)
     }
 
-    /// Line and method of the records whose method is not built yet. With one of them the start is refused.
+    /// Line and method of the records whose method this binary was built without. With one of them
+    /// the start is refused: the original, built without it, would refuse all clients.
     pub fn unsupported(&self) -> Vec<(u32, Method)> {
         self.records
             .iter()
-            .filter(|r| matches!(r.method, Method::Cert | Method::Pam | Method::Ldap))
+            .filter(|r| !r.method.is_built())
             .map(|r| (r.line, r.method))
             .collect()
     }
@@ -197,11 +209,16 @@ impl Hba {
             .find(|r| r.matches(&mut peer, user, database))
     }
 
-    /// The method of the record that [`Hba::find`] gives, without asking a name server.
+    /// The record that [`Hba::find`] gives, without asking a name server.
     ///
     /// A record with a host name that would otherwise fit is answered with `None`, for it may be a
     /// reject: call [`Hba::find`] when [`Hba::needs_lookup`].
-    pub fn method(&self, origin: Origin, user: &str, database: &str) -> Option<Method> {
+    pub fn find_without_lookup(
+        &self,
+        origin: Origin,
+        user: &str,
+        database: &str,
+    ) -> Option<&Record> {
         let mut system = SystemNetwork;
         let mut peer = network::Peer::new(origin, &mut system);
         for record in &self.records {
@@ -210,10 +227,16 @@ impl Hba {
                     return None;
                 }
             } else if record.matches(&mut peer, user, database) {
-                return Some(record.method);
+                return Some(record);
             }
         }
         None
+    }
+
+    /// The method of [`Hba::find_without_lookup`].
+    pub fn method(&self, origin: Origin, user: &str, database: &str) -> Option<Method> {
+        self.find_without_lookup(origin, user, database)
+            .map(|record| record.method)
     }
 
     /// What a client reads when no record matches, or one that says reject; `database` and `user` as it sent them.
@@ -264,39 +287,60 @@ impl Record {
         self.matches_database(database, user) && self.matches_user(user)
     }
 
-    /// A group token ends the search in its list, as in the original.
     fn matches_user(&self, user: &str) -> bool {
-        for token in &self.users {
-            if !token.quoted && token.text.starts_with('+') {
-                log_line("group token \"+\" is not supported by Pgpool-II");
-                return false;
-            }
-            if token.text == user || token.is_keyword("all") {
-                return true;
-            }
+        let listed = self.lists_user(user);
+        if listed == Listed::BehindGroup {
+            log_line("group token \"+\" is not supported by Pgpool-II");
         }
-        false
+        listed == Listed::Yes
     }
 
     fn matches_database(&self, database: &str, user: &str) -> bool {
-        for token in &self.databases {
-            if token.is_keyword("all") {
-                return true;
-            } else if token.is_keyword("sameuser") {
-                if database == user {
-                    return true;
-                }
-            } else if token.is_keyword("samegroup") || token.is_keyword("samerole") {
-                log_line(
-                    "group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II",
-                );
-                return false;
-            } else if token.text == database {
-                return true;
+        let listed = self.lists_database(database, user);
+        if listed == Listed::BehindGroup {
+            log_line("group tokens \"samegroup\" and \"samerole\" are not supported by Pgpool-II");
+        }
+        listed == Listed::Yes
+    }
+
+    fn lists_user(&self, user: &str) -> Listed {
+        for token in &self.users {
+            if !token.quoted && token.text.starts_with('+') {
+                return Listed::BehindGroup;
+            }
+            if token.text == user || token.is_keyword("all") {
+                return Listed::Yes;
             }
         }
-        false
+        Listed::No
     }
+
+    fn lists_database(&self, database: &str, user: &str) -> Listed {
+        for token in &self.databases {
+            let found = if token.is_keyword("all") {
+                true
+            } else if token.is_keyword("sameuser") {
+                database == user
+            } else if token.is_keyword("samegroup") || token.is_keyword("samerole") {
+                return Listed::BehindGroup;
+            } else {
+                token.text == database
+            };
+            if found {
+                return Listed::Yes;
+            }
+        }
+        Listed::No
+    }
+}
+
+/// Whether a list of a record names something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    Yes,
+    No,
+    /// A group token ends the search in its list, as in the original.
+    BehindGroup,
 }
 
 impl Method {
@@ -312,6 +356,15 @@ impl Method {
             "ldap" => Method::Ldap,
             _ => return None,
         })
+    }
+
+    /// Whether this binary has the method: pam and ldap are cargo features of the same name.
+    pub fn is_built(self) -> bool {
+        match self {
+            Method::Pam => cfg!(feature = "pam"),
+            Method::Ldap => cfg!(feature = "ldap"),
+            _ => true,
+        }
     }
 
     /// As written in the file.

@@ -7,10 +7,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
-use openssl::{error::ErrorStack, hash::MessageDigest, pkcs5};
+use openssl::{error::ErrorStack, hash::MessageDigest, pkcs5, rand::rand_bytes, sha::Sha256};
 
 use super::password::{Password, wipe};
 
@@ -81,36 +81,52 @@ impl Drop for SaltedPassword {
 
 /// Keys derived before, so that sessions of the same user cost 2 ms once and not each time.
 ///
-/// Salts repeat: a backend keeps one per user, and ours is fixed for the life of the process.
+/// Salts repeat: a backend keeps one per user, and ours is fixed for the life of the process. No
+/// password is kept: what it was is told by a hash that only this process can make.
 #[derive(Debug, Default)]
 pub struct DerivedKeys {
-    known: Mutex<HashMap<(Salt, Iterations), (Password, SaltedPassword)>>,
+    known: Mutex<HashMap<Origin, SaltedPassword>>,
+    secret: OnceLock<[u8; 32]>,
 }
 
-type Salt = Vec<u8>;
-type Iterations = u32;
+/// Salt, rounds, and the hash of the password.
+type Origin = (Vec<u8>, u32, [u8; 32]);
 
 impl DerivedKeys {
-    /// Beyond this number of salts the memory starts anew.
+    /// Beyond this number of keys the memory starts anew.
     const MAX: usize = 4096;
 
     pub fn get(&self, request: &KeyRequest) -> Option<SaltedPassword> {
+        let origin = self.origin(request)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(&(request.salt.clone(), request.iterations))
-            .filter(|(password, _)| *password == request.password)
-            .map(|(_, key)| key.clone())
+        known.get(&origin).cloned()
     }
 
     pub fn insert(&self, request: &KeyRequest, key: SaltedPassword) {
+        let Some(origin) = self.origin(request) else {
+            return;
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= DerivedKeys::MAX {
             known.clear();
         }
-        known.insert(
-            (request.salt.clone(), request.iterations),
-            (request.password.clone(), key),
-        );
+        known.insert(origin, key);
+    }
+
+    /// `None` when there are no random numbers; then nothing is remembered.
+    fn origin(&self, request: &KeyRequest) -> Option<Origin> {
+        let secret = match self.secret.get() {
+            Some(secret) => secret,
+            None => {
+                let mut fresh = [0; 32];
+                rand_bytes(&mut fresh).ok()?;
+                self.secret.get_or_init(|| fresh)
+            }
+        };
+        let mut hash = Sha256::new();
+        hash.update(secret);
+        hash.update(request.password.as_bytes());
+        Some((request.salt.clone(), request.iterations, hash.finish()))
     }
 }
 

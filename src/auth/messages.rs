@@ -3,8 +3,10 @@
 //! Requests to the client and answers to a backend are encoded, requests of a backend decoded.
 //! The general codec (frames, start-up packets, ErrorResponse) is elsewhere.
 
-/// The one SASL mechanism that is offered and answered.
+/// The SASL mechanism that is always offered and answered.
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+/// The same with channel binding, where there is TLS.
+pub const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 
 /// What a backend asks for or says in a message of type `R`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +61,16 @@ pub fn authentication_md5_password(salt: [u8; 4]) -> Vec<u8> {
     request(5, &salt)
 }
 
-/// Offers SCRAM-SHA-256, without channel binding.
-pub fn authentication_sasl() -> Vec<u8> {
-    request(10, b"SCRAM-SHA-256\0\0")
+/// Offers SCRAM-SHA-256, and before it the one with channel binding when that can be had.
+pub fn authentication_sasl(channel_binding: bool) -> Vec<u8> {
+    request(
+        10,
+        if channel_binding {
+            b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+        } else {
+            b"SCRAM-SHA-256\0\0"
+        },
+    )
 }
 
 pub fn authentication_sasl_continue(data: &[u8]) -> Vec<u8> {
@@ -77,10 +86,10 @@ pub fn password_message(password: &[u8]) -> Vec<u8> {
     message(b'p', &[password, b"\0"])
 }
 
-/// SASLInitialResponse choosing SCRAM-SHA-256.
-pub fn sasl_initial_response(data: &[u8]) -> Vec<u8> {
+/// SASLInitialResponse choosing `mechanism`.
+pub fn sasl_initial_response(mechanism: &str, data: &[u8]) -> Vec<u8> {
     let length = i32::try_from(data.len()).unwrap_or(i32::MAX).to_be_bytes();
-    message(b'p', &[SCRAM_SHA_256.as_bytes(), b"\0", &length, data])
+    message(b'p', &[mechanism.as_bytes(), b"\0", &length, data])
 }
 
 pub fn sasl_response(data: &[u8]) -> Vec<u8> {
@@ -137,8 +146,12 @@ mod tests {
             b"R\0\0\0\x0c\0\0\0\x05\x01\x02\x03\x04"
         );
         assert_eq!(
-            authentication_sasl(),
+            authentication_sasl(false),
             b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0"
+        );
+        assert_eq!(
+            authentication_sasl(true),
+            b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
         );
         assert_eq!(password_message(b"ab"), b"p\0\0\0\x07ab\0");
     }
@@ -157,7 +170,7 @@ mod tests {
                 Authentication::Md5Password { salt: [9; 4] },
             ),
             (
-                authentication_sasl(),
+                authentication_sasl(false),
                 Authentication::Sasl {
                     mechanisms: vec![SCRAM_SHA_256.to_owned()],
                 },
@@ -177,7 +190,7 @@ mod tests {
         assert_eq!(Authentication::decode(b"\0\0\0"), None);
         assert_eq!(Authentication::decode(b"\0\0\0\x05\x01"), None);
         assert_eq!(
-            decode_sasl_initial_response(&body(sasl_initial_response(b"n,,"))),
+            decode_sasl_initial_response(&body(sasl_initial_response(SCRAM_SHA_256, b"n,,"))),
             Some((SCRAM_SHA_256.as_bytes(), &b"n,,"[..]))
         );
         assert_eq!(decode_sasl_initial_response(b"SCRAM-SHA-256"), None);

@@ -8,6 +8,8 @@
 //!
 //! Source: `src/auth/pool_passwd.c`, `src/utils/ssl_utils.c @ V4_3_5`.
 
+mod place;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -20,7 +22,12 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openssl::{hash::MessageDigest, pkcs5, symm};
 
-use super::password::{self, Password};
+use super::{
+    password::{self, Password},
+    scram::Verifier,
+};
+
+pub use place::{Form, Place, find_place};
 
 /// The original reads no more of the key file's first line.
 const MAX_KEY: usize = 255;
@@ -49,9 +56,20 @@ pub enum Secret {
     Undecryptable,
 }
 
+impl Secret {
+    /// What PostgreSQL keeps of a password (`rolpassword` of pg_authid); `None` for anything else.
+    pub fn of_server(text: &str) -> Option<Secret> {
+        if let Some(hash) = text.strip_prefix("md5") {
+            let is_hash = hash.len() == MD5_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
+            return is_hash.then(|| Secret::Md5(hash.to_owned()));
+        }
+        Verifier::parse(text).map(|_| Secret::ScramVerifier(text.to_owned()))
+    }
+}
+
 /// The file cannot be read. The original does not start then.
 #[derive(Debug, thiserror::Error)]
-#[error("initializing pool password, failed to open file:\"{}\": {source}", path.display())]
+#[error("initializing pool password, failed to open file:\"{}\": {}", path.display(), crate::sys::errors::message(source))]
 pub struct PasswdError {
     pub path: PathBuf,
     pub source: io::Error,
@@ -228,8 +246,9 @@ pub fn read_key(path: &Path, warnings: &mut Vec<String>) -> Option<Password> {
         Ok(text) => text,
         Err(e) => {
             warnings.push(format!(
-                "could not read pool key file \"{}\": {e}",
-                path.display()
+                "could not read pool key file \"{}\": {}",
+                path.display(),
+                crate::sys::errors::message(&e)
             ));
             return None;
         }

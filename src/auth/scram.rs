@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides, as PostgreSQL speaks it: no channel binding, the
-//! user name within the messages ignored.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides, as PostgreSQL speaks it: channel binding by
+//! `tls-server-end-point` (RFC 5929), the user name within the messages ignored.
 //!
 //! [`server::ServerDialogue`] asks a client, [`client::ClientDialogue`] answers a backend. Neither
 //! derives keys ([`super::keys`]), sends anything or makes random numbers.
@@ -10,10 +10,16 @@ pub mod server;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openssl::{error::ErrorStack, pkey::PKey, sha::sha256, sign::Signer};
 
-use super::{keys::SaltedPassword, password::same_bytes};
+use super::{
+    keys::SaltedPassword,
+    password::{same_bytes, wipe},
+};
 
 pub(crate) const KEY_LEN: usize = 32;
 type Key = [u8; KEY_LEN];
+
+/// The GS2 header of a message with channel binding.
+const GS2_BOUND: &str = "p=tls-server-end-point,,";
 
 /// What a server keeps of a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +30,69 @@ pub struct Verifier {
 }
 
 /// The part of a verifier that decides about a proof.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ServerKeys {
     stored: Key,
     server: Key,
 }
+
+/// What a right proof tells beyond the verifier: enough to log in wherever the secret is the same.
+///
+/// It is no password: it opens only servers that hold the very same verifier. Never printed, and
+/// overwritten when dropped.
+#[derive(Clone)]
+pub struct ClientKey {
+    client: Key,
+    verifier: Verifier,
+}
+
+impl ClientKey {
+    /// The key of a password, for the verifier that it fits.
+    ///
+    /// # Errors
+    ///
+    /// When OpenSSL refuses to work.
+    pub fn of(salted: &SaltedPassword, verifier: Verifier) -> Result<ClientKey, ErrorStack> {
+        Ok(ClientKey {
+            client: hmac(salted.as_bytes(), b"Client Key")?,
+            verifier,
+        })
+    }
+
+    /// The verifier that the proof fitted.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+}
+
+impl Drop for ClientKey {
+    fn drop(&mut self) {
+        wipe(&mut self.client);
+    }
+}
+
+impl PartialEq for ClientKey {
+    fn eq(&self, other: &ClientKey) -> bool {
+        same_bytes(&self.client, &other.client) & (self.verifier == other.verifier)
+    }
+}
+
+impl Eq for ClientKey {}
+
+impl std::fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientKey(...)")
+    }
+}
+
+/// Takes a time that does not depend on where the keys differ.
+impl PartialEq for ServerKeys {
+    fn eq(&self, other: &ServerKeys) -> bool {
+        same_bytes(&self.stored, &other.stored) & same_bytes(&self.server, &other.server)
+    }
+}
+
+impl Eq for ServerKeys {}
 
 impl std::fmt::Debug for ServerKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,11 +111,11 @@ impl ServerKeys {
         })
     }
 
-    /// Whether `proof` comes from the password, for the messages exchanged so far.
-    fn accepts(&self, proof: &Key, auth_message: &[u8]) -> Result<bool, ErrorStack> {
+    /// The client's key, when `proof` comes from the password for the messages exchanged so far.
+    fn accepts(&self, proof: &Key, auth_message: &[u8]) -> Result<Option<Key>, ErrorStack> {
         let signature = hmac(&self.stored, auth_message)?;
         let client_key = xor(proof, &signature);
-        Ok(same_bytes(&sha256(&client_key), &self.stored))
+        Ok(same_bytes(&sha256(&client_key), &self.stored).then_some(client_key))
     }
 
     fn signature(&self, auth_message: &[u8]) -> Result<Key, ErrorStack> {

@@ -17,12 +17,17 @@
 //! Source: `pool_do_auth`, `pool_do_reauth`, `get_auth_password` in `src/auth/pool_auth.c @ V4_3_5` with
 //! the changes for CVE-2025-46801; order and codes as measured on Debian's 4.3.5.
 
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod methods_tests;
 mod random;
 mod rules;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use std::collections::BTreeMap;
 
@@ -30,89 +35,21 @@ use openssl::error::ErrorStack;
 
 use super::{
     backend::{self, BackendDialogue, Request},
-    credential::{Credential, no_entry},
+    credential::Credential,
     error::ErrorReport,
-    frontend::{self, FrontendDialogue, Passed},
-    hba::{Hba, Method, Origin},
+    frontend::{self, FrontendDialogue, Passed, ScramChallenge},
+    hba::{Method, Origin},
     keys::{KeyRequest, SaltedPassword},
     messages,
     passwd::Secret,
     password::Password,
+    scram::ClientKey,
 };
 use crate::cluster::NodeId;
 
 pub use random::Randomness;
 use rules::Plan;
-
-/// What a session knows when its start-up packet has been read.
-#[derive(Debug)]
-pub struct Inputs {
-    pub user: String,
-    pub database: String,
-    pub origin: Origin,
-    pub hba: HbaVerdict,
-    /// `allow_clear_text_frontend_auth`.
-    pub allow_clear_text: bool,
-    /// [`super::passwd::PoolPasswd::get`] of the user.
-    pub entry: Option<Secret>,
-    pub random: Randomness,
-}
-
-/// What pool_hba.conf says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HbaVerdict {
-    /// `enable_pool_hba = off`.
-    Off,
-    /// The file is missing or bad.
-    Unusable,
-    /// No record matches.
-    NoRecord,
-    Method(Method),
-}
-
-/// What the shell has to do, in this order.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    SendClient(Vec<u8>),
-    SendBackend(NodeId, Vec<u8>),
-    /// Derive off the session threads (or take from [`super::keys::DerivedKeys`]), then
-    /// [`SessionAuth::on_key_derived`] with this id.
-    DeriveKey(u32, KeyRequest),
-    /// pool_hba.conf lets the client go on: look for cached connections, then [`SessionAuth::connect`].
-    Passed,
-    /// The backend has said AuthenticationOk; what it sends from now on is not for this core.
-    BackendReady(NodeId),
-    /// An entry for the log, severity LOG.
-    Log {
-        message: &'static str,
-        detail: &'static str,
-        hint: &'static str,
-    },
-    /// All are authenticated. Keep this with the backend connections when they are cached.
-    Done(Remembered),
-    /// Send this ErrorResponse body of the node to the client as it is, then close.
-    ForwardError(NodeId, Vec<u8>),
-    /// Send this to the client, then close.
-    Fail(ErrorReport),
-}
-
-/// How a set of backend connections was authenticated; decides what the next client is asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
-    pub method: RememberedMethod,
-    /// The password that a client told us and a backend accepted.
-    pub password: Option<Password>,
-}
-
-/// The strictest request among the nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RememberedMethod {
-    #[default]
-    Trust,
-    Md5,
-    ScramSha256,
-    Password,
-}
+pub use types::{Action, HbaVerdict, Inputs, PasswordService, Remembered, RememberedMethod};
 
 /// See the module's description.
 #[derive(Debug)]
@@ -123,15 +60,25 @@ pub struct SessionAuth {
     hba: HbaVerdict,
     allow_clear_text: bool,
     entry: Option<Credential>,
+    lookup: Lookup,
+    client_name: Option<String>,
+    channel_binding: Option<Vec<u8>>,
     random: Randomness,
 
     stage: Stage,
     /// The client is being asked, or its key is being derived.
     dialogue: Option<FrontendDialogue>,
-    /// The proxy itself has made sure of the client, or pool_hba says trust.
-    authenticated: bool,
+    standing: Standing,
     /// Clear text that the client sent.
     client_password: Option<Password>,
+    /// PAM or LDAP has the client's password.
+    verifying: bool,
+    /// PAM or LDAP has found the client's password right, and servers are to judge it, too.
+    handed_on: bool,
+    /// What the client's proof has shown, now or earlier.
+    client_key: Option<ClientKey>,
+    /// A client whose failure may be a guess: it has answered, or there is no such user.
+    may_guess: bool,
     nodes: BTreeMap<NodeId, Node>,
     remembered: Option<Remembered>,
     keys: Vec<PendingKey>,
@@ -149,6 +96,31 @@ enum Stage {
     Connecting,
     Standalone,
     Over,
+}
+
+/// What is known of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nobody has asked.
+    Stranger,
+    /// pool_hba.conf says trust.
+    Trusted,
+    /// It has shown a certificate with its name.
+    Certified,
+    /// PAM or LDAP knows it. It may still not know the password of pool_passwd: as in the
+    /// original, servers that ask for md5 or SCRAM make us ask for that.
+    Verified,
+    /// The proxy has checked a password.
+    Proven,
+}
+
+/// Whether auth_query is asked about a user without an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lookup {
+    /// It is not needed, or has been.
+    Done,
+    Open,
+    Running,
 }
 
 #[derive(Debug, Default)]
@@ -176,18 +148,30 @@ enum Waiting {
 
 impl SessionAuth {
     pub fn new(inputs: Inputs) -> SessionAuth {
+        let entry = Credential::usable(inputs.entry);
         SessionAuth {
             user: inputs.user,
             database: inputs.database,
             origin: inputs.origin,
             hba: inputs.hba,
             allow_clear_text: inputs.allow_clear_text,
-            entry: inputs.entry.map(Credential::from),
+            lookup: if entry.is_none() && inputs.auth_query {
+                Lookup::Open
+            } else {
+                Lookup::Done
+            },
+            entry,
+            client_name: inputs.client_name,
+            channel_binding: inputs.channel_binding.filter(|hash| !hash.is_empty()),
             random: inputs.random,
             stage: Stage::Hba,
             dialogue: None,
-            authenticated: false,
+            standing: Standing::Stranger,
             client_password: None,
+            verifying: false,
+            handed_on: false,
+            client_key: inputs.client_key,
+            may_guess: false,
             nodes: BTreeMap::new(),
             remembered: None,
             keys: Vec::new(),
@@ -197,30 +181,7 @@ impl SessionAuth {
     /// Does what pool_hba.conf asks for.
     pub fn start(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
-        let plan = match self.hba {
-            HbaVerdict::Off => Plan::Nothing,
-            HbaVerdict::Unusable => Plan::Fail(Hba::unusable()),
-            HbaVerdict::NoRecord | HbaVerdict::Method(Method::Reject) => {
-                Plan::Fail(Hba::rejection(self.origin, &self.user, &self.database))
-            }
-            HbaVerdict::Method(Method::Trust) => {
-                self.authenticated = true;
-                Plan::Nothing
-            }
-            HbaVerdict::Method(Method::Md5) => Plan::AskMd5(self.entry.clone()),
-            HbaVerdict::Method(Method::ScramSha256) => Plan::AskScram(self.entry.clone()),
-            HbaVerdict::Method(Method::Password) => Plan::AskClearText,
-            // The start is refused with such a record; a reload must not open a door either.
-            HbaVerdict::Method(later @ (Method::Cert | Method::Pam | Method::Ldap)) => {
-                Plan::Fail(ErrorReport::fatal(
-                    "client authentication failed",
-                    format!(
-                        "authentication method \"{}\" of pool_hba.conf is not supported",
-                        later.word()
-                    ),
-                ))
-            }
-        };
+        let plan = self.plan_start(&mut actions);
         self.carry_out(plan, &mut actions);
         actions
     }
@@ -236,12 +197,45 @@ impl SessionAuth {
         self.nodes = nodes.iter().map(|&n| (n, Node::default())).collect();
         self.remembered = remembered.cloned();
         self.stage = Stage::Reauthenticating;
-        let plan = match &self.remembered {
-            Some(remembered) => self.plan_reauthentication(remembered),
-            None => Plan::Nothing,
-        };
+        let plan = self.plan_reauthentication();
         self.carry_out(plan, &mut actions);
         actions
+    }
+
+    /// A backend's TLS handshake is done: `end_point` is `tls-server-end-point` of its certificate.
+    /// Call it after [`SessionAuth::connect`] and before the node's first message.
+    pub fn backend_channel_binding(&mut self, node: NodeId, end_point: Vec<u8>) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.dialogue.bind_channel(end_point);
+        }
+    }
+
+    /// Whether a password remembered with cached connections may be what lets this client in. A
+    /// server has judged it when the connections were made; the caller bounds how long ago.
+    pub fn relies_on(&self, remembered: &Remembered) -> bool {
+        remembered.method != RememberedMethod::Trust
+            && remembered.password.is_some()
+            && (self.entry.is_none() || self.handed_on)
+            && self.standing != Standing::Proven
+    }
+
+    /// Whether a failure of this login may have been the guess of a password or of a user's name.
+    pub fn may_be_a_guess(&self) -> bool {
+        self.may_guess && self.standing != Standing::Proven
+    }
+
+    /// Whether a password has been checked on the way in, by us or by a server.
+    pub fn is_proven(&self) -> bool {
+        self.standing == Standing::Proven
+            || self.standing == Standing::Verified
+            || self.nodes.values().any(|n| n.client_judged && n.ready)
+    }
+
+    /// What the client's proof has shown, to be kept after a good login.
+    pub fn client_key(&self) -> Option<&ClientKey> {
+        self.client_key
+            .as_ref()
+            .filter(|_| self.standing == Standing::Proven)
     }
 
     /// Goes on without any backend: the client must be known to pool_hba.conf or pool_passwd.
@@ -252,12 +246,8 @@ impl SessionAuth {
             return actions;
         }
         self.stage = Stage::Standalone;
-        let plan = match &self.entry {
-            _ if self.authenticated => Plan::Nothing,
-            Some(Credential::Md5(_)) => Plan::AskMd5(self.entry.clone()),
-            Some(_) => Plan::AskScram(self.entry.clone()),
-            None => Plan::Fail(no_entry("client authentication failed", &self.user)),
-        };
+        let plan = self.plan_standalone();
+        self.may_guess |= matches!(plan, Plan::Fail(_));
         self.carry_out(plan, &mut actions);
         actions
     }
@@ -283,6 +273,7 @@ impl SessionAuth {
         let wanted = self.wants_client();
         match self.dialogue.take() {
             Some(dialogue) if wanted => {
+                self.may_guess = true;
                 let step = dialogue.on_message(kind, body);
                 self.client_step(step, &mut actions);
             }
@@ -342,6 +333,63 @@ impl SessionAuth {
         actions
     }
 
+    /// The answer to [`Action::VerifyPassword`]: the verdict, or what to tell the client.
+    ///
+    /// `hand_on` (`backend_use_passwd` of a ldap record): servers get this password instead of the
+    /// one in pool_passwd.
+    pub fn on_password_verified(
+        &mut self,
+        verdict: Result<(), ErrorReport>,
+        hand_on: bool,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if !std::mem::take(&mut self.verifying) {
+            self.fail(frontend::out_of_turn(), &mut actions);
+            return actions;
+        }
+        // To an LDAP server an empty password is no password at all, and right.
+        let told = self.client_password.as_ref().is_some_and(|p| !p.is_empty());
+        match verdict {
+            Ok(()) if !told => {
+                let refusal = |service: PasswordService| service.refusal(&self.user);
+                let error = self.password_service().map(refusal);
+                self.fail(error.unwrap_or_else(frontend::out_of_turn), &mut actions);
+            }
+            Ok(()) => {
+                self.standing = Standing::Verified;
+                self.handed_on = hand_on;
+                if !hand_on {
+                    self.client_password = None;
+                }
+                self.stage_over(&mut actions);
+            }
+            Err(error) => self.fail(error, &mut actions),
+        }
+        actions
+    }
+
+    /// The answer to [`Action::LookUp`]: what auth_query says of the user.
+    pub fn on_looked_up(&mut self, found: Option<Secret>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.lookup != Lookup::Running || self.stage == Stage::Over {
+            return actions;
+        }
+        self.lookup = Lookup::Done;
+        self.entry = Credential::usable(found);
+        let plan = match self.stage {
+            Stage::Hba => self.plan_start(&mut actions),
+            Stage::Reauthenticating => self.plan_reauthentication(),
+            Stage::Standalone => self.plan_standalone(),
+            Stage::Connecting => {
+                self.advance(&mut actions);
+                return actions;
+            }
+            Stage::Passed | Stage::Over => return actions,
+        };
+        self.carry_out(plan, &mut actions);
+        actions
+    }
+
     fn carry_out(&mut self, plan: Plan, actions: &mut Vec<Action>) {
         let step = match plan {
             Plan::Nothing | Plan::Answer(_) => return self.stage_over(actions),
@@ -352,16 +400,25 @@ impl SessionAuth {
                 };
             }
             Plan::Fail(error) => return self.fail(error, actions),
+            Plan::LookUp => {
+                self.lookup = Lookup::Running;
+                return actions.push(Action::LookUp);
+            }
+            Plan::AskOutside => FrontendDialogue::clear_text(&self.user, None),
             Plan::AskClearText => FrontendDialogue::clear_text(&self.user, self.entry.clone()),
             Plan::AskMd5(basis) => {
+                self.may_guess |= basis.is_none();
                 FrontendDialogue::md5(&self.user, basis.as_ref(), self.random.md5_salt)
             }
-            Plan::AskScram(basis) => FrontendDialogue::scram(
-                &self.user,
-                basis.as_ref(),
-                self.random.scram_salt(&self.user),
-                self.random.server_nonce(),
-            ),
+            Plan::AskScram(basis) => {
+                self.may_guess |= basis.is_none();
+                let challenge = ScramChallenge {
+                    salt: self.random.scram_salt(&self.user),
+                    nonce: self.random.server_nonce(),
+                    binding: self.channel_binding.clone(),
+                };
+                FrontendDialogue::scram(&self.user, basis.as_ref(), challenge)
+            }
         };
         self.client_step(step, actions);
     }
@@ -383,9 +440,20 @@ impl SessionAuth {
 
     fn client_passed(&mut self, passed: Passed, actions: &mut Vec<Action>) {
         actions.extend(passed.send.map(Action::SendClient));
-        self.authenticated |= passed.checked;
+        if passed.checked {
+            self.standing = Standing::Proven;
+        }
+        if passed.key.is_some() {
+            self.client_key = passed.key;
+        }
         if let Some(password) = passed.password {
-            self.client_password = Some(password);
+            self.client_password = Some(password.clone());
+            if self.stage == Stage::Hba
+                && let Some(service) = self.password_service()
+            {
+                self.verifying = true;
+                return actions.push(Action::VerifyPassword(service, password));
+            }
             if self.stage == Stage::Reauthenticating
                 && !passed.checked
                 && let Err(error) = self.compare_with_remembered()
@@ -444,6 +512,7 @@ impl SessionAuth {
                 self.stage = Stage::Over;
                 self.dialogue = None;
             }
+            backend::Step::OtherSecret => self.fail(self.other_secret(node), actions),
             backend::Step::Failed(error) => self.fail(error, actions),
         }
     }
@@ -453,7 +522,10 @@ impl SessionAuth {
     /// Waits until every node has asked: what the client is asked must not depend on which node is
     /// the fastest. Clear text comes first, because it helps with all other requests.
     fn advance(&mut self, actions: &mut Vec<Action>) {
-        if self.stage != Stage::Connecting || self.dialogue.is_some() {
+        if self.stage != Stage::Connecting
+            || self.dialogue.is_some()
+            || self.lookup == Lookup::Running
+        {
             return;
         }
         if self.nodes.values().any(|n| n.request.is_none() && !n.ready) {
@@ -505,9 +577,13 @@ impl SessionAuth {
         // By construction somebody has judged the client wherever a backend wants a password.
         // A fault in the rules above must not become an open door.
         let before = self.remembered.take().unwrap_or_default();
-        let judged = self.authenticated || self.nodes.values().any(|n| n.client_judged);
+        let judged =
+            self.standing != Standing::Stranger || self.nodes.values().any(|n| n.client_judged);
         let all_trust = before.method == RememberedMethod::Trust
             && self.nodes.values().all(|n| n.request.is_none());
+        if !judged && self.hba == HbaVerdict::Method(Method::Password) {
+            return self.fail(self.nobody_judges(), actions);
+        }
         if !judged && !all_trust {
             return self.fail(frontend::out_of_turn(), actions);
         }

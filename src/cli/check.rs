@@ -14,13 +14,15 @@ use std::{
 };
 
 use crate::auth::{
-    hba::{Hba, HbaError},
+    hba::{Connection, Hba, HbaError, Method, Record},
     passwd::PoolPasswd,
     pcp_conf::PcpConf,
 };
 use crate::config::{
-    Config, Finding, FindingSeverity as Severity, LoadMode, Paths, Place, Value, not_built,
+    Config, Finding, FindingSeverity as Severity, LoadMode, Paths, Place, not_built,
 };
+use crate::sys::errors;
+use crate::tls::{Passphrase, Tls};
 
 /// Name services may be slow or dead; all host names together get this long.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
@@ -97,7 +99,7 @@ fn check_other_files(config: &Config) -> Vec<Finding> {
         "no pcp command will be let in",
     );
     if hba {
-        findings.extend(check_hba(&config.hba_path));
+        findings.extend(check_hba(&config.hba_path, config.settings.ssl));
     }
     if passwd {
         findings.extend(check_passwd(config));
@@ -108,7 +110,7 @@ fn check_other_files(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn check_hba(path: &Path) -> Vec<Finding> {
+fn check_hba(path: &Path, ssl: bool) -> Vec<Finding> {
     let of_error = |error: &HbaError| {
         let place = Place::new(&error.path, error.line, 1);
         Finding::warning(place, &error.message).remedy(&error.hint)
@@ -121,16 +123,41 @@ fn check_hba(path: &Path) -> Vec<Finding> {
             findings
         }
         Ok(hba) => {
-            let later = hba.unsupported().into_iter().map(|(line, method)| {
-                let text = format!(
-                    "the start will be refused: authentication method \"{}\" is not supported yet",
-                    method.word()
-                );
-                Finding::warning(Place::new(path, line, 1), text)
+            let lines = hba.records.iter().filter_map(|record| {
+                let (text, remedy) = oddity(record, ssl)?;
+                Some(Finding::warning(Place::new(path, record.line, 1), text).remedy(remedy))
             });
-            hba.warnings().iter().map(of_error).chain(later).collect()
+            hba.warnings().iter().map(of_error).chain(lines).collect()
         }
     }
+}
+
+/// What is odd about a record that can be read, and the remedy.
+fn oddity(record: &Record, ssl: bool) -> Option<(String, String)> {
+    let word = record.method.word();
+    if !record.method.is_built() {
+        return Some((
+            format!(
+                "the start will be refused: this pgpool was built without the feature \"{word}\""
+            ),
+            format!("use another method, or a pgpool built with \"--features {word}\""),
+        ));
+    }
+    let needs_ssl = record.connection == Connection::HostSsl;
+    if needs_ssl && !ssl {
+        return Some((
+            "hostssl record cannot match because SSL is disabled".to_owned(),
+            "Set ssl = on in pgpool.conf".to_owned(),
+        ));
+    }
+    // The original takes such a line, and refuses each client that it matches.
+    if record.method == Method::Cert && !needs_ssl {
+        return Some((
+            "method cert refuses all clients without TLS that match this line".to_owned(),
+            "write hostssl, the only type of record that cert is for".to_owned(),
+        ));
+    }
+    None
 }
 
 fn check_passwd(config: &Config) -> Vec<Finding> {
@@ -148,7 +175,11 @@ fn check_pcp_conf(path: &Path) -> Vec<Finding> {
     let warning = |text: String| Finding::warning(Place::whole(path), text);
     match PcpConf::load(path) {
         Ok(users) => users.skipped().iter().cloned().map(warning).collect(),
-        Err(error) => vec![warning(error.to_string())],
+        Err(error) => vec![warning(format!(
+            "could not open {}. reason: {}",
+            path.display(),
+            errors::message(&error)
+        ))],
     }
 }
 
@@ -167,7 +198,8 @@ fn missing(config: &Config, name: &str, path: &Path, what: &str) -> Finding {
 fn on_this_machine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(directories(config));
-    findings.extend(certificates(config));
+    // Nothing is run, so the key of an encrypted file counts as good.
+    findings.extend(Tls::load(config, Passphrase::Skip).1);
     findings.extend(programs(config));
     findings.extend(host_names(config));
     findings
@@ -216,31 +248,6 @@ fn directories(config: &Config) -> Vec<Finding> {
             let new = !seen.contains(&path);
             seen.push(path.clone());
             new.then(|| missing(config, name, &path, "create the directory before the start"))
-        })
-        .collect()
-}
-
-fn certificates(config: &Config) -> Vec<Finding> {
-    if !config.settings.ssl {
-        return Vec::new();
-    }
-    let files = [
-        "ssl_key",
-        "ssl_cert",
-        "ssl_ca_cert",
-        "ssl_ca_cert_dir",
-        "ssl_crl_file",
-        "ssl_dh_params_file",
-    ];
-    files
-        .into_iter()
-        .filter_map(|name| match config.values.get(name, None) {
-            Some(Value::Text(text)) if !text.is_empty() => {
-                let folder = config.path.parent().unwrap_or(Path::new("/"));
-                let path = folder.join(text);
-                (!path.exists()).then(|| missing(config, name, &path, "SSL needs it"))
-            }
-            _ => None,
         })
         .collect()
 }
@@ -403,7 +410,6 @@ mod tests {
     fn a_good_file_that_will_not_be_started_yet_exits_with_0() {
         for text in [
             "backend_clustering_mode = 'native_replication'\n",
-            "ssl = on\nssl_key = 'server.key'\n",
             "master_slave_mode = on\nreplication_mode = on\n",
         ] {
             let (status, out) = check_text(text);
@@ -422,6 +428,53 @@ mod tests {
             out.contains("info: read as a file of 4.0 (4.2 and later would not start with wd_port = 9000 in line 1)"),
             "{out}"
         );
+    }
+
+    #[test]
+    fn odd_lines_of_pool_hba_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pool_hba.conf");
+        let text = "hostssl all all all cert\nhost all all all cert\n\
+                    local all all pam pamservice=x\nlocal all all md5 pamservice=x\n";
+        fs::write(&path, text).unwrap();
+        let shown = |ssl| -> Vec<String> {
+            let findings = check_hba(&path, ssl);
+            assert!(findings.iter().all(|f| !f.is_error()));
+            findings.iter().map(ToString::to_string).collect()
+        };
+        let cert = "pool_hba.conf:2:1: warning: method cert refuses all clients without TLS";
+        let option = "pool_hba.conf:4:1: warning: pamservice authentication option";
+        let ssl = "pool_hba.conf:1:1: warning: hostssl record cannot match";
+        let without = shown(false);
+        for text in [cert, option, ssl] {
+            assert!(without.iter().any(|f| f.contains(text)), "{without:?}");
+        }
+        let pam = without
+            .iter()
+            .any(|f| f.contains(":3:1: warning: the start"));
+        assert_eq!(pam, cfg!(not(feature = "pam")));
+        assert!(!shown(true).iter().any(|f| f.contains(ssl)));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_told_in_the_words_of_the_c_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let conf = "enable_pool_hba = on\npool_passwd = 'pool_passwd'\n";
+        fs::write(path("pgpool.conf"), conf).unwrap();
+        for name in ["pgpool-rs.conf", "pool_hba.conf", "pcp.conf", "pool_passwd"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let paths = Paths {
+            config: path("pgpool.conf"),
+            pcp: path("pcp.conf"),
+            hba: path("pool_hba.conf"),
+            key: None,
+        };
+        let mut out = Vec::new();
+        check(&paths, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.matches("Is a directory\n").count(), 4, "{out}");
     }
 
     #[test]

@@ -356,7 +356,7 @@ pub(super) fn apply_own(
         Err(error) => {
             let text = format!("could not open configuration file: \"{}\"", path.display());
             let finding = Finding::warning(Place::whole(&path), text);
-            findings.push(finding.detail(error.to_string()));
+            findings.push(finding.detail(crate::sys::errors::message(&error)));
             return;
         }
     }
@@ -364,15 +364,29 @@ pub(super) fn apply_own(
     findings.extend(source.findings);
     for located in &source.settings {
         let name = located.setting.name.as_str();
-        let parameter = PARAMETERS.iter().find(|p| p.name == name && p.ours);
-        let Some(parameter) = parameter else {
+        let Some((parameter, index)) = own_parameter(name) else {
             let text = format!("{name} has no effect in pgpool-rs.conf");
+            let names = PARAMETERS.iter().filter(|p| p.ours).map(|p| p.name);
+            let names: Vec<&str> = names.collect();
             findings.push(
                 Finding::warning(located.at(), text)
-                    .remedy("this file takes admin_database, compat_version and worker_threads"),
+                    .remedy(format!("this file takes {}", names.join(", "))),
             );
             continue;
         };
-        apply_one(located, parameter, None, dialect, values, findings);
+        apply_one(located, parameter, index, dialect, values, findings);
     }
+}
+
+/// A parameter of ours by its name, with the index of a node where it takes one.
+fn own_parameter(name: &str) -> Option<(&'static Parameter, Option<usize>)> {
+    let own = || PARAMETERS.iter().filter(|p| p.ours);
+    if let Some(parameter) = own().find(|p| p.name == name) {
+        return Some((parameter, None));
+    }
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let index = name.get(base.len()..)?.parse().ok()?;
+    own()
+        .find(|p| p.name == base && p.indexed == Indexed::Optional && index <= p.max_index)
+        .map(|parameter| (parameter, Some(index)))
 }

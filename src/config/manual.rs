@@ -151,7 +151,8 @@ fn kind(p: &Parameter) -> String {
         Kind::List { separator: ';' } => "List, separated by semicolons".to_owned(),
         Kind::List { .. } => "List, separated by commas".to_owned(),
         Kind::Enum(words) => {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let words = words.iter().map(|(word, _)| *word);
+            let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
             format!("One of {}", words.join(", "))
         }
         Kind::Group => String::new(),

@@ -50,12 +50,7 @@ pub(super) fn resolve(name: &str, dialect: Release) -> Name {
         };
     }
     match find_in(name, dialect) {
-        Some(p) if p.ours => {
-            return Name::NoEffect(
-                format!("{name} has no effect in pgpool.conf"),
-                "it belongs into pgpool-rs.conf beside this file".to_owned(),
-            );
-        }
+        Some(p) if p.ours => return of_our_own_file(name),
         Some(p) if matches!(p.kind, Kind::Group) => return unknown(name),
         Some(p) if p.indexed == Indexed::Required => return without_index(p, dialect),
         Some(parameter) => {
@@ -68,6 +63,9 @@ pub(super) fn resolve(name: &str, dialect: Release) -> Name {
         None => {}
     }
     if let Some((parameter, rest)) = find_prefix(name, |p| p.known_in(dialect)) {
+        if parameter.ours {
+            return of_our_own_file(name);
+        }
         return with_index(parameter, name, rest);
     }
     let any_release = find_prefix(name, |p| !p.ours)
@@ -77,6 +75,13 @@ pub(super) fn resolve(name: &str, dialect: Release) -> Name {
         Some(p) if !matches!(p.kind, Kind::Group) => foreign(name, p, dialect),
         _ => unknown(name),
     }
+}
+
+fn of_our_own_file(name: &str) -> Name {
+    Name::NoEffect(
+        format!("{name} has no effect in pgpool.conf"),
+        "it belongs into pgpool-rs.conf beside this file".to_owned(),
+    )
 }
 
 fn without_index(parameter: &'static Parameter, dialect: Release) -> Name {

@@ -13,7 +13,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     let look = Look { config };
     [
         look.replication_mode(),
-        look.tls(),
         look.watchdog(),
         look.follow(),
         look.recovery(),
@@ -134,16 +133,6 @@ impl Look<'_> {
         )
     }
 
-    fn tls(&self) -> Option<Finding> {
-        self.on("ssl").then(|| {
-            Finding::error(
-                self.place("ssl"),
-                "ssl = on is not supported yet, and connections would not be encrypted",
-            )
-            .remedy("set ssl = off, or use the original")
-        })
-    }
-
     fn watchdog(&self) -> Option<Finding> {
         if !self.on("use_watchdog") {
             return None;
@@ -232,16 +221,11 @@ impl Look<'_> {
 
     fn messages(&self) -> Option<Finding> {
         let mut names = Vec::new();
-        for name in ["notice_per_node_statement", "log_pcp_processes"] {
-            if self.on(name) {
-                names.extend(self.set(&[name]));
-            }
+        if self.on("log_pcp_processes") {
+            names.extend(self.set(&["log_pcp_processes"]));
         }
         if !matches!(self.word("log_backend_messages"), "" | "none") {
             names.extend(self.set(&["log_backend_messages"]));
-        }
-        if !matches!(self.word("client_min_messages"), "" | "notice") {
-            names.extend(self.set(&["client_min_messages"]));
         }
         let first = names.first()?.clone();
         self.warning(&first, "such messages are not written", &names)
@@ -292,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn replication_modes_and_tls_refuse_the_start_at_their_line() {
+    fn replication_modes_refuse_the_start_at_their_line() {
         for (text, line) in [
             (
                 "port = 9999\nreplication_mode = on\nmaster_slave_sub_mode = stream\n",
@@ -306,7 +290,6 @@ mod tests {
                 "load_balance_mode = off\nbackend_clustering_mode = 'snapshot_isolation'\n",
                 2,
             ),
-            ("load_balance_mode = off\nssl = on\n", 2),
         ] {
             let findings = look(text);
             assert_eq!(findings.len(), 1, "{findings:?}");

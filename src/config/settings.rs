@@ -29,6 +29,7 @@ pub struct Settings {
     pub authentication_timeout: Option<Duration>,
     pub allow_clear_text_frontend_auth: bool,
     pub ssl: bool,
+    pub tls: SslSettings,
 
     // Pools
     pub num_init_children: usize,
@@ -129,6 +130,49 @@ pub struct BackendSettings {
     pub application_name: String,
     pub flag: BackendFlag,
     pub health_check: HealthCheckSettings,
+    pub tls: BackendSslSettings,
+}
+
+/// `ssl_*`. Paths are absolute; an empty one is an empty parameter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SslSettings {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca_cert: PathBuf,
+    pub ca_cert_dir: PathBuf,
+    pub crl_file: PathBuf,
+    pub ciphers: String,
+    pub prefer_server_ciphers: bool,
+    /// Empty in files of releases that do not know it.
+    pub ecdh_curve: String,
+    pub dh_params_file: PathBuf,
+    pub passphrase_command: String,
+}
+
+/// `backend_ssl*` of one node, from pgpool-rs.conf. Paths as in [`SslSettings`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendSslSettings {
+    pub mode: BackendSslMode,
+    /// `backend_sslnegotiation = direct`: TLS without asking for it first.
+    pub direct: bool,
+    /// `system`: the certificates of the operating system.
+    pub ca_cert: PathBuf,
+    pub crl_file: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// `backend_sslmode`, in the words of libpq.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendSslMode {
+    /// Not set: as the original, which tries it when `ssl` is on.
+    #[default]
+    Stock,
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,6 +219,33 @@ pub struct OwnSettings {
     pub compat_version: Option<CompatVersion>,
     /// Data plane threads; default one per core.
     pub worker_threads: usize,
+    /// `None` while `auth_user` is empty.
+    pub auth_query: Option<AuthQuerySettings>,
+    /// How long a remembered password is good for; `None`: as long as the connection lives.
+    pub remembered_password_life_time: Option<Duration>,
+    /// Longest delay of the answer to a failed login; zero: none.
+    pub auth_failure_delay_max: Duration,
+}
+
+/// `auth_query` and what belongs to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthQuerySettings {
+    pub user: String,
+    /// In any form of pool_passwd; empty: the entry of the user there.
+    pub password: String,
+    pub dbname: String,
+    pub query: String,
+    pub cache_life_time: Duration,
+}
+
+impl std::fmt::Debug for AuthQuerySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthQuerySettings")
+            .field("user", &self.user)
+            .field("dbname", &self.dbname)
+            .field("query", &self.query)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A release whose PCP layouts, role words and texts are emulated.

@@ -4,11 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     Config, Release, checks,
-    parameter::Values,
+    parameter::{Value, Values},
     paths::Paths,
     settings::{
-        BackendSettings, ClusteringMode, HealthCheckSettings, LogStandbyDelay, OwnSettings,
-        Settings, Verbosity,
+        AuthQuerySettings, BackendSettings, BackendSslMode, BackendSslSettings, ClusteringMode,
+        HealthCheckSettings, LogStandbyDelay, OwnSettings, Settings, SslSettings, Verbosity,
     },
 };
 use crate::observe::Severity;
@@ -63,11 +63,12 @@ fn settings(values: &Values, dialect: Release, paths: &Paths) -> Settings {
         pcp_listen_addresses: v.addresses("pcp_listen_addresses"),
         pcp_port: v.port("pcp_port", None),
         pcp_socket_dirs: v.directories("pcp_socket_dir"),
-        backends: backends(values),
+        backends: backends(values, paths),
         enable_pool_hba: values.bool("enable_pool_hba"),
         authentication_timeout: v.seconds("authentication_timeout"),
         allow_clear_text_frontend_auth: values.bool("allow_clear_text_frontend_auth"),
         ssl: values.bool("ssl"),
+        tls: tls(values, paths),
 
         num_init_children: v.count("num_init_children"),
         max_pool: v.count("max_pool"),
@@ -181,7 +182,7 @@ pub(super) fn clustering_mode(values: &Values, dialect: Release) -> ClusteringMo
 }
 
 /// One per slot up to the highest one in use; gaps are there and unused.
-fn backends(values: &Values) -> Vec<BackendSettings> {
+fn backends(values: &Values, paths: &Paths) -> Vec<BackendSettings> {
     let v = View { values };
     let used = checks::used_slots(values);
     let count = used.last().map_or(0, |last| last + 1);
@@ -200,9 +201,60 @@ fn backends(values: &Values) -> Vec<BackendSettings> {
                 application_name: text("backend_application_name"),
                 flag: checks::flag_of(values, slot),
                 health_check: health_check(values, slot),
+                tls: backend_tls(values, slot, paths),
             }
         })
         .collect()
+}
+
+fn tls(values: &Values, paths: &Paths) -> SslSettings {
+    let text = |name: &str| values.text(name, None).to_owned();
+    let file = |name: &str| file(values.text(name, None), paths);
+    SslSettings {
+        cert: file("ssl_cert"),
+        key: file("ssl_key"),
+        ca_cert: file("ssl_ca_cert"),
+        ca_cert_dir: file("ssl_ca_cert_dir"),
+        crl_file: file("ssl_crl_file"),
+        ciphers: text("ssl_ciphers"),
+        prefer_server_ciphers: values.bool("ssl_prefer_server_ciphers"),
+        ecdh_curve: text("ssl_ecdh_curve"),
+        dh_params_file: file("ssl_dh_params_file"),
+        passphrase_command: text("ssl_passphrase_command"),
+    }
+}
+
+fn backend_tls(values: &Values, slot: usize, paths: &Paths) -> BackendSslSettings {
+    let word = |name: &str| match values.get(name, Some(slot)) {
+        Some(Value::Enum { word, .. }) => *word,
+        _ => "",
+    };
+    let file = |name: &str| file(values.text(name, Some(slot)), paths);
+    BackendSslSettings {
+        mode: match word("backend_sslmode") {
+            "disable" => BackendSslMode::Disable,
+            "prefer" => BackendSslMode::Prefer,
+            "require" => BackendSslMode::Require,
+            "verify-ca" => BackendSslMode::VerifyCa,
+            "verify-full" => BackendSslMode::VerifyFull,
+            _ => BackendSslMode::Stock,
+        },
+        direct: word("backend_sslnegotiation") == "direct",
+        ca_cert: match values.text("backend_ssl_ca_cert", Some(slot)) {
+            "system" => PathBuf::from("system"),
+            path => self::file(path, paths),
+        },
+        crl_file: file("backend_ssl_crl_file"),
+        cert: file("backend_ssl_cert"),
+        key: file("backend_ssl_key"),
+    }
+}
+
+fn file(path: &str, paths: &Paths) -> PathBuf {
+    if path.is_empty() {
+        return PathBuf::new();
+    }
+    paths.beside_config(path)
 }
 
 fn health_check(values: &Values, slot: usize) -> HealthCheckSettings {
@@ -222,7 +274,9 @@ fn health_check(values: &Values, slot: usize) -> HealthCheckSettings {
 }
 
 fn own(values: &Values) -> OwnSettings {
-    let threads = View { values }.count("worker_threads");
+    let view = View { values };
+    let threads = view.count("worker_threads");
+    let auth_user = view.text("auth_user");
     OwnSettings {
         admin_database: values.text("admin_database", None).to_owned(),
         compat_version: values.text("compat_version", None).parse().ok(),
@@ -230,6 +284,17 @@ fn own(values: &Values) -> OwnSettings {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         },
+        auth_query: (!auth_user.is_empty()).then(|| AuthQuerySettings {
+            user: auth_user,
+            password: view.text("auth_password"),
+            dbname: view.text("auth_dbname"),
+            query: view.text("auth_query"),
+            cache_life_time: view.duration("auth_query_cache_life_time"),
+        }),
+        remembered_password_life_time: view.seconds("remembered_password_life_time"),
+        auth_failure_delay_max: Duration::from_millis(
+            view.positive("auth_failure_delay_max").unwrap_or_default(),
+        ),
     }
 }
 

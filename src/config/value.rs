@@ -210,7 +210,7 @@ fn available(words: &[(&str, i64)], dialect: Release) -> String {
         .iter()
         .map(|(word, _)| *word)
         // Taken for the sake of old habits, and not offered.
-        .filter(|word| *word != "debug" && word_is_of(word, dialect))
+        .filter(|word| !matches!(*word, "debug" | "") && word_is_of(word, dialect))
         .collect();
     format!("Available values: {}.", known.join(", "))
 }

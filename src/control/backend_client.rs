@@ -1,7 +1,7 @@
 //! Our own connections to the servers: health check, replication check, primary search.
 //!
 //! A client of protocol 3.0 with simple queries, made of `postgres-protocol`. The startup packet
-//! holds user and database only, as that of the original. No TLS yet. What went wrong is told in
+//! holds user and database only, as that of the original. What went wrong is told in
 //! kinds, because somebody decides on them: a server that refuses a login is alive.
 
 use std::{
@@ -32,7 +32,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::auth::passwd::{PoolPasswd, Secret};
+use crate::{
+    auth::passwd::{PoolPasswd, Secret},
+    sys::errors,
+    tls::{BackendTls, Secured, TlsError, TlsFailure},
+};
 
 /// No message that we ask for comes near this size.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
@@ -41,14 +45,15 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// A socket directory is tried again while its listen queue is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where to connect, and how.
+#[derive(Clone, Debug)]
 pub struct Address {
     /// Name, address, or (leading slash) socket directory; empty: the default socket directory.
     pub hostname: String,
     pub port: u16,
     /// Limit of one TCP connect.
     pub connect_timeout: Option<Duration>,
+    pub tls: BackendTls,
 }
 
 /// As whom.
@@ -172,7 +177,50 @@ impl Client {
         sql: &str,
         limit: Duration,
     ) -> Result<Vec<Vec<Field>>, QueryError> {
-        match timeout(limit, self.query_without_limit(sql)).await {
+        self.run(sql, limit, |out| frontend::query(sql, out)).await
+    }
+
+    /// Runs one statement with text parameters, `$1` and so on; gives its rows.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueryError`].
+    pub async fn query_with(
+        &mut self,
+        sql: &str,
+        parameters: &[&str],
+        limit: Duration,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
+        let values = || parameters.iter().copied();
+        self.run(sql, limit, |out| {
+            frontend::parse("", sql, [], out)?;
+            let bound = frontend::bind(
+                "",
+                "",
+                [],
+                values(),
+                |value, out| {
+                    out.extend_from_slice(value.as_bytes());
+                    Ok(postgres_protocol::IsNull::No)
+                },
+                [],
+                out,
+            );
+            bound.map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            frontend::execute("", 0, out)?;
+            frontend::sync(out);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn run(
+        &mut self,
+        sql: &str,
+        limit: Duration,
+        encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
+        match timeout(limit, self.run_without_limit(encode)).await {
             Ok(result) => result,
             Err(_) => Err(QueryError::Lost(format!(
                 "no answer to \"{sql}\" within {} seconds",
@@ -193,11 +241,12 @@ impl Client {
         .await;
     }
 
-    async fn query_without_limit(&mut self, sql: &str) -> Result<Vec<Vec<Field>>, QueryError> {
-        let lost = |e: io::Error| QueryError::Lost(said(&e));
-        self.send(|out| frontend::query(sql, out))
-            .await
-            .map_err(lost)?;
+    async fn run_without_limit(
+        &mut self,
+        encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
+    ) -> Result<Vec<Vec<Field>>, QueryError> {
+        let lost = |e: io::Error| QueryError::Lost(errors::message(&e));
+        self.send(encode).await.map_err(lost)?;
         let mut rows = Vec::new();
         let mut error = None;
         loop {
@@ -432,21 +481,19 @@ impl Login {
     }
 }
 
-/// What the operating system says, without its number.
-fn said(e: &io::Error) -> String {
-    let text = e.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_owned(),
-        None => text,
-    }
-}
-
 fn broken(e: io::Error) -> Failure {
-    Failure::Unreachable(said(&e))
+    if e.get_ref().is_some_and(|inner| inner.is::<TlsFailure>()) {
+        // An alert, for example: whoever sends one is alive.
+        return Failure::Login(format!("the SSL connection failed: {e}"));
+    }
+    Failure::Unreachable(errors::message(&e))
 }
 
 fn not_scram(e: io::Error) -> Failure {
-    Failure::Login(format!("SCRAM-SHA-256 with the server failed: {e}"))
+    Failure::Login(format!(
+        "SCRAM-SHA-256 with the server failed: {}",
+        errors::message(&e)
+    ))
 }
 
 fn unexpected() -> Failure {
@@ -529,12 +576,21 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Box<dyn Stre
             Ok(stream) => {
                 // Nagle's delay would add to each of the small messages.
                 let _ = stream.set_nodelay(true);
-                return Ok(Box::new(stream));
+                return secure(address, stream).await;
             }
             Err(e) => last = connect_failure(&e),
         }
     }
     Err(last)
+}
+
+async fn secure(address: &Address, stream: TcpStream) -> Result<Box<dyn Stream>, Failure> {
+    match address.tls.secure(stream, &address.hostname).await {
+        Ok(Secured::Plain(stream)) => Ok(Box::new(stream)),
+        Ok(Secured::Tls(stream)) => Ok(stream),
+        Err(TlsError::Io(e)) => Err(broken(e)),
+        Err(refused @ TlsError::Refused(_)) => Err(Failure::Login(refused.to_string())),
+    }
 }
 
 async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
@@ -547,7 +603,7 @@ async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
                 let text = format!(
                     "connect to \"{}\" failed with error \"{}\"",
                     path.display(),
-                    said(&e)
+                    errors::message(&e)
                 );
                 return Err(match connect_failure(&e) {
                     Failure::Refused(_) => Failure::Refused(text),
@@ -562,7 +618,7 @@ async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
 }
 
 fn connect_failure(e: &io::Error) -> Failure {
-    let text = said(e);
+    let text = errors::message(e);
     match e.raw_os_error() {
         Some(libc::ECONNREFUSED) => Failure::Refused(text),
         Some(libc::ETIMEDOUT) => Failure::TimedOut(text),
@@ -599,8 +655,8 @@ async fn resolve(
             return Ok(found);
         }
         // The name is gone: said by a name server, not guessed.
-        Ok(Err(e)) if !is_temporary(&e) => return Err(Failure::Unreachable(e.to_string())),
-        Ok(Err(e)) => e.to_string(),
+        Ok(Err(e)) if !is_temporary(&e) => return Err(Failure::Unreachable(errors::message(&e))),
+        Ok(Err(e)) => errors::message(&e),
         Err(_) => format!(
             "looking up \"{host}\" took more than {} seconds",
             lookup_limit.as_secs_f64()

@@ -37,6 +37,7 @@ async fn server(answers: Vec<Vec<u8>>) -> (Address, tokio::task::JoinHandle<Vec<
             hostname: "127.0.0.1".into(),
             port,
             connect_timeout: Some(Duration::from_secs(1)),
+            tls: BackendTls::default(),
         },
         heard,
     )
@@ -163,6 +164,7 @@ async fn nobody_listening_is_refused_and_silence_is_a_timeout() {
         hostname: "127.0.0.1".into(),
         port,
         connect_timeout: None,
+        tls: BackendTls::default(),
     };
     let limit = Some(Duration::from_millis(100));
     assert!(matches!(

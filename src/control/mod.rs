@@ -27,6 +27,7 @@ use crate::{
     config::Config,
     dataplane,
     observe::{HealthStats, counters::NodeTotals},
+    tls::Tls,
 };
 
 /// Everything that more than one task reads. One `Arc<Shared>` per process.
@@ -45,6 +46,8 @@ pub struct Shared {
     pub hba: ArcSwap<Result<Hba, String>>,
     /// Supervisor, at reload.
     pub passwd: ArcSwap<PoolPasswd>,
+    /// Supervisor, at reload.
+    pub tls: ArcSwap<Tls>,
     /// Set once at start; counts and lists of sessions come from here.
     pub dataplane: RwLock<Option<dataplane::Handle>>,
     pub supervisor: mpsc::UnboundedSender<SupervisorMessage>,

@@ -4,9 +4,10 @@ use crate::{
     auth::{hba::Hba, passwd::PoolPasswd},
     config::Config,
     observe::Severity,
+    tls::Tls,
 };
 
-/// Reads pgpool.conf, pool_hba.conf and pool_passwd again. May block.
+/// Reads pgpool.conf, pool_hba.conf, pool_passwd and the files of certificates again. May block.
 pub trait ConfigLoader: Send + Sync {
     fn reload(&self, current: &Config) -> Reloaded;
 }
@@ -17,6 +18,7 @@ pub struct Reloaded {
     /// `Err`: the file is bad, all logins are refused.
     pub hba: Option<Result<Hba, String>>,
     pub passwd: Option<PoolPasswd>,
+    pub tls: Option<Tls>,
     /// For the log, in this order.
     pub findings: Vec<(Severity, String)>,
 }

@@ -423,6 +423,9 @@ impl Supervisor {
         if let Some(passwd) = reloaded.passwd {
             self.shared.passwd.store(Arc::new(passwd));
         }
+        if let Some(tls) = reloaded.tls {
+            self.shared.tls.store(Arc::new(tls));
+        }
         let Some(config) = reloaded.config else {
             return Err(Refusal {
                 detail: "the running settings stay; the log says why".to_owned(),
@@ -493,7 +496,7 @@ impl Supervisor {
             tokio::task::spawn_blocking(move || status_file::write(&work_dir, &text)).await;
         let error = match written {
             Ok(Ok(())) => return,
-            Ok(Err(e)) => e.to_string(),
+            Ok(Err(e)) => crate::sys::errors::message(&e),
             Err(e) => e.to_string(),
         };
         say(Entry::warning(

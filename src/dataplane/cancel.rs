@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::{
     connect,
-    stream::Stream,
     table::SlotIndex,
     worker::{Worker, WorkerMessage},
 };
@@ -70,13 +69,10 @@ pub fn forward(
         let told = async {
             let backend = view.nodes.get(node)?;
             let settings = config.settings.backends.get(node)?;
-            let mut stream: Stream = connect::open(
-                &backend.hostname,
-                backend.port,
-                settings.health_check.connect_timeout,
-            )
-            .await
-            .ok()?;
+            let limit = settings.health_check.connect_timeout;
+            let mut stream = connect::to_backend(&worker.shared, backend, limit)
+                .await
+                .ok()?;
             stream.write_all(&cancel_request(pid, key)).await.ok()?;
             // The server closes when it has sent the signal.
             let mut end = Vec::new();

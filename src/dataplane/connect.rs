@@ -1,16 +1,54 @@
-//! Opening a connection to a backend, as far as the socket.
+//! Opening a connection to a backend, as far as the start-up packet: the socket, and TLS where it is wanted.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use tokio::net::{TcpStream, UnixStream};
 
 use super::stream::Stream;
+use crate::{
+    cluster::Node,
+    control::Shared,
+    tls::{Secured, TlsError},
+};
 
 /// Directories in which a backend with an empty host name is looked for: Debian's, then upstream's.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// Pause while a server's listen queue is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a server may take for its part of TLS when `connect_timeout` is off.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connects to a node as the configuration wants it.
+///
+/// `limit` is `connect_timeout`: for each address of the host, and once more for TLS.
+///
+/// # Errors
+///
+/// [`TlsError::Refused`]: the server is there, and a TLS connection as it is wanted is not.
+pub async fn to_backend(
+    shared: &Shared,
+    node: &Node,
+    limit: Option<Duration>,
+) -> Result<Stream, TlsError> {
+    let tls = shared.tls.load().backend(node.id);
+    let opened = open(&node.hostname, node.port, limit).await;
+    let stream = match opened.map_err(TlsError::Io)? {
+        Stream::Tcp(stream) if !tls.is_plain() => stream,
+        stream => return Ok(stream),
+    };
+    let secured = tls.secure(stream, &node.hostname);
+    match tokio::time::timeout(limit.unwrap_or(TLS_LIMIT), secured).await {
+        Ok(Ok(Secured::Plain(stream))) => Ok(Stream::Tcp(stream)),
+        Ok(Ok(Secured::Tls(stream))) => Ok(Stream::Tls(stream)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(TlsError::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no answer to the SSL request within connect_timeout",
+        ))),
+    }
+}
 
 /// Connects to a host name, an address, or (leading slash, or empty) a socket directory.
 ///
@@ -19,7 +57,7 @@ const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 ///
 /// The error of the last address tried; `TimedOut` when `limit` is over.
-pub async fn open(host: &str, port: u16, limit: Option<Duration>) -> io::Result<Stream> {
+async fn open(host: &str, port: u16, limit: Option<Duration>) -> io::Result<Stream> {
     if host.is_empty() || host.starts_with('/') {
         return in_time(limit, open_unix(host, port)).await;
     }

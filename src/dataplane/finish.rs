@@ -19,6 +19,7 @@ use crate::{
     control::Report,
     observe::{Severity, counters::bump},
     protocol::{StartupPacket, messages, messages::ErrorMessage},
+    sys::errors,
 };
 
 /// Limit of the reset of one node's connection (`src/protocol/pool_process_query.c @ V4_3_5`).
@@ -29,7 +30,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
     let mut parts = relay.into_parts();
     ending.occupied.forget_cancel_key();
     let terminated = matches!(exit, Exit::Terminate);
-    say_goodbye(&worker, &mut parts, &exit, &ending).await;
+    say_goodbye(&worker, &mut parts, &exit).await;
     let Parts {
         client,
         entry,
@@ -121,7 +122,7 @@ pub fn killed_message(reason: Kill) -> ErrorMessage {
     }
 }
 
-async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &Ending) {
+async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit) {
     let error = match exit {
         Exit::Terminate | Exit::ClientGone => return,
         Exit::BackendLost {
@@ -132,14 +133,17 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
             if let Some(error) = error {
                 worker.shared.report(Report::BackendError {
                     node: *node,
-                    reason: error.to_string(),
+                    reason: errors::message(error),
                 });
             }
             let last =
                 ErrorMessage::fatal("XX000", format!("unable to read data from DB node {node}"))
                     .detail(match error {
                         None => "EOF encountered with backend".to_owned(),
-                        Some(error) => format!("socket read failed with error \"{error}\""),
+                        Some(error) => format!(
+                            "socket read failed with error \"{}\"",
+                            errors::message(error)
+                        ),
                     });
             (!announced).then_some(last)
         }
@@ -151,7 +155,7 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
         return;
     };
     let between_messages = parts.target_side.at_boundary();
-    ending.reporter.emit(
+    parts.reporter.emit(
         if error.severity == "FATAL" {
             Severity::Fatal
         } else {

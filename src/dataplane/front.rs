@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use openssl::ssl::SslContext;
+
 use super::{
     admin_session, cancel, finish, login,
     session::{Kill, Relay, SessionControl, Start},
@@ -22,7 +24,11 @@ use crate::{
         messages::ErrorMessage,
         startup::{self, StartupError},
     },
+    tls,
 };
+
+/// The first byte of a TLS handshake; that of a start-up packet is 0, as no packet is so long.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A client that does not take an error message in this time does not get it.
 pub const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
@@ -269,6 +275,17 @@ pub fn log_timeout(client: &Client, limit: Duration) {
 
 /// Answers everything that may come before a StartupMessage.
 async fn first_packet(worker: &Rc<Worker>, client: &mut Client) -> Option<StartupPacket> {
+    if client.input.is_empty()
+        && !matches!(client.stream.read_some(&mut client.input, 1024).await, Ok(n) if n > 0)
+    {
+        return None;
+    }
+    if client.input.first() == Some(&TLS_HANDSHAKE)
+        && let Some(context) = tls_context(worker, client)
+    {
+        let early = std::mem::take(&mut client.input);
+        begin_tls(client, &context, early, true).await?;
+    }
     loop {
         let packet = match read_packet(client).await {
             Ok(Some(packet)) => packet,
@@ -279,14 +296,32 @@ async fn first_packet(worker: &Rc<Worker>, client: &mut Client) -> Option<Startu
             }
         };
         match startup::parse(&packet) {
-            Ok(FirstPacket::SslRequest | FirstPacket::GssEncRequest) => {
-                client.stream.write_all(b"N").await.ok()?;
+            Ok(FirstPacket::SslRequest | FirstPacket::GssEncRequest) if client.stream.is_tls() => {
+                let text = "received an encryption request inside an SSL connection";
+                client.reporter.log(text);
+                refuse(client, &ErrorMessage::fatal("08P01", text)).await;
+                return None;
+            }
+            Ok(kind @ (FirstPacket::SslRequest | FirstPacket::GssEncRequest)) => {
+                let context = if kind == FirstPacket::SslRequest {
+                    tls_context(worker, client)
+                } else {
+                    None
+                };
+                let answer = if context.is_some() { b"S" } else { b"N" };
+                client.stream.write_all(answer).await.ok()?;
                 // The class of CVE-2021-23214: nobody honest sends on before the answer.
                 if !client.input.is_empty() {
                     let text = "received unencrypted data after SSL request";
                     client.reporter.log(text);
-                    refuse(client, &ErrorMessage::fatal("08P01", text)).await;
+                    // Behind an S words in plain text would be a broken handshake, and no more.
+                    if context.is_none() {
+                        refuse(client, &ErrorMessage::fatal("08P01", text)).await;
+                    }
                     return None;
+                }
+                if let Some(context) = context {
+                    begin_tls(client, &context, Vec::new(), false).await?;
                 }
             }
             Ok(FirstPacket::Cancel { pid, key }) => {
@@ -312,6 +347,50 @@ async fn first_packet(worker: &Rc<Worker>, client: &mut Client) -> Option<Startu
                 refuse_startup(client, &error).await;
                 return None;
             }
+        }
+    }
+}
+
+/// What a client that asks for TLS is shown; `None`: it is answered that there is none. On unix
+/// sockets there never is, as with PostgreSQL.
+fn tls_context(worker: &Worker, client: &Client) -> Option<SslContext> {
+    match client.stream {
+        Stream::Tcp(_) => worker.shared.tls.load().server().cloned(),
+        _ => None,
+    }
+}
+
+/// Goes on in TLS. `None`: the handshake has failed, and the log says why; the client is told by TLS.
+async fn begin_tls(
+    client: &mut Client,
+    context: &SslContext,
+    early: Vec<u8>,
+    direct: bool,
+) -> Option<()> {
+    let stream = match std::mem::replace(&mut client.stream, Stream::Gone) {
+        Stream::Tcp(stream) => stream,
+        other => {
+            client.stream = other;
+            return None;
+        }
+    };
+    match tls::accept(context, stream, early, direct).await {
+        Ok(stream) => {
+            client.stream = Stream::Tls(Box::new(stream));
+            Some(())
+        }
+        Err(reason) => {
+            client.reporter.emit(
+                Severity::Log,
+                format_args!("pool_ssl: \"SSL_accept\": \"{reason}\""),
+                &format!(
+                    "no SSL connection with the client at {} port {}",
+                    client.peer.host_or_local(),
+                    client.peer.port
+                ),
+                "",
+            );
+            None
         }
     }
 }
@@ -486,6 +565,7 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
         slot.index,
         worker.now(),
         client.peer.clone(),
+        client.stream.tls(),
     ));
     worker.with_slot(slot.index, |s| {
         s.session = Some(control.clone());
@@ -506,7 +586,18 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
             refuse(&mut client, &error).await;
             return None;
         }
-        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started?,
+        started = login::at_backends(&worker, &mut client, &ready.startup, ready.admitted, &control) => started,
+    };
+    let started = match started {
+        Ok(started) => started,
+        Err(refused) => {
+            // A client that waits for its refusal holds no slot.
+            drop(occupied);
+            if let Some(refused) = refused {
+                refused.tell(&worker, &mut client).await;
+            }
+            return None;
+        }
     };
     occupied.set_cancel_key(started.cancel_key);
     control.cancel_node.set(Some(started.target));
@@ -596,11 +687,6 @@ mod tests {
             size_of::<F>()
         }
         let (future, session) = (size(serve_ready), size_of::<Session>());
-        eprintln!(
-            "future {future} session {session} relay {} ending {}",
-            size_of::<Relay>(),
-            size_of::<Ending>()
-        );
         assert!(future <= session + 64, "the beginning stays: {future}");
         assert!(session <= 800, "a session: {session}");
     }

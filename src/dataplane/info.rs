@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::cluster::NodeId;
+use crate::{cluster::NodeId, tls::TlsInfo};
 
 /// One slot: it plays the part of a child process of the original.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct SlotInfo {
     /// Remote address of the connected client; empty when none or on a unix socket.
     pub client_host: String,
     pub client_port: String,
+    /// When the client has come by TLS.
+    pub client_tls: Option<TlsInfo>,
     /// Last statement of the connected client.
     pub statement: String,
     /// `max_pool` entries; `None` where nothing is cached.

@@ -3,6 +3,8 @@
 //! pool_hba is asked before the client takes a slot, the backends afterwards. All backends are
 //! connected side by side; one that is not worked on may fail without the client noticing.
 
+mod attempt;
+pub mod auth_query;
 mod backends;
 
 use std::{
@@ -22,15 +24,20 @@ use super::{
 };
 use crate::{
     auth::{
+        Password,
         error::ErrorReport,
-        hba::{Origin, SystemNetwork},
+        external::Check,
+        hba::{Method, Origin, SystemNetwork},
+        passwd::Secret,
         session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
     },
     cluster::{ClusterView, NodeId, NodeStatus},
     control::Report,
     observe::Severity,
     protocol::{StartupPacket, messages, messages::ErrorMessage},
+    tls::TlsInfo,
 };
+use attempt::Attempt;
 use backends::Backends;
 
 /// Milliseconds that the first session of a node waits at most until the node is shown as `up`.
@@ -39,7 +46,19 @@ const FIRST_SESSION_WAITS: u32 = 50;
 /// A client that pool_hba lets go on; the rest of its authentication is inside.
 pub struct Admitted {
     auth: Box<SessionAuth>,
+    attempt: Attempt,
 }
+
+/// A login that has failed, and a client that has not been told yet.
+pub struct Refused {
+    /// The last bytes for it.
+    bytes: Vec<u8>,
+    /// They are held back for so long.
+    delay: Duration,
+}
+
+/// Why a login does not go on. `None`: the client has gone, or has been told.
+type Refusal = Option<Refused>;
 
 /// A session that may begin.
 pub struct Started {
@@ -57,14 +76,16 @@ pub async fn by_pool_hba(
     client: &mut Client,
     startup: &StartupPacket,
 ) -> Option<Admitted> {
+    let tls = client.stream.tls();
     let origin = match client.peer.address {
         None => Origin::Local,
         Some(address) => Origin::Host {
             address,
-            tls: false,
+            tls: tls.is_some(),
         },
     };
     let config = worker.shared.config.load_full();
+    let attempt = Attempt::begin(worker, client.peer.address, &startup.user).await;
     let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
@@ -74,49 +95,129 @@ pub async fn by_pool_hba(
             return None;
         }
     };
+    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
         origin,
-        hba: verdict(worker, config.settings.enable_pool_hba, origin, startup).await,
+        hba,
         allow_clear_text: config.settings.allow_clear_text_frontend_auth,
         entry: worker.shared.passwd.load().get(&startup.user),
+        channel_binding: tls.as_ref().and_then(TlsInfo::channel_binding),
+        client_name: tls.and_then(|tls| tls.client_name),
+        auth_query: config.settings.own.auth_query.is_some(),
+        client_key: match hba {
+            HbaVerdict::Method(Method::Cert) => worker.plane.client_keys.get(&startup.user),
+            _ => None,
+        },
         random,
     }));
     let actions = auth.start();
-    converse(worker, client, &mut auth, actions).await?;
-    Some(Admitted { auth })
+    let judged = Judged {
+        user: &startup.user,
+        check,
+    };
+    match converse(worker, client, judged, &mut auth, actions).await {
+        Ok(()) => Some(Admitted { auth, attempt }),
+        Err(error) => {
+            refuse(worker, client, &auth, attempt, error?).await;
+            None
+        }
+    }
 }
 
-/// Carries out what the core wants of a client, until it lets the client go on. `None`: the client
-/// has gone, or was refused and told so.
+/// Tells a client that holds no slot why its login failed, later when it may have guessed.
+async fn refuse(
+    worker: &Worker,
+    client: &mut Client,
+    auth: &SessionAuth,
+    attempt: Attempt,
+    error: ErrorReport,
+) {
+    let refused = Refused::new(worker, client, auth, attempt, &error);
+    refused.tell(worker, client).await;
+}
+
+impl Refused {
+    /// Writes the failure into the log, which need not wait.
+    fn new(
+        worker: &Worker,
+        client: &Client,
+        auth: &SessionAuth,
+        attempt: Attempt,
+        error: &ErrorReport,
+    ) -> Refused {
+        log(client, error);
+        let delay = if auth.may_be_a_guess() {
+            attempt.failed(worker, client)
+        } else {
+            Duration::ZERO
+        };
+        let mut bytes = Vec::new();
+        message_of(error).encode(&mut bytes);
+        Refused { bytes, delay }
+    }
+
+    /// Waits and tells. The client must not hold a slot.
+    pub async fn tell(self, worker: &Worker, client: &mut Client) {
+        let limit = worker.shared.config.load().settings.authentication_timeout;
+        let delay = limit.map_or(self.delay, |limit| self.delay.min(limit));
+        attempt::hold_back(worker, client, delay).await;
+        front::farewell(&mut client.stream, &self.bytes).await;
+    }
+}
+
+/// Of whom a login decides, and who outside judges the password.
+struct Judged<'a> {
+    user: &'a str,
+    check: Option<Check>,
+}
+
+/// Carries out what the core wants of a client, until it lets the client go on.
+///
+/// # Errors
+///
+/// What to tell the client; `None`: it has gone, or has been told.
 async fn converse(
     worker: &Worker,
     client: &mut Client,
+    judged: Judged<'_>,
     auth: &mut SessionAuth,
     mut actions: Vec<Action>,
-) -> Option<()> {
+) -> Result<(), Option<ErrorReport>> {
     loop {
         let mut keys = Vec::new();
+        let mut asked = None;
         for action in actions {
             match action {
-                Action::SendClient(bytes) => client.stream.write_all(&bytes).await.ok()?,
-                Action::Passed | Action::Done(_) => return Some(()),
+                Action::SendClient(bytes) => {
+                    client.stream.write_all(&bytes).await.map_err(|_| None)?;
+                }
+                Action::Passed | Action::Done(_) => return Ok(()),
                 Action::DeriveKey(id, request) => keys.push((id, request)),
                 Action::Log {
                     message,
                     detail,
                     hint,
-                } => client.reporter.emit(Severity::Log, message, detail, hint),
-                Action::Fail(error) => {
-                    fail(client, &error).await;
-                    return None;
+                } => client.reporter.emit(Severity::Log, &*message, detail, hint),
+                Action::LookUp => {
+                    let found = look_up(worker, judged.user).await;
+                    asked = Some(auth.on_looked_up(found));
                 }
+                Action::VerifyPassword(service, password) => {
+                    let verdict = match &judged.check {
+                        Some(check) => ask_outside(client, check, judged.user, &password).await?,
+                        None => Err(service.refusal(judged.user)),
+                    };
+                    let hand_on = judged.check.as_ref().is_some_and(Check::hands_password_on);
+                    asked = Some(auth.on_password_verified(verdict, hand_on));
+                }
+                Action::Fail(error) => return Err(Some(error)),
                 // Backends have no part in this.
                 Action::SendBackend(..) | Action::BackendReady(_) | Action::ForwardError(..) => {}
             }
         }
-        actions = Vec::new();
+        actions = asked.unwrap_or_default();
         for (id, request) in keys {
             actions.extend(auth.on_key_derived(id, derive(worker, request).await));
         }
@@ -127,66 +228,131 @@ async fn converse(
     }
 }
 
-/// What pool_hba.conf says. Name look-ups run on a thread that may block.
+/// Has PAM or LDAP judge a password: their verdict, or what to tell the client.
+///
+/// # Errors
+///
+/// The client did not wait for it.
+async fn ask_outside(
+    client: &mut Client,
+    check: &Check,
+    user: &str,
+    password: &Password,
+) -> Result<Result<(), ErrorReport>, Option<ErrorReport>> {
+    let outcome = tokio::select! {
+        outcome = check.verify(user, password) => outcome,
+        () = client.stream.closed() => return Err(None),
+    };
+    for entry in outcome.log {
+        client
+            .reporter
+            .emit(Severity::Log, entry.message, &entry.detail, entry.hint);
+    }
+    Ok(outcome.result)
+}
+
+/// What pool_hba.conf says, and who else judges. Name look-ups run on a thread that may block.
 async fn verdict(
     worker: &Worker,
     enabled: bool,
     origin: Origin,
     startup: &StartupPacket,
-) -> HbaVerdict {
+) -> (HbaVerdict, Option<Check>) {
     if !enabled {
-        return HbaVerdict::Off;
+        return (HbaVerdict::Off, None);
     }
     let hba = worker.shared.hba.load_full();
-    let found = match &*hba {
-        Err(_) => return HbaVerdict::Unusable,
-        Ok(rules) if !rules.needs_lookup() => {
-            rules.method(origin, &startup.user, &startup.database)
-        }
-        Ok(_) => {
-            let (hba, user, database) = (
-                Arc::clone(&hba),
-                startup.user.clone(),
-                startup.database.clone(),
-            );
-            let lookup = move || {
-                let rules = hba.as_ref().as_ref().ok()?;
-                let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
-                Some(record.method)
-            };
-            tokio::task::spawn_blocking(lookup).await.unwrap_or(None)
-        }
+    let Ok(rules) = &*hba else {
+        return (HbaVerdict::Unusable, None);
     };
-    found.map_or(HbaVerdict::NoRecord, HbaVerdict::Method)
+    let blocks = rules.needs_lookup();
+    let (user, database) = (startup.user.clone(), startup.database.clone());
+    let find = move || {
+        let rules = hba.as_ref().as_ref().ok()?;
+        let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
+        Some((record.method, Check::of(record, origin)))
+    };
+    let found = if blocks {
+        tokio::task::spawn_blocking(find).await.unwrap_or(None)
+    } else {
+        find()
+    };
+    match found {
+        Some((method, check)) => (HbaVerdict::Method(method), check),
+        None => (HbaVerdict::NoRecord, None),
+    }
 }
 
 /// The rest of the login of a client that needs no backend.
-pub async fn without_backend(worker: &Rc<Worker>, client: &mut Client, admitted: Admitted) -> bool {
-    let mut auth = admitted.auth;
+pub async fn without_backend(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    startup: &StartupPacket,
+    admitted: Admitted,
+) -> bool {
+    let Admitted { mut auth, attempt } = admitted;
     let actions = auth.standalone();
-    converse(worker, client, &mut auth, actions).await.is_some()
+    let judged = Judged {
+        user: &startup.user,
+        check: None,
+    };
+    match converse(worker, client, judged, &mut auth, actions).await {
+        Ok(()) => {
+            good(worker, &startup.user, &auth, attempt);
+            true
+        }
+        Err(Some(error)) => {
+            refuse(worker, client, &auth, attempt, error).await;
+            false
+        }
+        Err(None) => false,
+    }
 }
 
-/// Takes cached connections or makes new ones, and finishes the login. `None`: refused, and told so.
+/// All are satisfied.
+fn good(worker: &Worker, user: &str, auth: &SessionAuth, attempt: Attempt) {
+    if let Some(key) = auth.client_key() {
+        worker.plane.client_keys.keep(user, key);
+    }
+    // Being trusted clears no failures.
+    if auth.is_proven() {
+        attempt.succeeded();
+    }
+}
+
+async fn look_up(worker: &Worker, user: &str) -> Option<Secret> {
+    let config = worker.shared.config.load_full();
+    let settings = config.settings.own.auth_query.as_ref()?;
+    worker.plane.auth_query.look_up(settings, user).await
+}
+
+/// Takes cached connections or makes new ones, and finishes the login.
+///
+/// # Errors
+///
+/// What the client has to be told when its slot is free again; `None`: it has been told.
 pub async fn at_backends(
     worker: &Rc<Worker>,
     client: &mut Client,
     startup: &StartupPacket,
     admitted: Admitted,
     control: &SessionControl,
-) -> Option<Started> {
-    let (view, target) = node_to_work_on(worker, client).await?;
+) -> Result<Started, Refusal> {
+    let (view, target) = node_to_work_on(worker, client).await.ok_or(None)?;
     control.load_balance_node.set(Some(target));
-    let cached = take_cached(worker, control.slot, startup, &view);
+    let cached = take_cached(worker, control.slot, startup, &view)
+        .and_then(|entry| still_good(worker, &admitted.auth, entry));
     let limit = worker.shared.config.load().settings.authentication_timeout;
     let work = async {
         let mut backends = match &cached {
             Some(_) => Backends::cached(worker, startup, target),
-            None => Backends::connect(worker, client, startup, &view, target).await?,
+            None => Backends::connect(worker, client, startup, &view, target)
+                .await
+                .ok_or(None)?,
         };
         let remembered = cached.as_ref().map(|entry| &entry.remembered);
-        let (greeting, done) = backends.log_in(client, admitted.auth, remembered).await?;
-        Some((backends, greeting, done))
+        let (greeting, done) = backends.log_in(client, admitted, remembered).await?;
+        Ok((backends, greeting, done))
     };
     let done = match limit {
         None => work.await,
@@ -194,16 +360,19 @@ pub async fn at_backends(
             Ok(done) => done,
             Err(_) => {
                 front::log_timeout(client, limit);
-                None
+                Err(None)
             }
         },
     };
-    let Some((backends, mut greeting, done)) = done else {
-        // Nothing was sent on cached connections: the next client may use them.
-        if let Some(entry) = cached {
-            worker.with_slot(control.slot, |slot| slot.entries.push(entry));
+    let (backends, mut greeting, done) = match done {
+        Ok(done) => done,
+        Err(refusal) => {
+            // Nothing was sent on cached connections: the next client may use them.
+            if let Some(entry) = cached {
+                worker.with_slot(control.slot, |slot| slot.entries.push(entry));
+            }
+            return Err(refusal);
         }
-        return None;
     };
     let entry = match cached {
         Some(entry) => entry,
@@ -216,18 +385,35 @@ pub async fn at_backends(
         .backends
         .get(target)
         .and_then(Option::as_ref)
-        .map(|b| (b.pid, b.key))?;
+        .map(|b| (b.pid, b.key))
+        .ok_or(None)?;
     entry.facts.counter.set(entry.facts.counter.get() + 1);
     entry.facts.client_connected.set(Some(SystemTime::now()));
     greeting.extend_from_slice(&entry.parameter_status);
     messages::backend_key_data(key.0, key.1, &mut greeting);
     messages::ready_for_query(b'I', &mut greeting);
-    Some(Started {
+    Ok(Started {
         entry,
         target,
         greeting,
         cancel_key: key,
     })
+}
+
+/// A password that a server has accepted once, and that nobody else knows, lets a client in for
+/// `remembered_password_life_time`: it may have been changed since. Then a server judges it again.
+fn still_good(worker: &Worker, auth: &SessionAuth, entry: PoolEntry) -> Option<PoolEntry> {
+    let config = worker.shared.config.load();
+    let Some(life) = config.settings.own.remembered_password_life_time else {
+        return Some(entry);
+    };
+    // A clock that has been set back tells no age.
+    let is_young = entry.facts.created.elapsed().is_ok_and(|age| age < life);
+    if is_young || !auth.relies_on(&entry.remembered) {
+        return Some(entry);
+    }
+    entry.close();
+    None
 }
 
 /// The first session of a node makes it `up`. Waits for that, so that the session's own SHOW says so.
@@ -314,28 +500,34 @@ fn take_cached(
         .flatten()
 }
 
-/// The next message of a client that is being asked; `None`: it has gone, or was refused and told so.
-async fn client_message(client: &mut Client, auth: &SessionAuth) -> Option<(u8, Vec<u8>)> {
+/// The next message of a client that is being asked.
+///
+/// # Errors
+///
+/// What to tell the client; `None`: it has gone, or has been told.
+async fn client_message(
+    client: &mut Client,
+    auth: &SessionAuth,
+) -> Result<(u8, Vec<u8>), Option<ErrorReport>> {
     loop {
         // Judged by its header, so that a stranger cannot claim memory.
         if let Ok(Some(header)) = crate::protocol::Header::read(&client.input)
             && let Err(error) = auth.check_client_header(header.kind, header.body_len)
         {
-            fail(client, &error).await;
-            return None;
+            return Err(Some(error));
         }
         if client.input.len() >= crate::protocol::frame::HEADER_LEN {
             return match read_message(client).await {
-                Ok(message) => message,
+                Ok(message) => message.ok_or(None),
                 Err(error) => {
                     front::refuse(client, &error).await;
-                    None
+                    Err(None)
                 }
             };
         }
         match client.stream.read_some(&mut client.input, 1024).await {
             Ok(n) if n > 0 => {}
-            _ => return None,
+            _ => return Err(None),
         }
     }
 }
@@ -362,8 +554,7 @@ async fn derive(
     }
 }
 
-/// Tells a client why its login failed, and the log.
-async fn fail(client: &mut Client, error: &ErrorReport) {
+fn log(client: &Client, error: &ErrorReport) {
     let severity = if error.severity == "FATAL" {
         Severity::Fatal
     } else {
@@ -372,14 +563,16 @@ async fn fail(client: &mut Client, error: &ErrorReport) {
     client
         .reporter
         .emit(severity, &error.message, &error.detail, &error.hint);
-    let message = ErrorMessage {
+}
+
+fn message_of(error: &ErrorReport) -> ErrorMessage {
+    ErrorMessage {
         severity: error.severity,
         sqlstate: error.sqlstate,
         message: error.message.clone(),
         detail: error.detail.clone(),
         hint: error.hint.clone(),
-    };
-    front::refuse(client, &message).await;
+    }
 }
 
 impl PoolFacts {

@@ -40,6 +40,7 @@ use crate::{
     observe::{NodeCounters, counters::NodeTotals},
     protocol::StartupPacket,
 };
+use login::auth_query::AuthQuery;
 use table::{FIRST_PID, PoolKey, SlotIndex, SlotTable};
 use worker::{Worker, WorkerMessage};
 
@@ -67,6 +68,12 @@ pub struct Plane {
     pub admin: tokio::runtime::Handle,
     /// Keys of SCRAM logins, derived once.
     pub keys: crate::auth::keys::DerivedKeys,
+    /// Keys of SCRAM logins, shown by clients.
+    pub client_keys: crate::auth::client_keys::ClientKeys,
+    /// Secrets of users that are not in pool_passwd.
+    pub auth_query: AuthQuery,
+    /// Failed logins.
+    pub throttle: Mutex<crate::auth::throttle::Throttle>,
     /// Dropping it ends the accepting thread.
     accepting: Mutex<Option<io::PipeWriter>>,
 }
@@ -94,6 +101,7 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
     let admin = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let (auth_query, questions) = AuthQuery::new();
     let plane = Arc::new(Plane {
         workers: senders,
         table: Mutex::new(SlotTable::new(slots, workers)),
@@ -109,8 +117,16 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         shutdown: watch::Sender::new(None),
         admin: admin.handle().clone(),
         keys: crate::auth::keys::DerivedKeys::default(),
+        client_keys: crate::auth::client_keys::ClientKeys::default(),
+        auth_query,
+        throttle: Mutex::default(),
         accepting: Mutex::new(Some(accepting)),
     });
+    admin.spawn(login::auth_query::serve(
+        shared.clone(),
+        Arc::downgrade(&plane),
+        questions,
+    ));
     for (index, messages) in receivers.into_iter().enumerate() {
         let (shared, plane) = (shared.clone(), plane.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -193,6 +209,7 @@ impl Handle {
 
     /// The supervisor has published a new [`crate::config::Config`].
     pub fn config_changed(&self) {
+        self.plane.auth_query.clear();
         self.plane.send_all(|| WorkerMessage::ConfigChanged);
     }
 

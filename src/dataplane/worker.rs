@@ -328,9 +328,11 @@ impl Slot {
             .collect();
         let mut status = SlotStatus::WaitForConnection;
         let (mut host, mut port) = (String::new(), String::new());
+        let mut client_tls = None;
         if let Some(session) = &self.session {
             status = session.status.get();
             (host, port) = (session.peer.host.clone(), session.peer.port.clone());
+            client_tls = session.client_tls.as_deref().cloned();
             if let Some(facts) = &*session.facts.borrow() {
                 let idle = now.saturating_duration_since(session.idle_since.get());
                 pools.push(Some(facts.info(
@@ -352,6 +354,7 @@ impl Slot {
                 .map(|limit| limit.saturating_sub(now.duration_since(self.idle_since))),
             client_host: host,
             client_port: port,
+            client_tls,
             statement: String::new(),
             pools,
         }

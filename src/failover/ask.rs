@@ -9,6 +9,7 @@ use crate::{
         Shared,
         backend_client::{Address, Client, Failure, Login, QueryError},
     },
+    tls::BackendTls,
 };
 
 /// Limit of connect and login, and of each statement: the original waits for ever.
@@ -49,6 +50,7 @@ pub async fn connect(shared: &Shared, node: NodeId) -> Result<Client, (Address, 
             hostname: String::new(),
             port: 0,
             connect_timeout: None,
+            tls: BackendTls::default(),
         };
         let why = format!("node {node} is not configured any more");
         return Err((nowhere, Failure::Local(why)));
@@ -57,6 +59,7 @@ pub async fn connect(shared: &Shared, node: NodeId) -> Result<Client, (Address, 
         hostname: server.hostname.clone(),
         port: server.port,
         connect_timeout: backend.health_check.connect_timeout,
+        tls: shared.tls.load().backend(node),
     };
     let login = Login::new(
         &settings.sr_check_user,

@@ -30,6 +30,7 @@ pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> Outcom
         hostname: server.hostname.clone(),
         port: server.port,
         connect_timeout: check.connect_timeout,
+        tls: shared.tls.load().backend(node),
     };
     let login = Login::new(
         &check.user,
@@ -109,7 +110,7 @@ fn is_down_by_request(config: &Config, node: NodeId, reporter: &Reporter) -> boo
                     "check_backend_down_request: failed to open file {}",
                     path.display()
                 ),
-                &e.to_string(),
+                &crate::sys::errors::message(&e),
                 "",
             );
             false

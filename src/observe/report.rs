@@ -4,7 +4,9 @@
 //! those of `log`, so the true one, with detail, hint and context, goes along as key-values;
 //! the sink (`crate::process::log_sink`) prints them with `log_line_prefix`.
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, panic::Location, sync::Arc};
+
+use crate::config::settings::Verbosity;
 
 /// In the order of the original: `LOG` ranks above `ERROR` for the server log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +21,8 @@ pub enum Severity {
     Warning,
     Error,
     Log,
+    /// What a client was refused of pgpool's own commands; the client sees an ERROR.
+    FrontendError,
     Fatal,
     Panic,
 }
@@ -37,9 +41,20 @@ impl Severity {
             Severity::Warning => "WARNING",
             Severity::Error => "ERROR",
             Severity::Log => "LOG",
+            Severity::FrontendError => "FRONTEND_ERROR",
             Severity::Fatal => "FATAL",
             Severity::Panic => "PANIC",
         }
+    }
+
+    /// Whether `client_min_messages = min` lets this through to the client. For clients LOG ranks
+    /// between the debug levels and INFO.
+    pub fn reaches_client(self, min: Severity) -> bool {
+        let rank = |severity| match severity {
+            Severity::Log => (Severity::Debug1, true),
+            other => (other, false),
+        };
+        rank(self) >= rank(min)
     }
 
     fn level(self) -> log::Level {
@@ -50,7 +65,9 @@ impl Severity {
             Severity::Debug1 => log::Level::Debug,
             Severity::Info | Severity::Notice | Severity::Log => log::Level::Info,
             Severity::Warning => log::Level::Warn,
-            Severity::Error | Severity::Fatal | Severity::Panic => log::Level::Error,
+            Severity::Error | Severity::FrontendError | Severity::Fatal | Severity::Panic => {
+                log::Level::Error
+            }
         }
     }
 }
@@ -66,6 +83,7 @@ pub struct Reporter {
 #[derive(Clone, Debug)]
 struct Who {
     pid: u32,
+    own: Option<OwnLog>,
     /// Application, user, database and host, one behind the other; where the first three end.
     words: Box<str>,
     ends: [u32; 3],
@@ -82,6 +100,7 @@ impl Who {
         });
         Who {
             pid,
+            own: None,
             words: words.into_boxed_str(),
             ends,
         }
@@ -93,6 +112,13 @@ impl Who {
         let end = self.words.len();
         [0..a, a..b, b..c, c..end].map(|range| self.words.get(range).unwrap_or_default())
     }
+}
+
+/// What a session has set for its own lines by `PGPOOL SET`; both are in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLog {
+    pub min_messages: Severity,
+    pub verbosity: Verbosity,
 }
 
 impl Reporter {
@@ -125,23 +151,42 @@ impl Reporter {
         }
     }
 
+    /// The client has taken another application_name.
+    pub fn set_application(&mut self, application: &str) {
+        let own = self.who.own;
+        let [_, user, database, host] = self.who.words();
+        self.who = Arc::new(Who {
+            own,
+            ..Who::new(self.who.pid, [application, user, database, host])
+        });
+    }
+
+    pub fn set_own_log(&mut self, own: Option<OwnLog>) {
+        Arc::make_mut(&mut self.who).own = own;
+    }
+
+    #[track_caller]
     pub fn log(&self, message: impl Display) {
         self.emit(Severity::Log, message, "", "");
     }
 
+    #[track_caller]
     pub fn warning(&self, message: impl Display) {
         self.emit(Severity::Warning, message, "", "");
     }
 
+    #[track_caller]
     pub fn debug1(&self, message: impl Display) {
         self.emit(Severity::Debug1, message, "", "");
     }
 
     /// Empty `detail` and `hint` are not printed.
+    #[track_caller]
     pub fn emit(&self, severity: Severity, message: impl Display, detail: &str, hint: &str) {
         self.emit_with_context(severity, message, detail, hint, "");
     }
 
+    #[track_caller]
     pub fn emit_with_context(
         &self,
         severity: Severity,
@@ -151,11 +196,15 @@ impl Reporter {
         context: &str,
     ) {
         let level = severity.level();
-        if level > log::max_level() {
+        if self.who.own.is_none() && level > log::max_level() {
             return;
         }
         let [application, user, database, host] = self.who.words();
-        let fields: [(&str, log::kv::Value<'_>); 9] = [
+        let own = self.who.own.unwrap_or(OwnLog {
+            min_messages: Severity::Warning,
+            verbosity: Verbosity::Default,
+        });
+        let fields: [(&str, log::kv::Value<'_>); 11] = [
             ("severity", log::kv::Value::from(severity as u64)),
             ("application", log::kv::Value::from(application)),
             ("pid", log::kv::Value::from(self.who.pid)),
@@ -165,13 +214,22 @@ impl Reporter {
             ("detail", log::kv::Value::from(detail)),
             ("hint", log::kv::Value::from(hint)),
             ("context", log::kv::Value::from(context)),
+            (
+                "min_messages",
+                log::kv::Value::from(own.min_messages as u64),
+            ),
+            ("verbosity", log::kv::Value::from(own.verbosity as u64)),
         ];
+        let told = if self.who.own.is_some() { 11 } else { 9 };
+        let place = Location::caller();
         log::logger().log(
             &log::Record::builder()
                 .level(level)
                 .target("pgpool")
+                .file_static(Some(place.file()))
+                .line(Some(place.line()))
                 .args(format_args!("{message}"))
-                .key_values(&fields.as_slice())
+                .key_values(&&fields[..told])
                 .build(),
         );
     }
@@ -180,6 +238,23 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn log_ranks_between_debug_and_info_for_clients_only() {
+        for (min, log, notice) in [
+            (Severity::Debug5, true, true),
+            (Severity::Debug1, true, true),
+            (Severity::Log, true, true),
+            (Severity::Info, false, true),
+            (Severity::Notice, false, true),
+            (Severity::Warning, false, false),
+        ] {
+            assert_eq!(Severity::Log.reaches_client(min), log, "{min:?}");
+            assert_eq!(Severity::Notice.reaches_client(min), notice, "{min:?}");
+        }
+        assert!(!Severity::Debug1.reaches_client(Severity::Log));
+        assert!(Severity::Log > Severity::Error);
+    }
 
     #[test]
     fn the_words_of_a_session_are_kept_apart() {

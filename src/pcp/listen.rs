@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, UnixListener, lookup_host};
 use crate::{
     config::Config,
     observe::{Reporter, Severity},
+    sys::errors,
 };
 
 /// Connections that the kernel holds for us until they are accepted.
@@ -121,7 +122,7 @@ async fn bind_unix(path: &Path) -> Result<UnixSocket, BindError> {
         detail: format!(
             "bind on \"{}\" failed with error \"{}\"",
             path.display(),
-            reason(&error)
+            errors::message(&error)
         ),
     };
     // The path is tried before it is used: a living server keeps its socket.
@@ -157,7 +158,10 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 async fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, BindError> {
     let failed = |error: io::Error| BindError {
         message: "failed to create INET domain socket".into(),
-        detail: format!("bind on socket failed with error \"{}\"", reason(&error)),
+        detail: format!(
+            "bind on socket failed with error \"{}\"",
+            errors::message(&error)
+        ),
     };
     if host == "*" {
         let v4 = listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
@@ -178,7 +182,7 @@ async fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, BindError>
         message: "failed to create INET domain socket".into(),
         detail: format!(
             "could not resolve PCP listen address \"{host}\": {}",
-            reason(&error)
+            errors::message(&error)
         ),
     })?;
     let mut listeners: Vec<TcpListener> = Vec::new();
@@ -197,7 +201,7 @@ async fn bind_host(host: &str, port: u16) -> Result<Vec<TcpListener>, BindError>
                 Reporter::new("pcp_main").emit(
                     Severity::Log,
                     format_args!("PCP does not listen on {address} (\"{host}\")"),
-                    &reason(&error),
+                    &errors::message(&error),
                     "",
                 );
                 problem = error;
@@ -224,15 +228,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
-}
-
-/// The system's words without Rust's "(os error 98)".
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
-        None => text,
-    }
 }
 
 #[cfg(test)]

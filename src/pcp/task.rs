@@ -42,7 +42,7 @@ pub async fn serve(listeners: Listeners, shared: Arc<Shared>, context: ServerCon
                 Ok(client) => server.open(client),
                 Err(error) => {
                     Reporter::new("pcp_main").warning(format_args!(
-                        "unable to accept new pcp connection: {error}"
+                        "unable to accept new pcp connection: {}", crate::sys::errors::message(&error)
                     ));
                     time::sleep(ACCEPT_PAUSE).await;
                 }

@@ -242,7 +242,7 @@ fn resolve(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     match (name, port).to_socket_addrs() {
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => {
-            let text = error.to_string();
+            let text = errors::message(&error);
             let reason = text
                 .strip_prefix("failed to lookup address information: ")
                 .unwrap_or(&text);

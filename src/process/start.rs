@@ -1,6 +1,6 @@
 //! The start of the process, its main loop, and its end.
 //!
-//! Order of the start: configuration, log, pid file check, pool_hba.conf, pool_passwd, limit of open
+//! Order of the start: configuration, log, pid file check, pool_hba.conf, TLS, pool_passwd, limit of open
 //! files, sockets; then the process detaches and writes its pid file; then status file, log
 //! collector, data plane, control plane (primary search, PCP), "successfully started".
 //! The original binds its sockets after it has detached, and its caller never learns of a port in use.
@@ -43,6 +43,7 @@ use crate::{
     dataplane,
     observe::{HealthStats, Reporter, Severity},
     sys::{errors, process},
+    tls::Tls,
 };
 
 /// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
@@ -81,6 +82,7 @@ struct Prepared {
     config: Config,
     hba: Result<Hba, String>,
     passwd: PoolPasswd,
+    tls: Tls,
     pid_file: PidFile,
     listeners: Listeners,
     notifier: Notifier,
@@ -104,6 +106,7 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
     }
     wiring::report_findings(&config, findings, reporter)?;
     let hba = wiring::read_hba(&config, reporter)?;
+    let tls = wiring::read_tls(&config, reporter);
     let passwd = wiring::read_passwd(&config, reporter)?;
     limits::raise_open_files(&config.settings, reporter)?;
     let listeners = listen::bind(&Wanted::for_clients(&config), reporter)?;
@@ -112,6 +115,7 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
         config,
         hba,
         passwd,
+        tls,
         pid_file,
         listeners,
         notifier: Notifier::from_env(),
@@ -150,7 +154,12 @@ impl Prepared {
         let signals = Signals::install().map_err(|error| cannot("handle signals", &error))?;
 
         let (supervisor, messages) = mpsc::unbounded_channel();
-        let shared = share(self.config, view, self.hba, self.passwd, supervisor);
+        let shared = share(
+            self.config,
+            view,
+            (self.hba, self.passwd, self.tls),
+            supervisor,
+        );
         let Listeners { tcp, unix, files } = self.listeners;
         let dataplane = wiring::start_dataplane(&shared, tcp, unix)
             .map_err(|error| cannot("start the data plane", &error))?;
@@ -191,8 +200,7 @@ fn take_leave(parent: Option<daemon::Parent>, sink: &LogSink) -> Result<(), Fata
 fn share(
     config: Config,
     view: ClusterView,
-    hba: Result<Hba, String>,
-    passwd: PoolPasswd,
+    (hba, passwd, tls): (Result<Hba, String>, PoolPasswd, Tls),
     supervisor: mpsc::UnboundedSender<SupervisorMessage>,
 ) -> Arc<Shared> {
     let nodes = config.settings.backends.len();
@@ -205,6 +213,7 @@ fn share(
             .collect(),
         hba: ArcSwap::from_pointee(hba),
         passwd: ArcSwap::from_pointee(passwd),
+        tls: ArcSwap::from_pointee(tls),
         dataplane: RwLock::new(None),
         supervisor,
         started: AtomicBool::new(false),

@@ -24,6 +24,7 @@ use crate::{
     observe::{Reporter, Severity},
     pcp,
     sys::errors,
+    tls::{Passphrase, Tls},
 };
 
 /// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
@@ -172,7 +173,7 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
                 Severity::Warning,
                 "hostssl record cannot match because SSL is disabled",
                 "",
-                "Set ssl = on.",
+                "Set ssl = on in pgpool.conf",
                 &format!(
                     "line {line} of configuration file \"{}\"",
                     config.hba_path.display()
@@ -188,13 +189,16 @@ pub fn read_hba(config: &Config, reporter: &Reporter) -> Result<Result<Hba, Stri
 
 fn unsupported(hba: &Hba, path: &Path) -> Option<Fatal> {
     let (line, method) = *hba.unsupported().first()?;
+    let word = method.word();
     Some(
-        Fatal::new(format!(
-            "authentication method \"{}\" is not available in this release of pgpool-rs",
-            method.word()
-        ))
-        .detail(format!("{}:{line}", path.display()))
-        .hint("Use trust, reject, md5, scram-sha-256 or password in this line, or stay with the original."),
+        Fatal::new(format!("invalid authentication method \"{word}\""))
+            .detail(format!(
+                "{}:{line}: this pgpool was built without the feature \"{word}\"",
+                path.display()
+            ))
+            .hint(format!(
+                "Use another method in this line, or a pgpool built with \"--features {word}\"."
+            )),
     )
 }
 
@@ -211,6 +215,13 @@ fn log_hba(reporter: &Reporter, error: &HbaError) {
 fn summary(errors: &[HbaError]) -> String {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     lines.join("; ")
+}
+
+/// The files of certificates. What is wrong with them stops no start, as in the original.
+pub fn read_tls(config: &Config, reporter: &Reporter) -> Tls {
+    let (tls, findings) = Tls::load(config, Passphrase::Ask);
+    tell(&findings, reporter);
+    tls
 }
 
 /// pool_passwd and the key of its AES entries. A missing file is made, as by the original.
@@ -302,7 +313,8 @@ async fn run_control(
     messages: mpsc::UnboundedReceiver<SupervisorMessage>,
     paths: Paths,
 ) -> Result<(), Fatal> {
-    let loader = Arc::new(move |current: &Config| reload(current, &paths));
+    let in_force = Arc::clone(&shared);
+    let loader = Arc::new(move |current: &Config| reload(current, &paths, &in_force.tls.load()));
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
     let (supervisor, search_done) =
         supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
@@ -339,7 +351,7 @@ impl pcp::LogRotation for LogSink {
 }
 
 /// Reads everything again that a reload applies. Runs on a thread that may block.
-fn reload(current: &Config, paths: &Paths) -> Reloaded {
+fn reload(current: &Config, paths: &Paths, tls: &Tls) -> Reloaded {
     let reporter = Reporter::new("main");
     let (config, mut findings) = current.reload(paths);
     // What the first start has told already is not told again.
@@ -349,6 +361,8 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
             .into_iter()
             .filter(|f| !known.contains(f)),
     );
+    let (tls, about_tls) = tls.renewed(&config);
+    findings.extend(about_tls);
     let mut log: Vec<(Severity, String)> = findings
         .iter()
         .map(|f| {
@@ -406,6 +420,7 @@ fn reload(current: &Config, paths: &Paths) -> Reloaded {
         config: Some(config),
         hba,
         passwd,
+        tls: Some(tls),
         findings: log,
     }
 }

@@ -99,6 +99,9 @@ pub fn query(sql: &str, out: &mut Vec<u8>) {
 
 pub const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
+/// SSLRequest (80877103), which has no type byte.
+pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
 pub const AUTHENTICATION_OK: [u8; 9] = [b'R', 0, 0, 0, 8, 0, 0, 0, 0];
 
 pub fn backend_key_data(pid: u32, key: u32, out: &mut Vec<u8>) {

@@ -5,7 +5,11 @@ pub mod clock;
 pub mod errors;
 pub mod interfaces;
 pub mod limits;
+#[cfg(feature = "pam")]
+pub mod pam;
 pub mod process;
+#[cfg(feature = "ldap")]
+pub mod resolver;
 pub mod socket;
 pub mod syslog;
 pub mod users;

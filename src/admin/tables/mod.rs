@@ -5,6 +5,7 @@ mod health_check;
 mod nodes;
 mod pools;
 mod processes;
+mod ssl;
 mod status;
 mod status_items;
 
@@ -32,6 +33,7 @@ pub fn table(show: ShowTable, inputs: &Inputs, facts: &SessionFacts) -> Table {
         ShowTable::BackendStats => backend_stats::table(inputs),
         // Made where the data plane can be asked.
         ShowTable::Clients => Table::default(),
+        ShowTable::Ssl => ssl::table(inputs),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The words of the errors are those of the original. Every bad line is reported, not the first.
 //!
-//! Source: `parse_hba_line`, `parse_hba_auth_opt` in `src/auth/pool_hba.c @ V4_3_5`.
+//! Source: `parse_hba_line` in `src/auth/pool_hba.c @ V4_3_5`.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -11,24 +11,9 @@ use std::{
 
 use super::{
     Address, Connection, HbaError, Method, Record,
+    options::{self, Options, Verdict},
     tokens::{Line, Token},
 };
-
-const LDAP_OPTIONS: [&str; 13] = [
-    "ldapserver",
-    "ldapport",
-    "ldapscheme",
-    "ldaptls",
-    "ldapprefix",
-    "ldapsuffix",
-    "ldapbasedn",
-    "ldapbinddn",
-    "ldapbindpasswd",
-    "ldapsearchattribute",
-    "ldapsearchfilter",
-    "ldapurl",
-    "backend_use_passwd",
-];
 
 /// `warnings` receives what the original logs without refusing the file.
 pub(super) fn record(
@@ -37,6 +22,7 @@ pub(super) fn record(
     warnings: &mut Vec<HbaError>,
 ) -> Result<Record, HbaError> {
     let number = line.number;
+    let text = line.text();
     let error = |message: String| HbaError::at(path, number, message);
     let mut fields = line.fields.into_iter();
 
@@ -68,19 +54,23 @@ pub(super) fn record(
     .map_err(|e| hint_if_multiple(e, "Specify exactly one authentication type per line."))?;
     let method = Method::from_word(&method.text)
         .ok_or_else(|| error(format!("invalid authentication method \"{}\"", method.text)))?;
-    let mut options = Vec::new();
+    let mut options = Options::default();
+    let mut secret_before = false;
     for token in fields.flatten() {
         let Some((name, value)) = token.text.split_once('=') else {
-            return Err(error(format!(
-                "authentication option not in name=value format: {}",
-                token.text
-            )));
+            return Err(error(not_a_pair(&token.text, secret_before)));
         };
-        match check_option(name, method).map_err(error)? {
-            None => options.push((name.to_owned(), value.to_owned())),
-            Some(warning) => warnings.push(error(warning)),
+        match options.add(method, name, value) {
+            Ok(Verdict::Taken) => {}
+            Ok(Verdict::Warned(warning)) => warnings.push(error(warning)),
+            Err(_) if secret_before && !options::is_known(name) => {
+                return Err(error(not_a_pair(&token.text, true)));
+            }
+            Err(reason) => return Err(error(reason)),
         }
+        secret_before |= name == "ldapbindpasswd";
     }
+    let (pam, ldap) = options.finish(method).map_err(error)?;
     Ok(Record {
         line: number,
         connection,
@@ -88,8 +78,20 @@ pub(super) fn record(
         users,
         address,
         method,
-        options,
+        pam,
+        ldap,
+        text,
     })
+}
+
+/// Behind `ldapbindpasswd` a stray word is the rest of a password that should have been quoted.
+fn not_a_pair(text: &str, secret_before: bool) -> String {
+    let shown = if secret_before {
+        "(not shown, it follows ldapbindpasswd: write \"ldapbindpasswd=...\" in double quotes)"
+    } else {
+        text
+    };
+    format!("authentication option not in name=value format: {shown}")
 }
 
 /// The single token of a field.
@@ -194,13 +196,21 @@ fn mask_of_bits(bits: &str, network: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// What getaddrinfo takes as numeric: also `127.1`, hexadecimal and octal parts, and `%scope`.
+/// What getaddrinfo takes as numeric: also `127.1`, hexadecimal and octal parts, and `%scope`, which
+/// is a number, or for link-local addresses the name of an interface.
 fn numeric_address(text: &str) -> Option<IpAddr> {
     if let Some(address) = dotted(text) {
         return Some(address.into());
     }
-    let without_scope = text.split('%').next().unwrap_or(text);
-    without_scope.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    let (address, scope) = match text.split_once('%') {
+        Some((address, scope)) => (address, Some(scope)),
+        None => (text, None),
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    let first = address.segments().first().copied().unwrap_or_default();
+    let link_local = first & 0xffc0 == 0xfe80 || first & 0xff0f == 0xff02;
+    let named = scope.is_some_and(|s| s.parse::<u32>().is_err());
+    (!named || link_local).then_some(address.into())
 }
 
 /// The forms of inet_aton: up to four parts, the last fills the bytes that remain.
@@ -238,27 +248,6 @@ fn c_number(text: &str) -> Option<u32> {
     u32::from_str_radix(&lower, radix).ok()
 }
 
-/// `Ok(Some(warning))`: the option is dropped, the line stays.
-fn check_option(name: &str, method: Method) -> Result<Option<String>, String> {
-    match name {
-        "pamservice" | "pam_use_hostname" if method != Method::Pam => Ok(Some(
-            "pamservice authentication option can only be configured for authentication method \"pam\""
-                .to_owned(),
-        )),
-        "pamservice" | "pam_use_hostname" => Ok(None),
-        _ if LDAP_OPTIONS.contains(&name) => {
-            if method == Method::Ldap {
-                Ok(None)
-            } else {
-                Err(format!(
-                    "authentication option \"{name}\" is only valid for authentication methods ldap"
-                ))
-            }
-        }
-        _ => Err(format!("unrecognized authentication option name: \"{name}\"")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +263,8 @@ mod tests {
             ("4294967295", Some("255.255.255.255")),
             ("::1", Some("::1")),
             ("fe80::1%eth0", Some("fe80::1")),
+            ("::1%1", Some("::1")),
+            ("::1%lo", None),
             ("256.0.0.1", None),
             ("1.2.3.4.5", None),
             ("1.2.3.256", None),

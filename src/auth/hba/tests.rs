@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 /// A network of a test's own: 192.0.2.5 is `db1.example.com`, 192.0.2.6 lies about its name.
@@ -266,6 +268,10 @@ fn every_bad_line_is_reported_in_the_words_of_the_original() {
          local all all md5 clientcert\n\
          local all all md5 clientcert=1\n\
          local all all md5 ldapport=1\n\
+         host all all all ldap ldapserver=x\n\
+         host all all all ldap ldapprefix=a ldapbasedn=b\n\
+         host all all ::1%lo/128 md5\n\
+         local all all md5 pamservice=x\n\
          local all all trust\n",
     )
     .unwrap_err();
@@ -294,6 +300,10 @@ fn every_bad_line_is_reported_in_the_words_of_the_original() {
             "16 authentication option not in name=value format: clientcert",
             "17 unrecognized authentication option name: \"clientcert\"",
             "18 authentication option \"ldapport\" is only valid for authentication methods ldap",
+            "19 authentication method \"ldap\" requires argument \"ldapbasedn\", \"ldapprefix\", or \"ldapsuffix\" to be set",
+            "20 cannot use ldapbasedn, ldapbinddn, ldapbindpasswd, ldapsearchattribute, ldapsearchfilter, or ldapurl together with ldapprefix",
+            "21 specifying both host name and CIDR mask is invalid: \"::1%lo/128\"",
+            "22 pamservice authentication option can only be configured for authentication method \"pam\"",
         ]
     );
     assert_eq!(
@@ -308,6 +318,124 @@ fn every_bad_line_is_reported_in_the_words_of_the_original() {
         errors[0].to_string(),
         "/etc/pgpool2/pool_hba.conf:1: invalid connection type \"hostgssenc\""
     );
+}
+
+#[test]
+fn no_error_shows_a_password() {
+    for line in [
+        "host all all all ldap ldapbasedn=x ldapbindpasswd=half other-half",
+        "host all all all ldap ldapbasedn=x ldapbindpasswd=half other-half=x",
+        &format!(
+            "host all all all ldap ldapbindpasswd={}",
+            "other-half".repeat(30)
+        ),
+    ] {
+        let errors = read(line).unwrap_err();
+        assert!(!errors[0].message.contains("other-half"), "{errors:?}");
+    }
+}
+
+/// Words that lines are made of, so that lines get far into the parser.
+fn word() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "local",
+        "host",
+        "hostssl",
+        "hostnossl",
+        "all",
+        "sameuser",
+        "samerole",
+        "+g",
+        "@f",
+        "samehost",
+        "samenet",
+        "127.0.0.1",
+        "10.0.0.0/8",
+        "::1/128",
+        "fe80::%1",
+        "255.0.0.0",
+        ".x.org",
+        "md5",
+        "trust",
+        "reject",
+        "cert",
+        "pam",
+        "ldap",
+        "password",
+        "ldapurl=ldap://h:1/d?u?one",
+        "ldapport=1",
+        "ldapprefix=",
+        "ldapbasedn=b",
+        "ldapbindpasswd=s",
+        "pamservice=s",
+        "#",
+        "\"",
+        "\"a b\"",
+        "\"\"",
+        ",",
+        "\\",
+        "ä",
+    ]);
+    prop_oneof![9 => known.prop_map(str::to_owned), 1 => "[ -~]{0,12}"]
+}
+
+fn try_out(text: &[u8]) -> Result<Hba, Vec<HbaError>> {
+    // A file that includes itself.
+    let read = Hba::parse(Path::new("/f"), text, &mut |_| Ok(b"u,@f \"v\"".to_vec()));
+    if let Ok(hba) = &read {
+        for origin in [Origin::Local, from("10.1.2.3"), from("fd00::3")] {
+            let found = hba.find(origin, "u", "all", &mut Lab::default());
+            let explained = hba.explain(origin, "u", "all", &mut Lab::default());
+            assert_eq!(found.map(|r| r.line), explained.found.map(|r| r.line));
+        }
+    }
+    read
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(text in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = try_out(&text);
+    }
+
+    #[test]
+    fn any_words_are_read_or_refused_and_each_error_has_its_line(
+        lines in prop::collection::vec(prop::collection::vec(word(), 0..9), 1..6)
+    ) {
+        let text: Vec<String> = lines.iter().map(|line| line.join(" ")).collect();
+        match try_out(text.join("\n").as_bytes()) {
+            Ok(hba) => {
+                for record in &hba.records {
+                    prop_assert!((1..=lines.len()).contains(&(record.line as usize)));
+                }
+            }
+            Err(errors) => {
+                prop_assert!(!errors.is_empty());
+                for error in errors {
+                    prop_assert!(error.line as usize <= lines.len());
+                }
+            }
+        }
+    }
+
+    /// What is shown of a line means the same as the line.
+    #[test]
+    fn the_text_of_a_record_is_that_record(line in prop::collection::vec(word(), 4..9)) {
+        if let Ok(hba) = try_out(line.join(" ").as_bytes()) {
+            let record = &hba.records[0];
+            let again = try_out(record.text.as_bytes()).expect("the text is good");
+            let again = &again.records[0];
+            prop_assert_eq!(&again.databases, &record.databases);
+            prop_assert_eq!(&again.users, &record.users);
+            prop_assert_eq!(&again.address, &record.address);
+            prop_assert_eq!(again.method, record.method);
+        }
+    }
+
+    #[test]
+    fn any_ldap_url_is_read_or_refused(url in "(<|URL:)?[lL]dap[si]?://[ -~]{0,30}") {
+        let _ = try_out(format!("host all all all ldap \"ldapurl={url}\"").as_bytes());
+    }
 }
 
 #[test]
@@ -330,32 +458,76 @@ fn a_missing_file_is_an_error() {
 }
 
 #[test]
-fn methods_of_a_later_part_are_listed_with_their_lines() {
+fn methods_with_options_are_read() {
     let hba = read(
         "local all all trust\n\
-         host all all all pam pamservice=pgpool pam_use_hostname=1\n\
-         hostssl all all all cert\n\
+         host all all all pam pamservice=postgres pam_use_hostname=1\n\
+         host all all all cert\n\
          host all all all ldap ldapserver=x ldapprefix=\"cn=\"\n",
     )
     .unwrap();
+    let methods: Vec<Method> = hba.records.iter().map(|r| r.method).collect();
     assert_eq!(
-        hba.unsupported(),
-        [(2, Method::Pam), (3, Method::Cert), (4, Method::Ldap)]
+        methods,
+        [Method::Trust, Method::Pam, Method::Cert, Method::Ldap]
     );
-    assert_eq!(
-        hba.records[3].options,
-        [
-            ("ldapserver".to_owned(), "x".to_owned()),
-            ("ldapprefix".to_owned(), "cn=".to_owned())
-        ]
-    );
+    assert_eq!(hba.records[1].pam.as_ref().unwrap().service, "postgres");
+    assert_eq!(hba.records[3].ldap.as_ref().unwrap().prefix, "cn=");
+    assert_eq!(hba.records[0].pam, None);
+    let built: Vec<(u32, Method)> = [(2, Method::Pam), (4, Method::Ldap)]
+        .into_iter()
+        .filter(|(_, method)| !method.is_built())
+        .collect();
+    assert_eq!(hba.unsupported(), built);
 }
 
 #[test]
 fn a_pam_option_with_another_method_is_a_warning() {
     let hba = read("local all all md5 pamservice=x\n").unwrap();
-    assert_eq!(hba.records[0].options, []);
-    assert_eq!(hba.warnings().len(), 1);
+    assert_eq!(hba.records[0].pam, None);
+    assert_eq!(
+        hba.warnings()[0].message,
+        "pamservice authentication option can only be configured for authentication method \"pam\""
+    );
+    assert_eq!(hba.warnings()[0].line, 1);
+}
+
+#[test]
+fn what_keeps_the_nearest_records_from_matching_is_told() {
+    let hba = read(
+        "local all all trust\n\
+         host app ann 10.0.0.0/8 md5\n\
+         host all ann,+g,bob all md5\n\
+         hostssl all carol all cert\n\
+         host other dave db1.example.com md5\n",
+    )
+    .unwrap();
+    let explain = |origin, user: &str, database: &str| {
+        let mut lab = Lab::default();
+        let explained = hba.explain(origin, user, database, &mut lab);
+        let near: Vec<(u32, Vec<String>)> = explained
+            .near
+            .iter()
+            .map(|(r, m)| (r.line, m.iter().map(|m| m.text.clone()).collect()))
+            .collect();
+        (explained.found.map(|r| r.line), near)
+    };
+    assert_eq!(explain(from("10.1.1.1"), "ann", "app").0, Some(2));
+    let (found, near) = explain(from("192.0.2.9"), "bob", "app");
+    assert_eq!(found, None);
+    assert_eq!(near[0].0, 3);
+    assert!(near[0].1[0].contains("behind a group"), "{near:?}");
+    let (_, near) = explain(from("192.0.2.9"), "carol", "app");
+    assert_eq!(
+        near.iter().find(|n| n.0 == 4).unwrap().1,
+        ["hostssl is for clients with TLS"]
+    );
+    let (_, near) = explain(from("192.0.2.9"), "dave", "app");
+    let last = &near.iter().find(|n| n.0 == 5).unwrap().1;
+    assert!(last[0].contains("does not match \"db1.example.com\""));
+    assert_eq!(last[1], "database \"app\" is not in its list");
+    let (found, near) = explain(Origin::Local, "ann", "app");
+    assert_eq!((found, near.len()), (Some(1), 0));
 }
 
 #[test]

@@ -37,7 +37,36 @@ impl Token {
 pub(super) struct Line {
     pub number: u32,
     pub fields: Vec<Vec<Token>>,
+    /// As it stands in the file, without the blanks around it.
+    raw: String,
 }
+
+impl Line {
+    /// The line for people to read. A password in it is left out.
+    pub fn text(&self) -> String {
+        let secret = |token: &Token| token.text.starts_with(SECRET_OPTION);
+        if !self.fields.iter().flatten().any(secret) {
+            return self.raw.clone();
+        }
+        // Quotes may stand anywhere in a token, so the line is written anew.
+        let shown = |token: &Token| match token.text.as_str() {
+            _ if secret(token) => format!("{SECRET_OPTION}..."),
+            text if text.is_empty() || text.contains([' ', '\t', ',', '#', '"']) => {
+                format!("\"{}\"", text.replace('"', "\"\""))
+            }
+            text if token.quoted => format!("\"{text}\""),
+            text => text.to_owned(),
+        };
+        let fields: Vec<String> = self
+            .fields
+            .iter()
+            .map(|field| field.iter().map(shown).collect::<Vec<_>>().join(","))
+            .collect();
+        fields.join(" ")
+    }
+}
+
+const SECRET_OPTION: &str = "ldapbindpasswd=";
 
 /// Reads the file that an `@` token names.
 pub(super) type Reader<'a> = &'a mut dyn FnMut(&Path) -> io::Result<Vec<u8>>;
@@ -79,7 +108,11 @@ fn cut_nested(
         };
         match cutter.fields(read, errors) {
             Some(fields) if fields.is_empty() => {}
-            Some(fields) => lines.push(Line { number, fields }),
+            Some(fields) => lines.push(Line {
+                number,
+                fields,
+                raw: line.trim().to_owned(),
+            }),
             None => {}
         }
     }
@@ -141,10 +174,15 @@ impl Cutter<'_> {
                 break;
             }
             if text.len() + c.len_utf8() >= MAX_TOKEN {
+                let shown = if text.starts_with(SECRET_OPTION) {
+                    SECRET_OPTION
+                } else {
+                    &text
+                };
                 errors.push(HbaError::at(
                     self.path,
                     self.number,
-                    format!("authentication file token too long, skipping: \"{text}\""),
+                    format!("authentication file token too long, skipping: \"{shown}\""),
                 ));
                 self.rest = "";
                 return None;
@@ -189,7 +227,7 @@ impl Cutter<'_> {
         let text = if self.depth >= MAX_DEPTH {
             Err("nested too deeply".to_owned())
         } else {
-            read(&full).map_err(|e| plain_reason(&e))
+            read(&full).map_err(|e| crate::sys::errors::message(&e))
         };
         let text = match text {
             Ok(text) => text,
@@ -211,15 +249,6 @@ impl Cutter<'_> {
             return None;
         }
         Some(lines.into_iter().flat_map(|l| l.fields).flatten().collect())
-    }
-}
-
-/// The system's words without Rust's `(os error N)`.
-pub(super) fn plain_reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
     }
 }
 
@@ -274,6 +303,31 @@ mod tests {
         assert_eq!(one("\"a b,c#d\" e"), [vec!["a b,c#d"], vec!["e"]]);
         assert_eq!(one("\"a\"\"b\""), [vec!["a\"b"]]);
         assert_eq!(one("\"\" x"), [vec![""], vec!["x"]]);
+    }
+
+    #[test]
+    fn the_text_of_a_line_is_the_line_without_passwords() {
+        let text = |text: &str| {
+            let read: Reader<'_> = &mut |_| Err(io::ErrorKind::NotFound.into());
+            let lines = cut_file(Path::new("f"), text.as_bytes(), read, &mut Vec::new());
+            lines[0].text()
+        };
+        assert_eq!(
+            text("  host  all all 127.0.0.1/32\tmd5 # note\r\n"),
+            "host  all all 127.0.0.1/32\tmd5 # note"
+        );
+        for secret in [
+            "ldapbindpasswd=hunter2",
+            "\"ldapbindpasswd=hunter2 hunter2\"",
+            "ldapbind\"passwd=hunter2, \"hunter2",
+        ] {
+            assert_eq!(
+                text(&format!(
+                    "host \"all\" \"a b\",c all ldap {secret} \"ldapbasedn=a,b\"# x"
+                )),
+                "host \"all\" \"a b\",c all ldap ldapbindpasswd=... \"ldapbasedn=a,b\""
+            );
+        }
     }
 
     #[test]

@@ -3,20 +3,51 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openssl::{error::ErrorStack, sha::sha256};
 
-use super::{attribute, hmac, is_nonce, xor};
-use crate::auth::{keys::SaltedPassword, password::same_bytes};
+use super::{ClientKey, GS2_BOUND, attribute, hmac, is_nonce, xor};
+use crate::auth::{
+    keys::SaltedPassword,
+    password::{same_bytes, wipe},
+};
 
 /// A backend that asks for more rounds is not worth seconds of a thread.
 const MAX_ITERATIONS: u32 = 10_000_000;
 
-/// GS2 header without channel binding, and the same in base64 (`biws`).
-const GS2_HEADER: &str = "n,,";
-const GS2_HEADER_BASE64: &str = "biws";
+/// What we say about channel binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// There is no TLS.
+    Impossible,
+    /// There is TLS, and the server does not offer it. A server that did offer it takes this for
+    /// what it is: somebody between us.
+    NotOffered,
+    /// `tls-server-end-point` of the server's certificate.
+    EndPoint(Vec<u8>),
+}
+
+impl Binding {
+    fn gs2_header(&self) -> &'static str {
+        match self {
+            Binding::Impossible => "n,,",
+            Binding::NotOffered => "y,,",
+            Binding::EndPoint(_) => GS2_BOUND,
+        }
+    }
+
+    /// The attribute `c` of the last message.
+    fn repeated(&self) -> String {
+        let mut bytes = self.gs2_header().as_bytes().to_vec();
+        if let Binding::EndPoint(hash) = self {
+            bytes.extend(hash);
+        }
+        BASE64_STANDARD.encode(bytes)
+    }
+}
 
 /// The dialogue up to the server's salt.
 #[derive(Debug)]
 pub struct ClientDialogue {
     nonce: String,
+    binding: Binding,
     first_bare: String,
 }
 
@@ -41,16 +72,17 @@ pub struct ServerFault(pub &'static str);
 
 impl ClientDialogue {
     /// `nonce` must be random, printable and without commas.
-    pub fn new(nonce: String) -> ClientDialogue {
+    pub fn new(nonce: String, binding: Binding) -> ClientDialogue {
         ClientDialogue {
             first_bare: format!("n=,r={nonce}"),
             nonce,
+            binding,
         }
     }
 
     /// The data of SASLInitialResponse.
     pub fn first_message(&self) -> String {
-        format!("{GS2_HEADER}{}", self.first_bare)
+        format!("{}{}", self.binding.gs2_header(), self.first_bare)
     }
 
     /// # Errors
@@ -84,7 +116,7 @@ impl ClientDialogue {
                 "malformed SCRAM message from server (garbage at end of server-first-message)",
             ));
         }
-        let without_proof = format!("c={GS2_HEADER_BASE64},r={nonce}");
+        let without_proof = format!("c={},r={nonce}", self.binding.repeated());
         Ok(Challenged {
             salt,
             iterations,
@@ -101,14 +133,39 @@ impl Challenged {
     ///
     /// When OpenSSL refuses to work.
     pub fn prove(self, salted: &SaltedPassword) -> Result<(String, Proven), ErrorStack> {
-        let client_key = hmac(salted.as_bytes(), b"Client Key")?;
+        let mut client_key = hmac(salted.as_bytes(), b"Client Key")?;
         let server_key = hmac(salted.as_bytes(), b"Server Key")?;
-        let client_signature = hmac(&sha256(&client_key), self.auth_message.as_bytes())?;
-        let proof = BASE64_STANDARD.encode(xor(&client_key, &client_signature));
+        let answer = self.answer(&client_key, &server_key);
+        wipe(&mut client_key);
+        answer
+    }
+
+    /// Whether the server has asked for the secret that `key` belongs to.
+    pub fn asks_for(&self, key: &ClientKey) -> bool {
+        let known = &key.verifier;
+        self.salt == known.salt && self.iterations == known.iterations
+    }
+
+    /// The data of SASLResponse, without knowing the password; see [`Challenged::asks_for`].
+    ///
+    /// # Errors
+    ///
+    /// When OpenSSL refuses to work.
+    pub fn prove_by_key(self, key: &ClientKey) -> Result<(String, Proven), ErrorStack> {
+        self.answer(&key.client, &key.verifier.keys.server)
+    }
+
+    fn answer(
+        self,
+        client_key: &[u8; super::KEY_LEN],
+        server_key: &[u8; super::KEY_LEN],
+    ) -> Result<(String, Proven), ErrorStack> {
+        let client_signature = hmac(&sha256(client_key), self.auth_message.as_bytes())?;
+        let proof = BASE64_STANDARD.encode(xor(client_key, &client_signature));
         Ok((
             format!("{},p={proof}", self.without_proof),
             Proven {
-                signature: hmac(&server_key, self.auth_message.as_bytes())?,
+                signature: hmac(server_key, self.auth_message.as_bytes())?,
             },
         ))
     }
@@ -143,6 +200,7 @@ mod tests {
     fn rfc_dialogue() -> ClientDialogue {
         ClientDialogue {
             nonce: NONCE.to_owned(),
+            binding: Binding::Impossible,
             first_bare: format!("n=user,r={NONCE}"),
         }
     }

@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openssl::error::ErrorStack;
 
-use super::{KEY_LEN, ServerKeys, attribute, decode_key, is_nonce};
+use super::{ClientKey, GS2_BOUND, KEY_LEN, Verifier, attribute, decode_key, is_nonce};
 use crate::auth::password::same_bytes;
 
 /// The client's first message is awaited.
@@ -13,14 +13,27 @@ pub struct ServerDialogue {
     pub nonce: String,
     pub salt: Vec<u8>,
     pub iterations: u32,
+    pub binding: Binding,
+}
+
+/// What has been offered and chosen about channel binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// There is no TLS, so it was not offered.
+    NotOffered,
+    /// It was offered, and the client has chosen the mechanism without it.
+    Declined,
+    /// The client has chosen it; `tls-server-end-point` of our certificate.
+    EndPoint(Vec<u8>),
 }
 
 /// The salt is sent, the client's proof is awaited.
 #[derive(Debug)]
 pub struct Challenging {
     nonce: String,
-    /// What the client must repeat as channel binding: its GS2 header in base64.
-    binding: String,
+    /// What the client must repeat, in base64: its GS2 header and the channel that it is bound to.
+    repeated: String,
+    bound: bool,
     first_messages: String,
 }
 
@@ -46,14 +59,24 @@ impl ServerDialogue {
     pub fn challenge(self, client_first: &[u8]) -> Result<(String, Challenging), ClientFault> {
         let text = std::str::from_utf8(client_first).map_err(|_| MALFORMED)?;
         let (flag, rest) = text.split_once(',').ok_or(MALFORMED)?;
-        match flag {
-            // `y`: the client could bind channels and believes that we cannot, which is right.
-            "n" | "y" => {}
-            _ if flag.starts_with("p=") => {
+        match (flag, &self.binding) {
+            ("n", Binding::NotOffered | Binding::Declined) => {}
+            // The client could bind channels and believes that we cannot, which is right.
+            ("y", Binding::NotOffered) => {}
+            // Or wrong: then somebody between us has struck the offer out.
+            ("y", Binding::Declined) => {
+                return Err(ClientFault("SCRAM channel binding negotiation error"));
+            }
+            ("p=tls-server-end-point", Binding::EndPoint(_)) => {}
+            (_, Binding::NotOffered) if flag.starts_with("p=") => {
                 return Err(ClientFault(
                     "client requires SCRAM channel binding, but it is not supported",
                 ));
             }
+            (_, Binding::EndPoint(_)) if flag.starts_with("p=") => {
+                return Err(ClientFault("unsupported SCRAM channel-binding type"));
+            }
+            // Also a mechanism with channel binding and a message without, and the other way round.
             _ => return Err(MALFORMED),
         }
         let (identity, bare) = rest.split_once(',').ok_or(MALFORMED)?;
@@ -86,7 +109,13 @@ impl ServerDialogue {
             server_first.clone(),
             Challenging {
                 nonce,
-                binding: BASE64_STANDARD.encode(format!("{flag},,")),
+                repeated: match &self.binding {
+                    Binding::EndPoint(hash) => {
+                        BASE64_STANDARD.encode([GS2_BOUND.as_bytes(), hash].concat())
+                    }
+                    _ => BASE64_STANDARD.encode(format!("{flag},,")),
+                },
+                bound: matches!(self.binding, Binding::EndPoint(_)),
                 first_messages: format!("{bare},{server_first}"),
             },
         ))
@@ -103,10 +132,12 @@ impl Challenging {
         let text = std::str::from_utf8(client_final).map_err(|_| MALFORMED)?;
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(MALFORMED)?;
         let (binding, rest) = attribute(without_proof, 'c').ok_or(MALFORMED)?;
-        if binding != self.binding {
-            return Err(ClientFault(
-                "unexpected SCRAM channel-binding attribute in client-final-message",
-            ));
+        if !same_bytes(binding.as_bytes(), self.repeated.as_bytes()) {
+            return Err(ClientFault(if self.bound {
+                "SCRAM channel binding check failed"
+            } else {
+                "unexpected SCRAM channel-binding attribute in client-final-message"
+            }));
         }
         let (nonce, _) = rest.and_then(|r| attribute(r, 'r')).ok_or(MALFORMED)?;
         if !same_bytes(nonce.as_bytes(), self.nonce.as_bytes()) {
@@ -120,25 +151,34 @@ impl Challenging {
 }
 
 impl Claimed {
-    /// The data of AuthenticationSASLFinal when the proof is right, else `None`.
+    /// The data of AuthenticationSASLFinal when the proof is right, else `None`; and the client's
+    /// key, which the proof has shown.
     ///
     /// # Errors
     ///
     /// When OpenSSL refuses to work.
-    pub fn judge(&self, keys: &ServerKeys) -> Result<Option<String>, ErrorStack> {
+    pub fn judge(&self, verifier: &Verifier) -> Result<Option<(String, ClientKey)>, ErrorStack> {
         let message = self.auth_message.as_bytes();
-        if !keys.accepts(&self.proof, message)? {
+        let Some(client) = verifier.keys.accepts(&self.proof, message)? else {
             return Ok(None);
-        }
-        let signature = BASE64_STANDARD.encode(keys.signature(message)?);
-        Ok(Some(format!("v={signature}")))
+        };
+        let signature = BASE64_STANDARD.encode(verifier.keys.signature(message)?);
+        let key = ClientKey {
+            client,
+            verifier: verifier.clone(),
+        };
+        Ok(Some((format!("v={signature}"), key)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{keys::KeyRequest, password::Password, scram::client::ClientDialogue};
+    use crate::auth::{
+        keys::KeyRequest,
+        password::Password,
+        scram::{ServerKeys, client, client::ClientDialogue},
+    };
 
     /// The server of RFC 7677, section 3.
     fn rfc_server() -> ServerDialogue {
@@ -146,19 +186,24 @@ mod tests {
             nonce: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_owned(),
             salt: BASE64_STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap(),
             iterations: 4096,
+            binding: Binding::NotOffered,
         }
     }
 
-    fn keys(password: &str) -> ServerKeys {
+    fn verifier(password: &str) -> Verifier {
         let server = rfc_server();
         let salted = KeyRequest {
             password: Password::new(password),
-            salt: server.salt,
+            salt: server.salt.clone(),
             iterations: server.iterations,
         }
         .derive()
         .unwrap();
-        ServerKeys::of(&salted).unwrap()
+        Verifier {
+            iterations: server.iterations,
+            salt: server.salt,
+            keys: ServerKeys::of(&salted).unwrap(),
+        }
     }
 
     const FIRST: &[u8] = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
@@ -172,17 +217,15 @@ mod tests {
             "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
         );
         let claimed = challenging.claim(FINAL).unwrap();
-        assert_eq!(
-            claimed.judge(&keys("pencil")).unwrap().as_deref(),
-            Some("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
-        );
-        assert_eq!(claimed.judge(&keys("pencils")).unwrap(), None);
+        let (answer, _) = claimed.judge(&verifier("pencil")).unwrap().unwrap();
+        assert_eq!(answer, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        assert_eq!(claimed.judge(&verifier("pencils")).unwrap(), None);
     }
 
     #[test]
     fn our_client_and_our_server_agree() {
         for (right, sent, welcome) in [("pw", "pw", true), ("pw", "PW", false), ("pw", "", false)] {
-            let client = ClientDialogue::new("abc".to_owned());
+            let client = ClientDialogue::new("abc".to_owned(), client::Binding::Impossible);
             let first = client.first_message();
             let (challenge, challenging) = rfc_server().challenge(first.as_bytes()).unwrap();
             let challenged = client.challenge(challenge.as_bytes()).unwrap();
@@ -197,13 +240,109 @@ mod tests {
             let verdict = challenging
                 .claim(answer.as_bytes())
                 .unwrap()
-                .judge(&keys(right))
+                .judge(&verifier(right))
                 .unwrap();
             assert_eq!(verdict.is_some(), welcome, "{sent}");
-            if let Some(signature) = verdict {
+            if let Some((signature, _)) = verdict {
                 assert_eq!(proven.verify(signature.as_bytes()), Ok(()));
             }
         }
+    }
+
+    /// What a man in the middle cannot do: carry the proof of one channel over to another.
+    #[test]
+    fn the_channel_of_the_client_must_be_ours() {
+        let bound = |hash: &[u8]| ServerDialogue {
+            binding: Binding::EndPoint(hash.to_vec()),
+            ..rfc_server()
+        };
+        for (seen, shown, welcome) in [("a", "a", true), ("a", "b", false), ("", "a", false)] {
+            let seen = client::Binding::EndPoint(seen.as_bytes().to_vec());
+            let client = ClientDialogue::new("abc".to_owned(), seen);
+            let first = client.first_message();
+            assert!(first.starts_with("p=tls-server-end-point,,"), "{first}");
+            let (challenge, challenging) =
+                bound(shown.as_bytes()).challenge(first.as_bytes()).unwrap();
+            let challenged = client.challenge(challenge.as_bytes()).unwrap();
+            let salted = KeyRequest {
+                password: Password::new("pw"),
+                salt: challenged.salt.clone(),
+                iterations: challenged.iterations,
+            }
+            .derive()
+            .unwrap();
+            let (answer, _) = challenged.prove(&salted).unwrap();
+            match challenging.claim(answer.as_bytes()) {
+                Ok(claimed) => {
+                    assert!(claimed.judge(&verifier("pw")).unwrap().is_some());
+                    assert!(welcome);
+                }
+                Err(fault) => {
+                    assert_eq!(fault.0, "SCRAM channel binding check failed");
+                    assert!(!welcome);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_downgrade_is_noticed_and_mechanism_and_message_must_agree() {
+        let bound = Binding::EndPoint(b"hash".to_vec());
+        for (binding, first, fault) in [
+            (Binding::Declined, "n,,n=,r=a", None),
+            (
+                Binding::Declined,
+                "y,,n=,r=a",
+                Some("SCRAM channel binding negotiation error"),
+            ),
+            (
+                Binding::Declined,
+                "p=tls-server-end-point,,n=,r=a",
+                Some(MALFORMED.0),
+            ),
+            (bound.clone(), "p=tls-server-end-point,,n=,r=a", None),
+            (
+                bound.clone(),
+                "p=tls-unique,,n=,r=a",
+                Some("unsupported SCRAM channel-binding type"),
+            ),
+            (bound.clone(), "n,,n=,r=a", Some(MALFORMED.0)),
+            (bound, "y,,n=,r=a", Some(MALFORMED.0)),
+        ] {
+            let server = ServerDialogue {
+                binding: binding.clone(),
+                ..rfc_server()
+            };
+            let found = server.challenge(first.as_bytes()).err().map(|f| f.0);
+            assert_eq!(found, fault, "{binding:?} {first}");
+        }
+    }
+
+    /// The key that a proof shows opens a server with the same verifier, and no other.
+    #[test]
+    fn the_key_of_a_client_logs_in_where_the_secret_is_the_same() {
+        let (_, challenging) = rfc_server().challenge(FIRST).unwrap();
+        let claimed = challenging.claim(FINAL).unwrap();
+        let (_, key) = claimed.judge(&verifier("pencil")).unwrap().unwrap();
+
+        let client = ClientDialogue::new("abc".to_owned(), client::Binding::Impossible);
+        let first = client.first_message();
+        let (challenge, challenging) = rfc_server().challenge(first.as_bytes()).unwrap();
+        let challenged = client.challenge(challenge.as_bytes()).unwrap();
+        assert!(challenged.asks_for(&key));
+        let (answer, proven) = challenged.prove_by_key(&key).unwrap();
+        let claimed = challenging.claim(answer.as_bytes()).unwrap();
+        let (signature, again) = claimed.judge(&verifier("pencil")).unwrap().unwrap();
+        assert_eq!(proven.verify(signature.as_bytes()), Ok(()));
+        assert!(again == key);
+
+        for (salt, iterations) in [("b3RoZXI=", 4096), ("W22ZaJ0SNY7soEsUEjb6gQ==", 4097)] {
+            let client = ClientDialogue::new("abc".to_owned(), client::Binding::Impossible);
+            let text = format!("r=abcdef,s={salt},i={iterations}");
+            let challenged = client.challenge(text.as_bytes()).unwrap();
+            assert!(!challenged.asks_for(&key), "{text}");
+        }
+        assert_eq!(format!("{key:?}"), "ClientKey(...)");
     }
 
     #[test]

@@ -3,9 +3,16 @@
 use super::*;
 use crate::auth::{
     frontend::{MAX_PASSWORD_MESSAGE, Step},
-    messages::{Authentication, password_message, sasl_initial_response, sasl_response},
+    keys::DerivedKeys,
+    messages::{
+        Authentication, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, password_message, sasl_initial_response,
+        sasl_response,
+    },
     password::{md5_of_password, md5_response},
-    scram::client::{ClientDialogue, Proven},
+    scram::{
+        Verifier,
+        client::{Binding, ClientDialogue, Proven},
+    },
 };
 
 pub const USER: &str = "alice";
@@ -16,6 +23,8 @@ pub enum Backend {
     Trust,
     Md5,
     Scram,
+    /// SCRAM with the verifier of [`Entry::Verifier`], so that the key of a client opens it.
+    ScramVerifier,
     Password,
 }
 
@@ -48,19 +57,50 @@ pub struct Setting {
     pub hba: HbaVerdict,
     pub allow_clear_text: bool,
     pub entry: Entry,
+    /// What auth_query gives; `None`: it is off.
+    pub auth_query: Option<Entry>,
+    /// The common name of the client's certificate.
+    pub client_name: Option<&'static str>,
+    /// Both connections of the proxy have TLS, with these end points.
+    pub end_points: Option<[&'static str; 2]>,
+    /// What PAM and LDAP take for right.
+    pub outside: &'static str,
+    /// `backend_use_passwd`.
+    pub hand_on: bool,
 }
 
 impl Setting {
+    pub fn new(hba: HbaVerdict, allow_clear_text: bool, entry: Entry) -> Setting {
+        Setting {
+            hba,
+            allow_clear_text,
+            entry,
+            auth_query: None,
+            client_name: None,
+            end_points: None,
+            outside: PASSWORD,
+            hand_on: false,
+        }
+    }
+
     pub fn session(self) -> SessionAuth {
-        SessionAuth::new(Inputs {
+        SessionAuth::new(self.inputs())
+    }
+
+    pub fn inputs(self) -> Inputs {
+        Inputs {
             user: USER.to_owned(),
             database: "postgres".to_owned(),
             origin: Origin::Local,
             hba: self.hba,
             allow_clear_text: self.allow_clear_text,
             entry: self.entry.secret(),
+            client_name: self.client_name.map(str::to_owned),
+            channel_binding: self.end_points.map(|[ours, _]| ours.as_bytes().to_vec()),
+            auth_query: self.auth_query.is_some(),
+            client_key: None,
             random: Randomness::generate().unwrap(),
-        })
+        }
     }
 }
 
@@ -71,6 +111,11 @@ pub struct Outcome {
     pub done: Option<Remembered>,
     pub error: Option<ErrorReport>,
     pub derived: usize,
+    pub looked_up: usize,
+    /// What the client's proof has shown.
+    pub key: Option<ClientKey>,
+    pub logged: Vec<String>,
+    pub may_be_a_guess: bool,
 }
 
 impl Outcome {
@@ -104,6 +149,9 @@ fn short(error: &ErrorReport) -> String {
     if pair == with_entry("SCRAM authentication failed", "valid SCRAM entry") {
         return known("E6");
     }
+    if pair == with_entry("clear text authentication failed", "an entry") {
+        return known("E7");
+    }
     match (&*error.message, &*error.detail) {
         ("failed to authenticate with backend using md5", "valid password not found") => {
             known("E1")
@@ -118,20 +166,35 @@ fn short(error: &ErrorReport) -> String {
 
 /// A session against new connections to two backends of the same kind.
 pub fn fresh(setting: Setting, backend: Backend, typed: &str) -> Outcome {
-    Run::new(setting.session(), &[backend; 2], typed).go(None)
+    Run::new(setting, &[backend; 2], typed).go(None)
+}
+
+/// The same for a user whose key is known from an earlier login.
+pub fn fresh_with_key(
+    setting: Setting,
+    backend: Backend,
+    typed: &str,
+    key: Option<ClientKey>,
+) -> Outcome {
+    let mut run = Run::new(setting, &[backend; 2], typed);
+    run.session = SessionAuth::new(Inputs {
+        client_key: key,
+        ..setting.inputs()
+    });
+    run.go(None)
 }
 
 /// A session on a cached connection.
 pub fn reused(setting: Setting, remembered: &Remembered, typed: &str) -> Outcome {
-    Run::new(setting.session(), &[], typed).go(Some(remembered))
+    Run::new(setting, &[], typed).go(Some(remembered))
 }
 
 pub fn mixed(setting: Setting, backends: &[Backend], typed: &str) -> Outcome {
-    Run::new(setting.session(), backends, typed).go(None)
+    Run::new(setting, backends, typed).go(None)
 }
 
 pub fn standalone(setting: Setting, typed: &str) -> Outcome {
-    let mut run = Run::new(setting.session(), &[], typed);
+    let mut run = Run::new(setting, &[], typed);
     let actions = run.session.start();
     if run.carry_out(actions) {
         let actions = run.session.standalone();
@@ -141,6 +204,7 @@ pub fn standalone(setting: Setting, typed: &str) -> Outcome {
 }
 
 struct Run {
+    setting: Setting,
     session: SessionAuth,
     backends: Vec<Server>,
     client: Client,
@@ -148,12 +212,19 @@ struct Run {
 }
 
 impl Run {
-    fn new(session: SessionAuth, backends: &[Backend], typed: &str) -> Run {
+    fn new(setting: Setting, backends: &[Backend], typed: &str) -> Run {
+        let server = |&kind| Server {
+            kind,
+            end_point: setting.end_points.map(|[_, theirs]| theirs),
+            dialogue: None,
+        };
         Run {
-            session,
-            backends: backends.iter().map(|&kind| Server::new(kind)).collect(),
+            setting,
+            session: setting.session(),
+            backends: backends.iter().map(server).collect(),
             client: Client {
                 typed: typed.to_owned(),
+                end_point: setting.end_points.map(|[ours, _]| ours),
                 scram: None,
                 proven: None,
             },
@@ -163,18 +234,29 @@ impl Run {
 
     fn go(mut self, remembered: Option<&Remembered>) -> Outcome {
         let actions = self.session.start();
-        if !self.carry_out(actions) {
-            return self.outcome;
+        if self.carry_out(actions) {
+            self.connect(remembered);
         }
+        self.outcome.key = self.session.client_key().cloned();
+        self.outcome.may_be_a_guess = self.session.may_be_a_guess();
+        self.outcome
+    }
+
+    fn connect(&mut self, remembered: Option<&Remembered>) {
         let nodes: Vec<NodeId> = (0..self.backends.len()).collect();
         let actions = self.session.connect(&nodes, remembered);
+        if let Some([_, theirs]) = self.setting.end_points {
+            for &node in &nodes {
+                self.session
+                    .backend_channel_binding(node, theirs.as_bytes().to_vec());
+            }
+        }
         self.carry_out(actions);
         for node in nodes {
             let hello = self.backends[node].hello();
             let actions = self.session.on_backend_message(node, hello[0], &hello[5..]);
             self.carry_out(actions);
         }
-        self.outcome
     }
 
     /// Whether [`Action::Passed`] was among the actions.
@@ -192,13 +274,28 @@ impl Run {
                 }
                 Action::DeriveKey(id, request) => {
                     self.outcome.derived += 1;
-                    self.session.on_key_derived(id, request.derive())
+                    self.session.on_key_derived(id, Ok(derived(&request)))
                 }
                 Action::Passed => {
                     passed = true;
                     Vec::new()
                 }
-                Action::BackendReady(_) | Action::Log { .. } => Vec::new(),
+                Action::LookUp => {
+                    self.outcome.looked_up += 1;
+                    let found = self.setting.auth_query.expect("it is off");
+                    self.session.on_looked_up(found.secret())
+                }
+                Action::VerifyPassword(service, password) => {
+                    let right = password.as_bytes() == self.setting.outside.as_bytes();
+                    let verdict = right.then_some(()).ok_or(service.refusal(USER));
+                    self.session
+                        .on_password_verified(verdict, self.setting.hand_on)
+                }
+                Action::Log { message, .. } => {
+                    self.outcome.logged.push(message.into_owned());
+                    Vec::new()
+                }
+                Action::BackendReady(_) => Vec::new(),
                 Action::Done(remembered) => {
                     self.outcome.done = Some(remembered);
                     Vec::new()
@@ -222,13 +319,27 @@ impl Run {
         let Some(reply) = self.client.on_message(&bytes[5..]) else {
             return Vec::new();
         };
+        if self.outcome.error.is_some() {
+            return Vec::new();
+        }
         assert!(self.session.wants_client());
         self.session.on_client_message(reply[0], &reply[5..])
     }
 }
 
+/// As the shell does it: each key once.
+fn derived(request: &KeyRequest) -> SaltedPassword {
+    static KEYS: std::sync::LazyLock<DerivedKeys> = std::sync::LazyLock::new(DerivedKeys::default);
+    KEYS.get(request).unwrap_or_else(|| {
+        let key = request.derive().unwrap();
+        KEYS.insert(request, key.clone());
+        key
+    })
+}
+
 struct Client {
     typed: String,
+    end_point: Option<&'static str>,
     scram: Option<ClientDialogue>,
     proven: Option<Proven>,
 }
@@ -243,9 +354,18 @@ impl Client {
                 let answer = md5_response(&md5_of_password(typed, USER), salt);
                 Some(password_message(answer.as_bytes()))
             }
-            Authentication::Sasl { .. } => {
-                let scram = ClientDialogue::new("client nonce".replace(' ', "-"));
-                let first = sasl_initial_response(scram.first_message().as_bytes());
+            Authentication::Sasl { mechanisms } => {
+                let offered = mechanisms.iter().any(|m| m == SCRAM_SHA_256_PLUS);
+                assert_eq!(offered, self.end_point.is_some());
+                let (mechanism, binding) = match self.end_point {
+                    Some(hash) => (
+                        SCRAM_SHA_256_PLUS,
+                        Binding::EndPoint(hash.as_bytes().to_vec()),
+                    ),
+                    None => (SCRAM_SHA_256, Binding::Impossible),
+                };
+                let scram = ClientDialogue::new("client-nonce".to_owned(), binding);
+                let first = sasl_initial_response(mechanism, scram.first_message().as_bytes());
                 self.scram = Some(scram);
                 Some(first)
             }
@@ -256,7 +376,7 @@ impl Client {
                     salt: challenged.salt.clone(),
                     iterations: challenged.iterations,
                 };
-                let (answer, proven) = challenged.prove(&request.derive().unwrap()).unwrap();
+                let (answer, proven) = challenged.prove(&derived(&request)).unwrap();
                 self.proven = Some(proven);
                 Some(sasl_response(answer.as_bytes()))
             }
@@ -272,15 +392,18 @@ impl Client {
 /// PostgreSQL, as far as it asks for passwords.
 struct Server {
     kind: Backend,
+    end_point: Option<&'static str>,
     dialogue: Option<FrontendDialogue>,
 }
 
 impl Server {
-    fn new(kind: Backend) -> Server {
-        Server {
-            kind,
-            dialogue: None,
-        }
+    fn scram(&self, known: &Credential) -> Step {
+        let challenge = ScramChallenge {
+            salt: b"salt of both".to_vec(),
+            nonce: "server-nonce".to_owned(),
+            binding: self.end_point.map(|hash| hash.as_bytes().to_vec()),
+        };
+        FrontendDialogue::scram(USER, Some(known), challenge)
     }
 
     fn hello(&mut self) -> Vec<u8> {
@@ -289,12 +412,12 @@ impl Server {
             Backend::Trust => return messages::authentication_ok(),
             Backend::Password => FrontendDialogue::clear_text(USER, Some(known)),
             Backend::Md5 => FrontendDialogue::md5(USER, Some(&known), [0, 255, 3, 4]),
-            Backend::Scram => FrontendDialogue::scram(
-                USER,
-                Some(&known),
-                b"salt of both".to_vec(),
-                "server-nonce".to_owned(),
-            ),
+            Backend::Scram => self.scram(&known),
+            Backend::ScramVerifier => {
+                let text = include_str!("../../../fixtures/auth/verifier-of-secret.txt");
+                let verifier = Verifier::parse(text.trim_end()).unwrap();
+                self.scram(&Credential::Verifier(verifier))
+            }
         };
         self.step(step).remove(0)
     }
@@ -313,7 +436,7 @@ impl Server {
                 vec![bytes]
             }
             Step::Derive(dialogue, request) => {
-                let step = dialogue.on_key(&request.derive().unwrap());
+                let step = dialogue.on_key(&derived(&request));
                 self.step(step)
             }
             Step::Passed(passed) => passed

@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
-    io,
     pin::Pin,
     rc::Rc,
     task::Poll,
@@ -12,10 +11,11 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{client_message, derive, fail};
+use super::{Admitted, Attempt, Refusal, Refused, client_message, derive, good, look_up};
 use crate::{
     auth::{
         keys::SaltedPassword,
+        passwd::Secret,
         session_auth::{Action, Remembered, SessionAuth},
     },
     cluster::{ClusterView, Node, NodeId},
@@ -29,6 +29,8 @@ use crate::{
     },
     observe::Severity,
     protocol::{ErrorFields, Header, StartupPacket, frame::HEADER_LEN, messages::ErrorMessage},
+    sys::errors,
+    tls::TlsError,
 };
 
 /// Largest message of a start-up; PostgreSQL's longest are error messages.
@@ -63,6 +65,7 @@ enum Event {
     Client,
     ClientGone,
     Key(u32, Result<SaltedPassword, openssl::error::ErrorStack>),
+    LookedUp(Option<Secret>),
     /// Nodes that are not worked on have had their time.
     Deadline,
 }
@@ -108,9 +111,9 @@ impl<'a> Backends<'a> {
             let packet = &packet;
             let attempt: Pin<Box<dyn Future<Output = _>>> = Box::pin(async move {
                 let opened = async {
-                    let mut stream = connect::open(&node.hostname, node.port, limit).await?;
-                    stream.write_all(packet).await?;
-                    Ok::<_, io::Error>(stream)
+                    let mut stream = connect::to_backend(&worker.shared, node, limit).await?;
+                    stream.write_all(packet).await.map_err(TlsError::Io)?;
+                    Ok::<_, TlsError>(stream)
                 };
                 (node, opened.await)
             });
@@ -126,7 +129,7 @@ impl<'a> Backends<'a> {
         Some(backends)
     }
 
-    async fn unreachable(&self, client: &mut Client, node: &Node, error: &io::Error) -> Option<()> {
+    async fn unreachable(&self, client: &mut Client, node: &Node, error: &TlsError) -> Option<()> {
         let report = self
             .worker
             .shared
@@ -138,15 +141,18 @@ impl<'a> Backends<'a> {
             Severity::Log,
             format_args!(
                 "failed to connect to PostgreSQL server on \"{}:{}\": {error}",
-                node.hostname, node.port
+                node.hostname, node.port,
             ),
             "",
             "",
         );
-        self.worker.shared.report(Report::BackendError {
-            node: node.id,
-            reason: error.to_string(),
-        });
+        let is_down = matches!(error, TlsError::Io(_));
+        if is_down {
+            self.worker.shared.report(Report::BackendError {
+                node: node.id,
+                reason: error.to_string(),
+            });
+        }
         if node.id != self.target {
             client.reporter.emit(
                 Severity::Log,
@@ -156,7 +162,14 @@ impl<'a> Backends<'a> {
             );
             return Some(());
         }
-        let answer = if report {
+        let answer = if !is_down {
+            ErrorMessage::fatal(
+                "XX000",
+                format!("failed to create a backend {} connection", node.id),
+            )
+            .detail("no SSL connection to the server as the configuration wants it")
+            .hint("see pgpool log for details")
+        } else if report {
             ErrorMessage::fatal("XX000", "failed to create a backend connection")
                 .detail("executing failover on backend")
         } else {
@@ -180,15 +193,26 @@ impl<'a> Backends<'a> {
     /// Runs the authentication and waits for ReadyForQuery of all nodes.
     ///
     /// Gives what is left to be sent to the client and what to remember with the connections.
-    /// `None`: refused, and told so.
+    ///
+    /// # Errors
+    ///
+    /// What the client has to be told when its slot is free again; `None`: it has been told.
     pub async fn log_in(
         &mut self,
         client: &mut Client,
-        mut auth: Box<SessionAuth>,
+        admitted: Admitted,
         remembered: Option<&Remembered>,
-    ) -> Option<(Vec<u8>, Remembered)> {
+    ) -> Result<(Vec<u8>, Remembered), Refusal> {
+        let Admitted { mut auth, attempt } = admitted;
+        let mut looking_up: Option<JoinHandle<Option<Secret>>> = None;
         let ids: Vec<NodeId> = self.nodes().collect();
         let mut actions = VecDeque::from(auth.connect(&ids, remembered));
+        for id in ids {
+            let tls = self.node(id).and_then(|node| node.stream.tls());
+            if let Some(end_point) = tls.and_then(|tls| tls.channel_binding()) {
+                auth.backend_channel_binding(id, end_point);
+            }
+        }
         let mut to_client = Vec::new();
         let mut keys: Vec<KeyTask> = Vec::new();
         let mut done = None;
@@ -204,8 +228,9 @@ impl<'a> Backends<'a> {
                             && let Err(error) = n.stream.write_all(&bytes).await
                         {
                             actions.extend(
-                                self.lost(client, &mut auth, node, &error.to_string())
-                                    .await?,
+                                self.lost(client, &mut auth, node, &errors::message(&error))
+                                    .await
+                                    .ok_or(None)?,
                             );
                         }
                     }
@@ -225,15 +250,22 @@ impl<'a> Backends<'a> {
                         message,
                         detail,
                         hint,
-                    } => client.reporter.emit(Severity::Log, message, detail, hint),
+                    } => client.reporter.emit(Severity::Log, &*message, detail, hint),
+                    Action::LookUp => {
+                        let (worker, user) = (self.worker.clone(), self.startup.user.clone());
+                        looking_up = Some(tokio::task::spawn_local(async move {
+                            look_up(&worker, &user).await
+                        }));
+                    }
+                    // Only pool_hba.conf asks for this, and it has been heard.
+                    Action::VerifyPassword(..) => {}
                     Action::Done(kept) => done = Some(kept),
                     Action::ForwardError(_, body) => {
-                        forward_error(client, &mut to_client, &body).await;
-                        return None;
+                        return Err(Some(self.forwarded(client, attempt, to_client, &body)));
                     }
                     Action::Fail(error) => {
-                        fail(client, &error).await;
-                        return None;
+                        let refused = Refused::new(self.worker, client, &auth, attempt, &error);
+                        return Err(Some(refused));
                     }
                     Action::Passed => {}
                 }
@@ -241,10 +273,15 @@ impl<'a> Backends<'a> {
             if self.nodes.iter().all(|n| n.ready)
                 && let Some(kept) = done.take()
             {
-                return Some((to_client, kept));
+                good(self.worker, &self.startup.user, &auth, attempt);
+                return Ok((to_client, kept));
             }
             if auth.wants_client() && !to_client.is_empty() {
-                client.stream.write_all(&to_client).await.ok()?;
+                client
+                    .stream
+                    .write_all(&to_client)
+                    .await
+                    .map_err(|_| None)?;
                 to_client.clear();
             }
             let wants_client = auth.wants_client();
@@ -258,6 +295,11 @@ impl<'a> Backends<'a> {
                         let key = key.unwrap_or_else(|_| Err(openssl::error::ErrorStack::get()));
                         return Poll::Ready(Event::Key(id, key));
                     }
+                }
+                if let Some(task) = &mut looking_up
+                    && let Poll::Ready(found) = Pin::new(task).poll(cx)
+                {
+                    return Poll::Ready(Event::LookedUp(found.ok().flatten()));
                 }
                 if wants_client {
                     return Poll::Ready(Event::Client);
@@ -273,32 +315,65 @@ impl<'a> Backends<'a> {
             .await;
             match event {
                 Event::Client => {
-                    let (kind, body) = client_message(client, &auth).await?;
+                    let (kind, body) = match client_message(client, &auth).await {
+                        Ok(message) => message,
+                        Err(None) => return Err(None),
+                        Err(Some(error)) => {
+                            let refused = Refused::new(self.worker, client, &auth, attempt, &error);
+                            return Err(Some(refused));
+                        }
+                    };
                     actions.extend(auth.on_client_message(kind, &body));
                     // The client's time is not the servers'.
                     let restart = tokio::time::Instant::now() + self.standby_limit();
                     deadline.as_mut().reset(restart);
                 }
-                Event::ClientGone => return None,
+                Event::ClientGone => return Err(None),
                 Event::Key(id, key) => actions.extend(auth.on_key_derived(id, key)),
+                Event::LookedUp(found) => {
+                    looking_up = None;
+                    actions.extend(auth.on_looked_up(found));
+                }
                 Event::Lost(node, reason) => {
-                    actions.extend(self.lost(client, &mut auth, node, &reason).await?);
+                    let more = self.lost(client, &mut auth, node, &reason).await;
+                    actions.extend(more.ok_or(None)?);
                 }
                 Event::Deadline => {
                     in_time = false;
                     for node in self.late_nodes() {
                         let reason = "no answer to the login within connect_timeout";
-                        actions.extend(self.lost(client, &mut auth, node, reason).await?);
+                        let more = self.lost(client, &mut auth, node, reason).await;
+                        actions.extend(more.ok_or(None)?);
                     }
                 }
                 Event::Message(node, kind, body) => {
                     actions.extend(
                         self.message(client, &mut auth, &mut to_client, node, kind, &body)
-                            .await?,
+                            .await
+                            .ok_or(None)?,
                     );
                 }
             }
         }
+    }
+
+    /// A backend has refused the start-up packet: no such database or role, or pg_hba.conf says no.
+    fn forwarded(
+        &self,
+        client: &Client,
+        attempt: Attempt,
+        mut bytes: Vec<u8>,
+        body: &[u8],
+    ) -> Refused {
+        log_refusal(client, body);
+        crate::protocol::messages::frame(b'E', &mut bytes, |out| out.extend_from_slice(body));
+        // Somebody may be looking for roles.
+        let delay = if ErrorFields::parse(body).sqlstate.starts_with(b"28") {
+            attempt.failed(self.worker, client)
+        } else {
+            Duration::ZERO
+        };
+        Refused { bytes, delay }
     }
 
     fn standby_limit(&self) -> Duration {
@@ -340,7 +415,7 @@ impl<'a> Backends<'a> {
                         ));
                     }
                     Poll::Ready(Ok(n)) => node.input.extend_from_slice(&chunk[..n]),
-                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, e.to_string())),
+                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, errors::message(&e))),
                 }
             }
         }
@@ -505,6 +580,11 @@ fn is_passing(error: &ErrorFields<'_>) -> bool {
 /// Passes a backend's error on as it came; PostgreSQL's own words are the best there are.
 async fn forward_error(client: &mut Client, to_client: &mut Vec<u8>, body: &[u8]) {
     crate::protocol::messages::frame(b'E', to_client, |out| out.extend_from_slice(body));
+    log_refusal(client, body);
+    front::farewell(&mut client.stream, to_client).await;
+}
+
+fn log_refusal(client: &Client, body: &[u8]) {
     let fields = ErrorFields::parse(body);
     client.reporter.emit(
         Severity::Log,
@@ -512,7 +592,6 @@ async fn forward_error(client: &mut Client, to_client: &mut Vec<u8>, body: &[u8]
         &String::from_utf8_lossy(fields.message),
         "",
     );
-    front::farewell(&mut client.stream, to_client).await;
 }
 
 /// Runs all futures side by side and gives their results in their order.

@@ -35,8 +35,7 @@ impl Bulk {
     pub fn passed(&mut self, bytes: usize, stream: &Stream) {
         self.passed += bytes;
         if self.passed > THRESHOLD && !self.raised {
-            stream.set_low_water_mark(MARK);
-            self.raised = true;
+            self.raised = stream.set_low_water_mark(MARK);
         }
         self.timer = None;
     }

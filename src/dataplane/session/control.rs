@@ -11,6 +11,7 @@ use std::{
 use crate::{
     cluster::NodeId,
     dataplane::{front::Peer, info::SlotStatus, pool::PoolFacts, table::SlotIndex},
+    tls::TlsInfo,
 };
 
 /// Why a session is ended from outside.
@@ -30,6 +31,7 @@ pub struct SessionControl {
     pub slot: SlotIndex,
     pub started: SystemTime,
     pub peer: Arc<Peer>,
+    pub client_tls: Option<Box<TlsInfo>>,
     pub status: Cell<SlotStatus>,
     /// The worker's clock at the client's last message, or when it had all answers.
     pub idle_since: Cell<Instant>,
@@ -49,11 +51,17 @@ pub struct SessionControl {
 }
 
 impl SessionControl {
-    pub fn new(slot: SlotIndex, now: Instant, peer: Arc<Peer>) -> Self {
+    pub fn new(
+        slot: SlotIndex,
+        now: Instant,
+        peer: Arc<Peer>,
+        client_tls: Option<TlsInfo>,
+    ) -> Self {
         SessionControl {
             slot,
             started: SystemTime::now(),
             peer,
+            client_tls: client_tls.map(Box::new),
             status: Cell::new(SlotStatus::Connecting),
             idle_since: Cell::new(now),
             idle_limit: Cell::new(None),

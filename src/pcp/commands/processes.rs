@@ -158,6 +158,7 @@ mod tests {
             restarts_in: None,
             client_host: "127.0.0.1".into(),
             client_port: "39794".into(),
+            client_tls: None,
             statement: "select 42".into(),
             pools: vec![
                 Some(PoolInfo {
