@@ -8,6 +8,7 @@
 #   make simulation  random histories of failovers
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
+#   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
 #   make pcp-replay  recorded PCP dialogues against ours
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
@@ -21,7 +22,7 @@ PATTERN ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat pcp-replay stock demo bench man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock demo bench man clean
 
 all: build
 
@@ -45,12 +46,20 @@ unit:
 simulation:
 	$(CARGO) test --locked --profile simulation --lib failover::sim -- --nocapture
 
-compat: build
+compat: build drivers
 	compat/run --subject ours $(PATTERN)
 
+# The Rust program among the drivers of applications that the compat tests run.
+drivers:
+	$(CARGO) build --locked --quiet --example driver-login
+
 # The same tests against the original: how a new test is proved.
-stock:
+stock: drivers
 	compat/run --subject stock $(PATTERN)
+
+auth-matrix: build
+	compat/auth-matrix --subject stock
+	compat/auth-matrix --subject ours
 
 pcp-replay: build
 	compat/pcp-replay fixtures/pcp --subject ours

@@ -36,6 +36,11 @@ def promoting(case):
     return case.hook.command("failover") + f"; {case.failover_sh} %d %h %P %m %H %R"
 
 
+def needs_root(item):
+    """Mounts something in a namespace of its own."""
+    return item if os.geteuid() == 0 else unittest.skip("only root may mount in a namespace of its own")(item)
+
+
 def slow(item):
     """Left out by `compat/run --quick`."""
     if os.environ.get("COMPAT_QUICK"):
@@ -46,12 +51,15 @@ def slow(item):
 class CompatCase(unittest.TestCase):
     """A cluster of `nodes` servers and one pgpool for all tests of the class.
 
+    Without `streaming` the servers are strangers to each other, as pgpool finds them in the modes other than streaming replication.
+
     With `fresh = True` each test gets its own cluster and pgpool (and `start`
     says whether the pgpool is already running).
     """
 
     nodes = 1
     primary = 0
+    streaming = True
     dialect = "4.3"
     config = {}
     hba = None
@@ -91,7 +99,7 @@ class CompatCase(unittest.TestCase):
     @classmethod
     def _build(cls, where, home, add_cleanup):
         template = os.environ.get("COMPAT_TEMPLATE") or os.path.join(cls.root, "template")
-        where.cluster = Cluster(home, cls.nodes, template, cls.primary, cls.server_settings)
+        where.cluster = Cluster(home, cls.nodes, template, cls.primary, cls.server_settings, cls.streaming)
         add_cleanup(where.cluster.stop)
         where.hook = Recorder(home)
         # A copy: the servers' account may not be able to enter the folder of the sources.

@@ -18,6 +18,17 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 
 
+def in_own_mounts(script, argv, sig=signal.SIGINT):
+    """`argv` behind a shell `script` that root runs in a mount namespace of its own; start it with `as_root=True`.
+
+    What the script mounts is seen by `argv` alone and ends with it. Words of the account's login come
+    after the script, so nothing else of root is left.
+    """
+    # The kernel forgets a parent-death signal when the user changes.
+    login = f"exec setpriv --reuid {env.ACCOUNT} --regid {env.ACCOUNT} --init-groups --pdeathsig {signal.Signals(sig).name[3:]} -- \"$@\""
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-e", "-c", f"{script}\n{login}", "sh", *argv]
+
+
 def start(argv, *, log=None, sig=signal.SIGKILL, cwd=None, extra_env=None, stdin=subprocess.DEVNULL, as_root=False):
     """Starts `argv` as the servers' account in a session of its own; `as_root` for a wrapper that drops root itself.
 

@@ -229,23 +229,23 @@ class Server:
 
 
 class Cluster:
-    """Node `primary` and standbys of it; stops everything at the end."""
+    """Node `primary` and standbys of it, or servers that know nothing of each other; stops everything at the end."""
 
-    def __init__(self, root, nodes=1, template_dir=None, primary=0, settings=None):
+    def __init__(self, root, nodes=1, template_dir=None, primary=0, settings=None, streaming=True):
         self.root = root
         source = template(template_dir or os.path.join(root, "template"))
         self.servers = [Server(root, n).create(source) for n in range(nodes)]
         self.primary = self.servers[primary]
         for server in self.servers:
             server.set(**(settings or {}))
-            if server is not self.primary:
+            if streaming and server is not self.primary:
                 server.follow(self.primary)
         self.primary.start()
         for server in self.standbys:
             server.start(wait=False)
         for server in self.standbys:
             server.wait_ready()
-        if self.standbys:
+        if streaming and self.standbys:
             self.wait_streaming()
 
     @property

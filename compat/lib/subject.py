@@ -121,8 +121,9 @@ class Pgpool:
         self.status_file = os.path.join(self.log_dir, "pgpool_status")
         self.pcppass = os.path.join(home, "pcppass")
         self.process, self._sessions = None, []
-        #: Set before the start: variables for its environment, and a lib.pam.Namespace to run in.
-        self.extra_env, self.namespace = {}, None
+        #: Set before the start: variables for its environment, a lib.pam.Namespace to run in, or a script
+        #: for a mount namespace of its own (`proc.in_own_mounts`).
+        self.extra_env, self.namespace, self.mounts = {}, None, ""
         self.flags, self.per_node, self.hosts, self.drop = flags or {}, per_node or {}, hosts or {}, set(drop)
         self.settings = dict(BASE_43 if dialect == "4.3" else BASE_40)
         self.settings.update(config or {})
@@ -209,7 +210,10 @@ class Pgpool:
         argv = self.argv("-n", *more)
         if self.namespace is not None:
             argv = self.namespace.wrap(argv)
-        self.process = proc.start(argv, log=log, sig=signal.SIGINT, cwd=self.home, extra_env=self.extra_env, as_root=self.namespace is not None)
+        elif self.mounts:
+            argv = proc.in_own_mounts(self.mounts, argv)
+        as_root = self.namespace is not None or bool(self.mounts)
+        self.process = proc.start(argv, log=log, sig=signal.SIGINT, cwd=self.home, extra_env=self.extra_env, as_root=as_root)
         log.close()
         self._sessions.append(self.process.pid)
         return self

@@ -70,8 +70,8 @@ def psql(port, sql, *args, host="127.0.0.1", user="app", database="app", timeout
     return proc.run(command + list(args or ("-A", "-t")), timeout=timeout, stdin=stdin, extra_env={"PGPASSWORD": password} if password else None)
 
 
-def pgbench(port, *args, host="127.0.0.1", user="app", database="app", timeout=120):
-    return proc.run([pgbench_path(), "-h", host, "-p", str(port), "-U", user, *map(str, args), database], timeout=timeout)
+def pgbench(port, *args, host="127.0.0.1", user="app", database="app", timeout=120, extra_env=None):
+    return proc.run([pgbench_path(), "-h", host, "-p", str(port), "-U", user, *map(str, args), database], timeout=timeout, extra_env=extra_env)
 
 
 def pgbench_path():

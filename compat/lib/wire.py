@@ -10,6 +10,7 @@ import hmac
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 from collections import namedtuple
@@ -208,10 +209,11 @@ class Result:
 
 
 class Client:
-    """One connection. `startup=False` leaves the first word to the test; `source` is the address to come from."""
+    """One connection. `startup=False` leaves the first word to the test; `source` is the address to come from.
+    `tls` is an ssl.SSLContext: TLS is asked for, or begun without asking (`direct`), before the first word."""
 
     def __init__(self, *, host="127.0.0.1", port, unix=None, user="app", database="app", password=None,
-                 options=None, startup=True, timeout=20.0, source=None):
+                 options=None, startup=True, timeout=20.0, source=None, tls=None, direct=False):
         self.timeout = timeout * env.SLOW
         self.user, self.password = user, password
         self.parameters, self.key, self.auth_codes, self.notices = {}, None, [], []
@@ -223,6 +225,12 @@ class Client:
         else:
             self.socket = socket.create_connection((host, port), self.timeout, (source, 0) if source else None)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            try:
+                self._begin_tls(tls, direct)
+            except BaseException:
+                self.abort()
+                raise
         if startup:
             try:
                 self.send(startup_packet(user, database, options))
@@ -230,6 +238,17 @@ class Client:
             except BaseException:
                 self.abort()
                 raise
+
+    def _begin_tls(self, tls, direct):
+        if not direct:
+            self.socket.sendall(SSL_REQUEST)
+            answer = self.socket.recv(1)
+            if answer != b"S":
+                raise Closed(f"the answer to the SSL request is {answer!r}")
+        try:
+            self.socket = tls.wrap_socket(self.socket)
+        except ssl.SSLError as error:
+            raise Closed(f"TLS: {error}") from None
 
     # Lifetime
 
@@ -260,7 +279,7 @@ class Client:
     def send(self, raw):
         try:
             self.socket.sendall(raw)
-        except (BrokenPipeError, ConnectionResetError) as error:
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError) as error:
             raise Closed(str(error)) from None
 
     def _fill(self, wait=None):
@@ -269,7 +288,7 @@ class Client:
             got = self.socket.recv(262144)
         except socket.timeout:
             raise TimeoutError(f"no answer within {self.timeout if wait is None else wait:.1f} s") from None
-        except ConnectionResetError as error:
+        except (ConnectionResetError, ssl.SSLError) as error:
             raise Closed(str(error)) from None
         if not got:
             raise Closed("end of file")

@@ -125,6 +125,12 @@ class AdminDatabase(CompatCase):
         self.assertIn("authentication failed", self.refused(database="pgpool_admin", user="md5user", password="wrong")["M"])
 
     @ours_only("the database named by admin_database is served outside the slots")
+    def test_after_an_error_in_the_extended_protocol_everything_up_to_sync_is_ignored(self):
+        admin = self.client(database="pgpool_admin", user="md5user", password="md5pw")
+        self.assertEqual(admin.exchange(wire.parse("SHOW pool_version") + wire.query("SHOW pool_version") + wire.sync()).kinds, "EZ")
+        self.assertEqual(admin.query("SHOW pool_version").kinds, "TDCZ")
+
+    @ours_only("the database named by admin_database is served outside the slots")
     def test_stock_psql_can_use_it(self):
         done = tools.psql(self.pool.port, "SHOW pool_version", database="pgpool_admin", user="md5user", password="md5pw")
         self.assertEqual(done.code, 0, done)

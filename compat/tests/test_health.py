@@ -159,11 +159,13 @@ class TestAid(CompatCase):
 
     def test_the_file_backend_down_request_rehearses_a_failure(self):
         path = os.path.join(self.pool.log_dir, "backend_down_request")
+        self.pool.wait_log(r"check_backend_down_request: failed to open file " + re.escape(path) + r"\n.*DETAIL:  .*No such file or directory", timeout=20)
         self.pool.write(path, "1\tdown\n")
         self.pool.wait_log(r"health check failed on node 1", timeout=20)
         self.pool.wait_log(r"failover done\. shutdown host")
         self.assertEqual(self.pool.status_words(), ["up", "down"])
         self.assertTrue(self.cluster[1].running)
+        self.assertNotIn("os error", self.pool.log())
 
 
 class NotLate(CompatCase):

@@ -8,7 +8,7 @@ import threading
 import time
 
 from lib import proc, tools
-from lib.case import CompatCase, ours_only
+from lib.case import CompatCase, needs_root, ours_only
 
 
 class Stop(CompatCase):
@@ -336,6 +336,8 @@ class Log(CompatCase):
             client.exchange(wire.parse("SELECT 'ext'") + wire.bind() + wire.describe() + wire.execute() + wire.sync()).ok()
         for what in ("Parse: SELECT 'ext'", "Bind: SELECT 'ext'", "Execute: SELECT 'ext'"):
             self.pool.wait_log(rf"DB node id: 0 backend pid: \d+ statement: {what}")
+        self.pool.wait_log(r"LOG:  statement: SELECT 'ext'")
+        self.assertNotRegex(self.pool.log(), r"LOG:  statement: (Parse|Execute): ")
 
     def test_client_messages(self):
         from lib import wire
@@ -345,10 +347,155 @@ class Log(CompatCase):
         for kind in ("Parse", "Bind", "Execute", "Sync"):
             self.pool.wait_log(rf"{kind} message from frontend\.")
 
+    def test_admin_commands_and_why_they_are_refused(self):
+        client = self.client()
+        for command, refusal in (
+            ("SHOW POOL_VERSION", None),
+            ("PGPOOL SET bogus TO 1", 'unrecognized configuration parameter "bogus"'),
+            ("PGPOOL SET client_idle_limit TO 'x'", 'invalid value for parameter "client_idle_limit": "x"'),
+            ("PGPOOL SHOW bogus", 'config variable "bogus" not found'),
+            ("PGPOOL RESET bogus", 'unrecognized configuration parameter "bogus"'),
+        ):
+            mark = self.pool.log_size()
+            client.query(command)
+            self.pool.wait_log("DETAIL:  query: " + re.escape(f'"{command}"'), since=mark)
+            self.pool.wait_log("LOG:  statement: " + re.escape(command), since=mark)
+            if refusal:
+                self.pool.wait_log("FRONTEND_ERROR:  " + re.escape(refusal), since=mark)
+
+    @ours_only("the database named by admin_database is served outside the slots")
+    def test_sessions_of_the_admin_database_are_logged_alike(self):
+        client = self.client(database="pgpool_admin", user="md5user", password="md5pw", options={"application_name": "ops"})
+        for command, refusal in (
+            ("SHOW POOL_NODES", None),
+            ("PGPOOL SET bogus TO 1", 'unrecognized configuration parameter "bogus"'),
+            ("SELECT 1", 'database "pgpool_admin" answers admin SQL only'),
+        ):
+            mark = self.pool.log_size()
+            client.query(command)
+            self.pool.wait_log("ops pid .*: DETAIL:  query: " + re.escape(f'"{command}"'), since=mark)
+            self.pool.wait_log("ops pid .*: LOG:  statement: " + re.escape(command), since=mark)
+            if refusal:
+                self.pool.wait_log("ops pid .*: FRONTEND_ERROR:  " + re.escape(refusal), since=mark)
+        client.query("PGPOOL SET log_statement TO off")
+        mark = self.pool.log_size()
+        client.query("SHOW POOL_VERSION")
+        self.pool.wait_log('query: "SHOW POOL_VERSION"', since=mark)
+        self.assertNotIn("statement: SHOW", self.pool.log(mark))
+
     def test_the_application_name_is_in_the_lines_of_a_session(self):
         with self.pool.client(options={"application_name": "batch7"}) as client:
             client.value("SELECT 'named'")
         self.pool.wait_log(r"(?m)^\S+ \S+ batch7 pid \d+: LOG:  statement: SELECT 'named'")
+
+
+class ApplicationName(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True, "log_disconnections": True}
+
+    def test_the_lines_of_a_session_follow_its_application_name(self):
+        from lib import wire
+
+        with self.pool.client(options={"application_name": "first"}) as client:
+            for change, name in (
+                ("SET application_name = 'second'", "second"),
+                ("SELECT set_config('application_name', 'third', false)", "third"),
+                ("BEGIN", "third"),
+                ("SET LOCAL application_name = 'local'", "local"),
+                ("ROLLBACK", "third"),
+                ("SET application_name = ''", r"\[unknown\]"),
+                ("RESET application_name", "first"),
+                (None, "last"),
+            ):
+                if change is None:
+                    client.exchange(wire.extended("SET application_name = 'last'") + wire.sync()).ok()
+                else:
+                    client.query(change).ok()
+                mark = self.pool.log_size()
+                client.query("SELECT 'now'")
+                self.pool.wait_log(rf"(?m)^\S+ \S+ {name} pid \d+: LOG:  statement: SELECT 'now'", since=mark)
+        self.pool.wait_log(r"(?m)^\S+ \S+ first pid \d+: LOG:  frontend disconnection")
+
+
+class Verbosity(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True, "log_connections": True, "log_error_verbosity": "verbose"}
+
+    def test_verbose_entries_end_with_their_source_line(self):
+        self.client().value("SELECT 'where'")
+        self.pool.wait_log(r"(?m)LOG:  statement: SELECT 'where'\n\S+ \S+ \S+ pid \d+: LOCATION:  \S+:\d+$")
+        self.pool.wait_log(r"(?m)LOG:  new connection received\n.* DETAIL:  connecting host=.*\n\S+ \S+ \S+ pid \d+: LOCATION:  \S+:\d+$")
+        self.assertNotRegex(self.pool.log(), r"LOCATION:  /")
+
+
+class ClientMinMessages(CompatCase):
+    """The client reads along what is logged of its statements."""
+
+    config = {"num_init_children": 4, "log_statement": True, "log_per_node_statement": True, "log_client_messages": True}
+
+    def own_notices(self, result):
+        # Not those about questions that stock asks the server itself.
+        wanted = [m.fields for m in result.messages if m.kind == "N" and m.fields["S"] == "LOG"]
+        return [(f["C"], re.sub(r"pid: \d+", "pid: P", f["M"]), f.get("D")) for f in wanted if "version()" not in f["M"] and "pool_reuse_block" not in f["M"]]
+
+    def test_with_log_the_client_is_sent_the_lines_of_its_statements(self):
+        from lib import wire
+
+        client = self.client()
+        self.assertEqual(self.own_notices(client.query("SELECT 1").ok()), [])
+        client.query("PGPOOL SET client_min_messages TO log").ok()
+        got = client.query("SELECT 'a'").ok()
+        self.assertEqual(self.own_notices(got), [
+            ("XX000", "Query message from frontend.", "query: \"SELECT 'a'\""),
+            ("XX000", "statement: SELECT 'a'", None),
+            ("XX000", "DB node id: 0 backend pid: P statement: SELECT 'a'", None),
+        ])
+        self.assertRegex(got.kinds, "^N+TDCZ$")
+        self.assertEqual(self.own_notices(client.query("PGPOOL SET bogus TO 1")), [
+            ("XX000", "Query message from frontend.", 'query: "PGPOOL SET bogus TO 1"'),
+            ("XX000", "statement: PGPOOL SET bogus TO 1", None),
+        ])
+        got = client.exchange(wire.extended("SELECT 'x'") + wire.sync()).ok()
+        self.assertEqual([m for _, m, _ in self.own_notices(got) if "node" not in m], [
+            "Parse message from frontend.", "Bind message from frontend.", "Describe message from frontend.",
+            "Execute message from frontend.", "statement: SELECT 'x'", "Sync message from frontend.",
+        ])
+        self.assertRegex(got.kinds, "^N+12TDCZ$")
+        client.query("PGPOOL SET client_min_messages TO info").ok()
+        self.assertEqual(self.own_notices(client.query("SELECT 1").ok()), [])
+
+    def test_the_file_may_say_it_too(self):
+        pool = self.another_pool(config={"client_min_messages": "log"}).start()
+        with pool.client() as client:
+            self.assertIn("statement: SELECT 'b'", [m for _, m, _ in self.own_notices(client.query("SELECT 'b'").ok())])
+
+    def test_notices_do_not_fall_into_a_long_answer(self):
+        client = self.client()
+        client.query("PGPOOL SET client_min_messages TO log").ok()
+        from lib import wire
+
+        client.send(b"".join(wire.query(f"SELECT repeat('{n}', 100000) FROM generate_series(1, 20)") for n in range(10)))
+        for n in range(10):
+            got = client.until().ok()
+            self.assertEqual({row[0] for row in got.rows}, {str(n) * 100000})
+
+
+class OwnLog(CompatCase):
+    config = {"num_init_children": 2, "log_statement": True}
+
+    def test_a_session_may_set_the_level_and_the_verbosity_of_its_lines(self):
+        client, other = self.client(), self.client()
+        client.query("PGPOOL SET log_error_verbosity TO verbose").ok()
+        mark = self.pool.log_size()
+        client.query("SELECT 'loud'").ok()
+        other.query("SELECT 'other'").ok()
+        self.pool.wait_log(r"(?m)statement: SELECT 'loud'\n.* LOCATION:  \S+:\d+$", since=mark)
+        self.pool.wait_log(r"statement: SELECT 'other'", since=mark)
+        self.assertEqual(self.pool.log(mark).count("LOCATION"), 1 + self.pool.log(mark).count("pool_reuse_block"))
+        client.query("PGPOOL SET log_min_messages TO fatal").ok()
+        mark = self.pool.log_size()
+        client.query("SELECT 'silent'").ok()
+        other.query("SELECT 'again'").ok()
+        self.pool.wait_log(r"statement: SELECT 'again'", since=mark)
+        self.assertNotIn("silent", self.pool.log(mark))
 
 
 class Collector(CompatCase):
@@ -375,6 +522,100 @@ class Syslog(CompatCase):
         self.pool.launch()
         self.eventually(self.can_connect, "sessions")
         self.assertEqual(self.pool.stop(), 0)
+
+
+class SyslogDaemon:
+    """A /dev/log of the test's own: `mounts` makes it the one that pgpool finds."""
+
+    def __init__(self, home):
+        self.folder = os.path.join(home, "dev")
+        os.makedirs(self.folder)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(os.path.join(self.folder, "log"))
+        os.chmod(os.path.join(self.folder, "log"), 0o666)
+        self.mounts = f"cd '{self.folder}'; for f in null zero random urandom; do touch $f; mount --bind /dev/$f $f; done; mount --rbind '{self.folder}' /dev; cd '{home}'"
+        self.lines = []
+        # Writers are held up when nobody takes what they send.
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        while True:
+            line = self.socket.recv(65536)
+            if line == b"end":
+                return
+            self.lines.append(line.decode())
+
+    def end(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"end", os.path.join(self.folder, "log"))
+        self.reader.join()
+        self.socket.close()
+
+    def wait(self, text):
+        """The lines of the entry with this text: (facility, severity, ident, number, piece, text)."""
+        found = proc.wait_for(lambda: [e for e in self.entries() if text in e[5]], lambda: f"{text!r} in {self.lines[-20:]}")[-1]
+        return found
+
+    def entries(self):
+        seen = []
+        for line in list(self.lines):
+            priority, ident, number, piece, text = re.fullmatch(r"(?s)<(\d+)>\w{3} [ \d]\d \d\d:\d\d:\d\d (.*?)\[\d+\]: \[(\d+)-(\d+)\] (.*)", line).groups()
+            seen.append((int(priority) >> 3, int(priority) & 7, ident, int(number), int(piece), text))
+        return seen
+
+
+@needs_root
+class SyslogWithDaemon(CompatCase):
+    start = False
+    config = {"num_init_children": 2, "log_destination": "syslog", "syslog_facility": "LOCAL3", "syslog_ident": "the pool", "enable_pool_hba": True, "log_statement": True}
+    hba = "host all md5user all md5\nhost all app all trust\n"
+    LOCAL3, ERROR, WARNING, INFO = 19, 3, 4, 6
+
+    def setUp(self):
+        super().setUp()
+        self.daemon = SyslogDaemon(self.pool.home)
+        self.addCleanup(self.daemon.end)
+        self.pool.mounts = self.daemon.mounts
+
+    def test_facility_ident_severities_and_pieces(self):
+        self.pool.launch()
+        self.daemon.wait("pgpool-II successfully started")
+        with self.pool.client(options={"application_name": "batch7"}) as client:
+            client.value("SELECT 'a\nb'")
+            client.value("SELECT '" + "word " * 400 + "'")
+            client.value("SELECT '" + "x" * 2000 + "'")
+            first = self.daemon.wait("LOG:  statement: SELECT 'a")
+            self.assertEqual(first[:3], (self.LOCAL3, self.INFO, "the pool"))
+            self.assertRegex(first[5], r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}: batch7 pid \d+: LOG:  statement: SELECT 'a$")
+            second = self.daemon.wait("\tb'")
+            self.assertEqual(second, first[:4] + (2, "\tb'"), "the lines of an entry are its pieces")
+            for text, count in (("word word", 3), ("xxxxx", 3)):
+                self.daemon.wait(text)
+                self.eventually(lambda text=text, count=count: len(self.pieces(text)) == count, f"{count} pieces of {text}")
+                self.assertTrue(all(len(piece) <= 900 for piece in self.pieces(text)))
+            self.assertEqual("".join(self.pieces("word word")).count("word"), 400)
+        self.refused(user="md5user", password="wrong")
+        refused = self.daemon.wait("ERROR:  md5 authentication failed")
+        self.assertEqual(refused[:3], (self.LOCAL3, self.WARNING, "the pool"))
+        detail = self.daemon.wait("DETAIL:  password does not match")
+        self.assertEqual(detail[:5], refused[:4] + (2,))
+        self.refused(user="postgres")
+        self.assertEqual(self.daemon.wait("FATAL:  client authentication failed")[:2], (self.LOCAL3, self.ERROR))
+        self.assertEqual(self.daemon.wait("HINT:  see pgpool log for details")[1], self.ERROR)
+        # Facility and name can be changed by a reload.
+        self.pool.write_config(syslog_facility="LOCAL5", syslog_ident="other")
+        self.pool.signal(signal.SIGHUP)
+        time.sleep(1)
+        with self.pool.client() as client:
+            client.value("SELECT 'reloaded'")
+        self.assertEqual(self.daemon.wait("SELECT 'reloaded'")[:3], (self.LOCAL3 + 2, self.INFO, "other"))
+        self.assertEqual(self.pool.stop(), 0)
+        self.daemon.wait("Pgpool-II system is shutdown")
+        self.assertEqual(self.pool.log(), "", "nothing but syslog is written to")
+
+    def pieces(self, text):
+        return [e[5] for e in self.daemon.entries() if text in e[5]]
 
 
 class LogPrefixOfTheOldDialect(CompatCase):

@@ -22,15 +22,19 @@ pub struct SessionFacts {
 /// The whole answer except ReadyForQuery, which the session appends: it knows the transaction's state.
 ///
 /// `SHOW pool_nodes` may take as long as an attempt to connect to a node that does not answer.
+///
+/// # Errors
+///
+/// What the client is told instead, for the log as well.
 pub async fn execute(
     command: &AdminCommand,
     shared: &Shared,
     session: &mut SessionSettings,
     facts: &SessionFacts,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, ErrorMessage> {
     match command {
-        AdminCommand::Show(ShowTable::Clients) => clients(shared).encode(),
-        AdminCommand::Show(show) => show_table(*show, shared, facts).await.encode(),
+        AdminCommand::Show(ShowTable::Clients) => Ok(clients(shared).encode()),
+        AdminCommand::Show(show) => Ok(show_table(*show, shared, facts).await.encode()),
         AdminCommand::Settings(command) => settings_answer(command, &shared.config.load(), session),
     }
 }
@@ -40,13 +44,13 @@ pub(super) fn settings_answer(
     command: &SettingsCommand,
     config: &Config,
     session: &mut SessionSettings,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, ErrorMessage> {
     let done = |tag| {
         let mut out = Vec::new();
         wire::command_complete(&mut out, tag);
         out
     };
-    let answer = match command {
+    match command {
         SettingsCommand::Show(name) => show::one(name, config, session).map(|table| table.encode()),
         SettingsCommand::ShowAll => Ok(show::all(config, session).encode()),
         SettingsCommand::Set { name, value } => session
@@ -58,12 +62,7 @@ pub(super) fn settings_answer(
             session.reset_all();
             Ok(done("RESET"))
         }
-    };
-    answer.unwrap_or_else(|error| {
-        let mut out = Vec::new();
-        error.encode(&mut out);
-        out
-    })
+    }
 }
 
 /// What admin commands get in an aborted transaction, instead of [`execute`].

@@ -9,7 +9,7 @@ use crate::{
     config::{
         self, Config, SetError, Value, parameter::Kind, settings::Verbosity, value::parse_bool,
     },
-    observe::Severity,
+    observe::{OwnLog, Severity},
     protocol::messages::ErrorMessage,
 };
 
@@ -145,13 +145,35 @@ impl SessionSettings {
         }
     }
 
+    /// `None`: the session's lines are logged as the configuration says.
+    pub fn own_log(&self, config: &Config) -> Option<OwnLog> {
+        self.own("log_min_messages")
+            .or_else(|| self.own("log_error_verbosity"))?;
+        Some(OwnLog {
+            min_messages: self.log_min_messages(config),
+            verbosity: self.log_error_verbosity(config),
+        })
+    }
+
+    /// `notice_per_node_statement`, of releases that have it.
+    pub fn notice_per_node_statement(&self, config: &Config) -> bool {
+        self.own_bool("notice_per_node_statement")
+            .or_else(
+                || match config.values.get("notice_per_node_statement", None) {
+                    Some(Value::Bool(on)) => Some(*on),
+                    _ => None,
+                },
+            )
+            .unwrap_or(false)
+    }
+
     fn bool(&self, name: &str, otherwise: bool) -> bool {
         self.own_bool(name).unwrap_or(otherwise)
     }
 
     fn severity(&self, name: &str, otherwise: Severity) -> Severity {
         match self.own(name) {
-            Some(Value::Enum { word, .. }) => severity_named(word).unwrap_or(otherwise),
+            Some(Value::Enum { word, .. }) => Severity::named(word).unwrap_or(otherwise),
             _ => otherwise,
         }
     }
@@ -172,25 +194,6 @@ fn refusal(error: SetError) -> ErrorMessage {
     ErrorMessage::error("XX000", error.message)
         .detail(error.detail)
         .hint(error.hint)
-}
-
-fn severity_named(word: &str) -> Option<Severity> {
-    Some(match word {
-        "debug5" => Severity::Debug5,
-        "debug4" => Severity::Debug4,
-        "debug3" => Severity::Debug3,
-        // The original knows no plain debug level of its own either.
-        "debug2" | "debug" => Severity::Debug2,
-        "debug1" => Severity::Debug1,
-        "info" => Severity::Info,
-        "notice" => Severity::Notice,
-        "warning" => Severity::Warning,
-        "error" => Severity::Error,
-        "log" => Severity::Log,
-        "fatal" => Severity::Fatal,
-        "panic" => Severity::Panic,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::{
     config::{Config, settings::CompatVersion},
     dataplane::{SlotInfo, SlotStatus},
     observe::{HealthStats, counters::NodeTotals},
+    protocol::messages::ErrorMessage,
 };
 
 /// One query and what came back.
@@ -210,7 +211,7 @@ fn replay(name: &str, settings: &str, more_settings: &str, patch: u8) {
                 tables::table(show, &inputs, &facts).encode()
             }
             Some(AdminCommand::Settings(command)) => {
-                settings_answer(&command, &config, &mut session)
+                bytes(settings_answer(&command, &config, &mut session))
             }
         };
         compare(name, &exchange, decode(&answer));
@@ -563,13 +564,22 @@ fn settings_of_the_watchdog_are_shown_per_node() {
     );
 }
 
+/// As a session sends it.
+fn bytes(answer: Result<Vec<u8>, ErrorMessage>) -> Vec<u8> {
+    answer.unwrap_or_else(|error| {
+        let mut out = Vec::new();
+        error.encode(&mut out);
+        out
+    })
+}
+
 fn shown(config: &Config, query: &str) -> Vec<Message> {
     match parse(query.as_bytes(), config.dialect) {
-        Some(AdminCommand::Settings(command)) => decode(&settings_answer(
+        Some(AdminCommand::Settings(command)) => decode(&bytes(settings_answer(
             &command,
             config,
             &mut SessionSettings::default(),
-        )),
+        ))),
         other => panic!("{query}: {other:?}"),
     }
 }

@@ -119,7 +119,7 @@ impl Hba {
                 format!(
                     "could not open configuration file \"{}\": {}",
                     path.display(),
-                    tokens::plain_reason(&e)
+                    crate::sys::errors::message(&e)
                 ),
             )]),
         }

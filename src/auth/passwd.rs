@@ -69,7 +69,7 @@ impl Secret {
 
 /// The file cannot be read. The original does not start then.
 #[derive(Debug, thiserror::Error)]
-#[error("initializing pool password, failed to open file:\"{}\": {source}", path.display())]
+#[error("initializing pool password, failed to open file:\"{}\": {}", path.display(), crate::sys::errors::message(source))]
 pub struct PasswdError {
     pub path: PathBuf,
     pub source: io::Error,
@@ -246,8 +246,9 @@ pub fn read_key(path: &Path, warnings: &mut Vec<String>) -> Option<Password> {
         Ok(text) => text,
         Err(e) => {
             warnings.push(format!(
-                "could not read pool key file \"{}\": {e}",
-                path.display()
+                "could not read pool key file \"{}\": {}",
+                path.display(),
+                crate::sys::errors::message(&e)
             ));
             return None;
         }

@@ -21,6 +21,7 @@ use crate::auth::{
 use crate::config::{
     Config, Finding, FindingSeverity as Severity, LoadMode, Paths, Place, not_built,
 };
+use crate::sys::errors;
 use crate::tls::{Passphrase, Tls};
 
 /// Name services may be slow or dead; all host names together get this long.
@@ -174,7 +175,11 @@ fn check_pcp_conf(path: &Path) -> Vec<Finding> {
     let warning = |text: String| Finding::warning(Place::whole(path), text);
     match PcpConf::load(path) {
         Ok(users) => users.skipped().iter().cloned().map(warning).collect(),
-        Err(error) => vec![warning(error.to_string())],
+        Err(error) => vec![warning(format!(
+            "could not open {}. reason: {}",
+            path.display(),
+            errors::message(&error)
+        ))],
     }
 }
 
@@ -449,6 +454,27 @@ mod tests {
             .any(|f| f.contains(":3:1: warning: the start"));
         assert_eq!(pam, cfg!(not(feature = "pam")));
         assert!(!shown(true).iter().any(|f| f.contains(ssl)));
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_told_in_the_words_of_the_c_library() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let conf = "enable_pool_hba = on\npool_passwd = 'pool_passwd'\n";
+        fs::write(path("pgpool.conf"), conf).unwrap();
+        for name in ["pgpool-rs.conf", "pool_hba.conf", "pcp.conf", "pool_passwd"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let paths = Paths {
+            config: path("pgpool.conf"),
+            pcp: path("pcp.conf"),
+            hba: path("pool_hba.conf"),
+            key: None,
+        };
+        let mut out = Vec::new();
+        check(&paths, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.matches("Is a directory\n").count(), 4, "{out}");
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::{Node, NodeStatus};
-use crate::observe::{Reporter, Severity};
+use crate::{
+    observe::{Reporter, Severity},
+    sys::errors,
+};
 
 const FILE_NAME: &str = "pgpool_status";
 /// Slots of the binary record: one C `int` each.
@@ -54,7 +57,7 @@ pub fn read(work_dir: &Path, discard: bool, reporter: &Reporter) -> Vec<NodeStat
                     "failed to discard backend status file: \"{}\"",
                     path.display()
                 ),
-                &e.to_string(),
+                &errors::message(&e),
                 "",
             ),
         }
@@ -70,7 +73,10 @@ pub fn read(work_dir: &Path, discard: bool, reporter: &Reporter) -> Vec<NodeStat
             reporter.emit(
                 Severity::Warning,
                 format_args!("failed to open status file at: \"{}\"", path.display()),
-                &format!("{e}; all nodes are taken as if the file did not exist"),
+                &format!(
+                    "{}; all nodes are taken as if the file did not exist",
+                    errors::message(&e)
+                ),
                 "",
             );
             Vec::new()

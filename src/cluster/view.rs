@@ -79,6 +79,16 @@ impl ClusterView {
         self.node(id).is_some_and(Node::is_valid)
     }
 
+    /// Whether sessions connect to the node, its health is checked and it can be detached: each
+    /// valid node, but in raw mode the main node alone; the others are spares that need not even run
+    /// (`VALID_BACKEND` of `src/include/pool.h @ V4_3_5`).
+    pub fn takes_part(&self, id: NodeId) -> bool {
+        match self.mode {
+            ClusteringMode::Raw => self.main_node() == Some(id),
+            _ => self.is_valid(id),
+        }
+    }
+
     /// Ids of all valid nodes, ascending.
     pub fn valid_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.iter().filter(|n| n.is_valid()).map(|n| n.id)

@@ -53,7 +53,8 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyntaxError {
     pub at: Position,
-    /// The offending token, and its number in the original's message.
+    /// The offending token, and its number in the original's message. `*****` behind the name of a
+    /// password, whose value it may be.
     pub text: String,
     pub token: u8,
 }
@@ -204,14 +205,30 @@ impl<'a> Reader<'a> {
 
     /// Notes the error and goes on at the next line.
     fn error(&mut self, at: usize, token: Token<'a>) {
+        let position = self.lines.position(at);
+        let column = position.column as usize;
+        let before = self.bytes.get((at + 1).saturating_sub(column)..at);
+        let text = if names_a_password(before.unwrap_or_default()) {
+            "*****".to_owned()
+        } else {
+            lossy(token.text)
+        };
         self.document.errors.push(SyntaxError {
-            at: self.lines.position(at),
-            text: lossy(token.text),
+            at: position,
+            text,
             token: token.kind.number(),
         });
         let end = self.rest.iter().position(|b| *b == b'\n');
         self.rest = end.map_or(&[][..], |end| &self.rest[end..]);
     }
+}
+
+/// Whether a line that begins so may hold a secret: `health_check_password`, `wd_authkey` and their
+/// like, misspelt or not.
+fn names_a_password(line: &[u8]) -> bool {
+    let line = line.to_ascii_lowercase();
+    let has = |word: &[u8]| line.windows(word.len()).any(|part| part == word);
+    !line.starts_with(b"pool_passwd") && (has(b"passw") || has(b"pasw") || has(b"authkey"))
 }
 
 fn lossy(bytes: &[u8]) -> String {

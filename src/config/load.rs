@@ -356,7 +356,7 @@ pub(super) fn apply_own(
         Err(error) => {
             let text = format!("could not open configuration file: \"{}\"", path.display());
             let finding = Finding::warning(Place::whole(&path), text);
-            findings.push(finding.detail(error.to_string()));
+            findings.push(finding.detail(crate::sys::errors::message(&error)));
             return;
         }
     }

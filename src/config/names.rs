@@ -117,17 +117,20 @@ fn with_index(parameter: &'static Parameter, name: &str, rest: &str) -> Name {
             format!("names that begin with {base} must go on with a number"),
         );
     }
-    match rest.parse() {
-        Ok(index) if index <= parameter.max_index => Name::Known {
+    // The original lets the maximum itself pass: as a number it acts on nothing, as a text it crashes.
+    let is_text = matches!(parameter.kind, Kind::Text | Kind::List { .. });
+    let index = rest.parse().ok();
+    let last = parameter
+        .max_index
+        .saturating_sub(usize::from(is_text && index == Some(parameter.max_index)));
+    match index {
+        Some(index) if index <= last => Name::Known {
             parameter,
             index: Some(index),
             note: None,
         },
         _ => Name::Refused(
-            format!(
-                "{rest} index outside the valid range for parameter \"{name}\" (0 .. {})",
-                parameter.max_index
-            ),
+            format!("{rest} index outside the valid range for parameter \"{name}\" (0 .. {last})"),
             "",
             String::new(),
         ),
@@ -244,14 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn an_index_goes_up_to_and_with_the_maximum() {
+    fn an_index_goes_up_to_and_with_the_maximum_unless_that_crashes_the_original() {
         assert_eq!(
             known("backend_port128", Release::V4_3),
             ("backend_port", Some(128), false)
         );
         assert_eq!(
-            known("heartbeat_device256", Release::V4_3),
-            ("heartbeat_device", Some(256), false)
+            refused("backend_hostname128", Release::V4_3),
+            "128 index outside the valid range for parameter \"backend_hostname128\" (0 .. 127)",
+            "a text there crashes the original"
+        );
+        assert_eq!(
+            known("heartbeat_device255", Release::V4_3),
+            ("heartbeat_device", Some(255), false)
         );
         assert_eq!(
             refused("backend_port129", Release::V4_3),

@@ -221,16 +221,11 @@ impl Look<'_> {
 
     fn messages(&self) -> Option<Finding> {
         let mut names = Vec::new();
-        for name in ["notice_per_node_statement", "log_pcp_processes"] {
-            if self.on(name) {
-                names.extend(self.set(&[name]));
-            }
+        if self.on("log_pcp_processes") {
+            names.extend(self.set(&["log_pcp_processes"]));
         }
         if !matches!(self.word("log_backend_messages"), "" | "none") {
             names.extend(self.set(&["log_backend_messages"]));
-        }
-        if !matches!(self.word("client_min_messages"), "" | "notice") {
-            names.extend(self.set(&["client_min_messages"]));
         }
         let first = names.first()?.clone();
         self.warning(&first, "such messages are not written", &names)

@@ -124,7 +124,7 @@ fn could_not_open(path: &Path, error: &io::Error) -> Finding {
         format!("could not open configuration file: \"{}\"", path.display()),
     )
     .detail("using default configuration parameter values")
-    .remedy(error.to_string())
+    .remedy(crate::sys::errors::message(error))
 }
 
 struct Expansion<'a> {
@@ -194,8 +194,9 @@ impl Expansion<'_> {
                     at.setting.at.line, at.setting.raw, at.setting.token
                 );
                 self.error(Finding::error(at.at(), text).detail(detail).remedy(format!(
-                    "could not open configuration file: \"{}\": {error}",
-                    path.display()
+                    "could not open configuration file: \"{}\": {}",
+                    path.display(),
+                    crate::sys::errors::message(&error)
                 )));
             }
         }

@@ -36,6 +36,7 @@ use tokio::{
 
 use crate::{
     auth::passwd::{PoolPasswd, Secret},
+    sys::errors,
     tls::{BackendTls, Secured, TlsError, TlsFailure},
 };
 
@@ -248,7 +249,7 @@ impl Client {
         &mut self,
         encode: impl FnOnce(&mut BytesMut) -> io::Result<()>,
     ) -> Result<Vec<Vec<Field>>, QueryError> {
-        let lost = |e: io::Error| QueryError::Lost(said(&e));
+        let lost = |e: io::Error| QueryError::Lost(errors::message(&e));
         self.send(encode).await.map_err(lost)?;
         let mut rows = Vec::new();
         let mut error = None;
@@ -484,25 +485,19 @@ impl Login {
     }
 }
 
-/// What the operating system says, without its number.
-fn said(e: &io::Error) -> String {
-    let text = e.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_owned(),
-        None => text,
-    }
-}
-
 fn broken(e: io::Error) -> Failure {
     if e.get_ref().is_some_and(|inner| inner.is::<TlsFailure>()) {
         // An alert, for example: whoever sends one is alive.
         return Failure::Login(format!("the SSL connection failed: {e}"));
     }
-    Failure::Unreachable(said(&e))
+    Failure::Unreachable(errors::message(&e))
 }
 
 fn not_scram(e: io::Error) -> Failure {
-    Failure::Login(format!("SCRAM-SHA-256 with the server failed: {e}"))
+    Failure::Login(format!(
+        "SCRAM-SHA-256 with the server failed: {}",
+        errors::message(&e)
+    ))
 }
 
 fn unexpected() -> Failure {
@@ -612,7 +607,7 @@ async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
                 let text = format!(
                     "connect to \"{}\" failed with error \"{}\"",
                     path.display(),
-                    said(&e)
+                    errors::message(&e)
                 );
                 return Err(match connect_failure(&e) {
                     Failure::Refused(_) => Failure::Refused(text),
@@ -627,7 +622,7 @@ async fn open_socket(path: &Path) -> Result<Box<dyn Stream>, Failure> {
 }
 
 fn connect_failure(e: &io::Error) -> Failure {
-    let text = said(e);
+    let text = errors::message(e);
     match e.raw_os_error() {
         Some(libc::ECONNREFUSED) => Failure::Refused(text),
         Some(libc::ETIMEDOUT) => Failure::TimedOut(text),
@@ -664,8 +659,8 @@ async fn resolve(
             return Ok(found);
         }
         // The name is gone: said by a name server, not guessed.
-        Ok(Err(e)) if !is_temporary(&e) => return Err(Failure::Unreachable(e.to_string())),
-        Ok(Err(e)) => e.to_string(),
+        Ok(Err(e)) if !is_temporary(&e) => return Err(Failure::Unreachable(errors::message(&e))),
+        Ok(Err(e)) => errors::message(&e),
         Err(_) => format!(
             "looking up \"{host}\" took more than {} seconds",
             lookup_limit.as_secs_f64()

@@ -302,7 +302,8 @@ impl Supervisor {
 
     /// Lets the health check of a valid node look at once.
     async fn look(&mut self, node: NodeId, cause: health::core::Cause) {
-        let Some(server) = self.core.view().node(node).filter(|n| n.is_valid()) else {
+        let view = self.core.view();
+        let Some(server) = view.node(node).filter(|n| view.takes_part(n.id)) else {
             return;
         };
         match self.health.get(&node) {
@@ -495,7 +496,7 @@ impl Supervisor {
             tokio::task::spawn_blocking(move || status_file::write(&work_dir, &text)).await;
         let error = match written {
             Ok(Ok(())) => return,
-            Ok(Err(e)) => e.to_string(),
+            Ok(Err(e)) => crate::sys::errors::message(&e),
             Err(e) => e.to_string(),
         };
         say(Entry::warning(

@@ -38,7 +38,10 @@ pub fn run(plane: &Arc<Plane>, listeners: Vec<Listener>, stop: &OwnedFd) {
         let ready = match crate::sys::socket::wait_readable(&sockets) {
             Ok(ready) => ready,
             Err(e) => {
-                reporter.warning(format_args!("waiting for clients failed: {e}"));
+                reporter.warning(format_args!(
+                    "waiting for clients failed: {}",
+                    crate::sys::errors::message(&e)
+                ));
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
@@ -57,7 +60,10 @@ pub fn run(plane: &Arc<Plane>, listeners: Vec<Listener>, stop: &OwnedFd) {
                 Err(e) => {
                     reporter.emit(
                         Severity::Warning,
-                        format_args!("failed to accept a client connection: {e}"),
+                        format_args!(
+                            "failed to accept a client connection: {}",
+                            crate::sys::errors::message(&e)
+                        ),
                         "",
                         "If it says \"too many open files\", raise LimitNOFILE of the service.",
                     );

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{front, front::Client, login, worker::Worker};
+use super::{front, front::Client, login, session::statements::StatementLog, worker::Worker};
 use crate::{
     admin,
     protocol::{
@@ -81,6 +81,7 @@ async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket
         return;
     }
     let mut settings = admin::SessionSettings::default();
+    let mut statements = StatementLog::default();
     // After an error in the extended protocol, everything up to Sync is skipped.
     let mut skipping = false;
     loop {
@@ -89,12 +90,20 @@ async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket
             Ok(None) => return,
             Err(error) => return front::refuse(client, &error).await,
         };
+        let config = worker.shared.config.load_full();
+        client.reporter.set_own_log(settings.own_log(&config));
+        statements.configure(&settings, &config);
         let mut answer = Vec::new();
         match kind {
-            b'X' => return,
-            b'Q' => {
-                skipping = false;
-                answer = query(worker, &mut settings, &body, startup).await;
+            b'X' => return statements.terminate(&client.reporter),
+            b'Q' if !skipping => {
+                let sql = body.strip_suffix(b"\0").unwrap_or(&body);
+                statements.admin(&client.reporter, &String::from_utf8_lossy(sql));
+                answer = statements.take_notices();
+                match query(worker, &mut settings, sql, startup).await {
+                    Ok(whole) => answer.extend(whole),
+                    Err(error) => refuse(client, &error, &mut answer),
+                }
                 ready_for_query(b'I', &mut answer);
             }
             b'S' => {
@@ -104,16 +113,16 @@ async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket
             b'H' => {}
             _ if skipping => {}
             b'P' | b'B' | b'D' | b'E' | b'C' | b'F' => {
-                skipping = true;
-                ErrorMessage::error(
+                let error = ErrorMessage::error(
                     "0A000",
                     "admin SQL is answered in the simple query protocol only",
                 )
-                .hint("Let the driver send plain text queries, as psql does.")
-                .encode(&mut answer);
+                .hint("Let the driver send plain text queries, as psql does.");
+                refuse(client, &error, &mut answer);
                 if kind == b'F' {
-                    skipping = false;
                     ready_for_query(b'I', &mut answer);
+                } else {
+                    skipping = true;
                 }
             }
             other => {
@@ -128,39 +137,37 @@ async fn serve(worker: &Rc<Worker>, client: &mut Client, startup: &StartupPacket
     }
 }
 
+fn refuse(client: &Client, error: &ErrorMessage, answer: &mut Vec<u8>) {
+    StatementLog::refused(&client.reporter, error);
+    error.encode(answer);
+}
+
 async fn query(
     worker: &Rc<Worker>,
     settings: &mut admin::SessionSettings,
-    body: &[u8],
+    sql: &[u8],
     startup: &StartupPacket,
-) -> Vec<u8> {
-    let sql = body.strip_suffix(b"\0").unwrap_or(body);
+) -> Result<Vec<u8>, ErrorMessage> {
     let dialect = worker.shared.config.load().dialect;
-    let mut answer = Vec::new();
     if sql.iter().all(|b| b.is_ascii_whitespace() || *b == b';') {
+        let mut answer = Vec::new();
         frame(b'I', &mut answer, |_| ());
-        return answer;
+        return Ok(answer);
     }
-    match admin::parse(sql, dialect) {
-        Some(command) => {
-            let facts = admin::SessionFacts {
-                load_balance_node: None,
-            };
-            admin::execute(&command, &worker.shared, settings, &facts).await
-        }
-        None => {
-            ErrorMessage::error(
-                "0A000",
-                format!(
-                    "database \"{}\" answers admin SQL only",
-                    startup.database
-                ),
-            )
-            .hint("SHOW POOL_NODES, SHOW POOL_PROCESSES, SHOW POOL_POOLS, SHOW POOL_STATUS, PGPOOL SHOW and the like; for PostgreSQL, connect to another database.")
-            .encode(&mut answer);
-            answer
-        }
-    }
+    let Some(command) = admin::parse(sql, dialect) else {
+        return Err(ErrorMessage::error(
+            "0A000",
+            format!(
+                "database \"{}\" answers admin SQL only",
+                startup.database
+            ),
+        )
+        .hint("SHOW POOL_NODES, SHOW POOL_PROCESSES, SHOW POOL_POOLS, SHOW POOL_STATUS, PGPOOL SHOW and the like; for PostgreSQL, connect to another database."));
+    };
+    let facts = admin::SessionFacts {
+        load_balance_node: None,
+    };
+    admin::execute(&command, &worker.shared, settings, &facts).await
 }
 
 /// What a driver wants to know of a server before its first query. AuthenticationOk has been sent.

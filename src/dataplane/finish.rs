@@ -18,7 +18,8 @@ use super::{
 use crate::{
     control::Report,
     observe::{Severity, counters::bump},
-    protocol::{messages, messages::ErrorMessage},
+    protocol::{StartupPacket, messages, messages::ErrorMessage},
+    sys::errors,
 };
 
 /// Limit of the reset of one node's connection (`src/protocol/pool_process_query.c @ V4_3_5`).
@@ -29,7 +30,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
     let mut parts = relay.into_parts();
     ending.occupied.forget_cancel_key();
     let terminated = matches!(exit, Exit::Terminate);
-    say_goodbye(&worker, &mut parts, &exit, &ending).await;
+    say_goodbye(&worker, &mut parts, &exit).await;
     let Parts {
         client,
         entry,
@@ -41,7 +42,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         ..
     } = parts;
     drop(client);
-    log_disconnection(&worker, &ending);
+    log_disconnection(&worker, &ending, &entry.facts.startup);
 
     entry
         .facts
@@ -56,7 +57,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         && settings.connection_cache
         && settings.max_pool > 0
         && !worker.is_stopping()
-        && pool::is_cacheable(&ending.startup.database);
+        && pool::is_cacheable(&entry.facts.startup.database);
     let mut reset = Reset {
         worker: &worker,
         entry,
@@ -121,7 +122,7 @@ pub fn killed_message(reason: Kill) -> ErrorMessage {
     }
 }
 
-async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &Ending) {
+async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit) {
     let error = match exit {
         Exit::Terminate | Exit::ClientGone => return,
         Exit::BackendLost {
@@ -132,14 +133,17 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
             if let Some(error) = error {
                 worker.shared.report(Report::BackendError {
                     node: *node,
-                    reason: error.to_string(),
+                    reason: errors::message(error),
                 });
             }
             let last =
                 ErrorMessage::fatal("XX000", format!("unable to read data from DB node {node}"))
                     .detail(match error {
                         None => "EOF encountered with backend".to_owned(),
-                        Some(error) => format!("socket read failed with error \"{error}\""),
+                        Some(error) => format!(
+                            "socket read failed with error \"{}\"",
+                            errors::message(error)
+                        ),
                     });
             (!announced).then_some(last)
         }
@@ -151,7 +155,7 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit, ending: &E
         return;
     };
     let between_messages = parts.target_side.at_boundary();
-    ending.reporter.emit(
+    parts.reporter.emit(
         if error.severity == "FATAL" {
             Severity::Fatal
         } else {
@@ -180,7 +184,7 @@ async fn flush_client(parts: &mut Parts) {
     let _ = tokio::time::timeout(front::FAREWELL_LIMIT, work).await;
 }
 
-fn log_disconnection(worker: &Worker, ending: &Ending) {
+fn log_disconnection(worker: &Worker, ending: &Ending, startup: &StartupPacket) {
     if !worker.shared.config.load().settings.log_disconnections {
         return;
     }
@@ -192,10 +196,10 @@ fn log_disconnection(worker: &Worker, ending: &Ending) {
         seconds / 60 % 60,
         seconds % 60,
         time.subsec_millis(),
-        ending.startup.user,
-        ending.startup.database,
-        ending.peer.host_or_local(),
-        ending.peer.port,
+        startup.user,
+        startup.database,
+        ending.control.peer.host_or_local(),
+        ending.control.peer.port,
     ));
 }
 
@@ -209,6 +213,8 @@ fn cache(worker: &Worker, ending: &Ending, mut entry: PoolEntry, max_pool: usize
                 .unwrap_or(0);
             slot.entries.swap_remove(oldest).close();
         }
+        // There are few, and room for four in every slot adds up.
+        slot.entries.reserve_exact(1);
         slot.entries.push(entry);
     });
 }

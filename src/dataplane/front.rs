@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -77,7 +78,7 @@ impl Peer {
 /// A connected client before its session runs.
 pub struct Client {
     pub stream: Stream,
-    pub peer: Peer,
+    pub peer: Arc<Peer>,
     /// Bytes that have been read and not used.
     pub input: Vec<u8>,
     pub reporter: Reporter,
@@ -86,7 +87,7 @@ pub struct Client {
 /// A client that pool_hba has let in (or that its backends will ask), with its slot, on its way to the slot's worker.
 pub struct ReadyClient {
     stream: BareStream,
-    peer: Peer,
+    peer: Arc<Peer>,
     input: Vec<u8>,
     reporter: Reporter,
     startup: StartupPacket,
@@ -97,7 +98,7 @@ pub struct ReadyClient {
 
 /// A slot that is given back when nobody uses it, whatever happens.
 pub struct GrantedSlot {
-    plane: std::sync::Arc<super::Plane>,
+    plane: Arc<super::Plane>,
     pub index: SlotIndex,
     /// What is cached in it when it is given back; `None`: as before.
     pub keys: Option<Vec<u64>>,
@@ -117,7 +118,7 @@ pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer, live: sup
     };
     let client = Client {
         stream,
-        peer,
+        peer: Arc::new(peer),
         input: Vec::new(),
         reporter,
     };
@@ -138,12 +139,30 @@ pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer, live: sup
 }
 
 /// On the slot's worker: login at the backends, relay, end.
-pub async fn serve_ready(worker: Rc<Worker>, ready: ReadyClient) {
-    let Some((mut relay, ending)) = Box::pin(begin(worker.clone(), ready)).await else {
-        return;
-    };
-    let exit = relay.run().await;
-    Box::pin(finish::finish(worker, relay, exit, ending)).await;
+///
+/// What an idle client costs is mostly this future, so it holds what the relay and the end need and
+/// nothing of the beginning.
+pub fn serve_ready(worker: Rc<Worker>, ready: ReadyClient) -> impl Future<Output = ()> {
+    let begin = Box::pin(begin(worker, ready));
+    async move {
+        let Some(session) = begin.await else {
+            return;
+        };
+        let Session {
+            worker,
+            mut relay,
+            ending,
+        } = *session;
+        let exit = relay.run().await;
+        Box::pin(finish::finish(worker, relay, exit, ending)).await;
+    }
+}
+
+/// A session that is logged in.
+struct Session {
+    worker: Rc<Worker>,
+    relay: Relay,
+    ending: Ending,
 }
 
 async fn greet_and_admit(
@@ -210,7 +229,8 @@ async fn greet(
         {
             // Name servers may be slow: on a thread that may wait, within the time of the login.
             let lookup = move || crate::sys::interfaces::name_of(address);
-            client.peer.name = tokio::task::spawn_blocking(lookup).await.unwrap_or(None);
+            let name = tokio::task::spawn_blocking(lookup).await.unwrap_or(None);
+            Arc::make_mut(&mut client.peer).name = name;
         }
         if config.settings.log_connections {
             client.reporter.emit(
@@ -529,13 +549,11 @@ pub struct Ending {
     pub control: Rc<SessionControl>,
     pub reporter: Reporter,
     pub occupied: OccupiedSlot,
-    pub startup: StartupPacket,
-    pub peer: Peer,
     _live: super::Live,
 }
 
 /// Gets the session its backend connections and logs in where that is still to do.
-async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)> {
+async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
     let slot = ready.slot;
     let mut client = Client {
         stream: ready.stream.register().ok()?,
@@ -546,8 +564,7 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)
     let control = Rc::new(SessionControl::new(
         slot.index,
         worker.now(),
-        client.peer.host.clone(),
-        client.peer.port.clone(),
+        client.peer.clone(),
         client.stream.tls(),
     ));
     worker.with_slot(slot.index, |s| {
@@ -590,12 +607,10 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)
         control: control.clone(),
         reporter: client.reporter.clone(),
         occupied,
-        startup: ready.startup,
-        peer: client.peer,
         _live: ready.live,
     };
     let relay = Relay::new(
-        worker,
+        worker.clone(),
         control,
         Start {
             reporter: client.reporter,
@@ -606,7 +621,11 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<(Relay, Ending)
             early: client.input,
         },
     );
-    Some((relay, ending))
+    Some(Box::new(Session {
+        worker,
+        relay,
+        ending,
+    }))
 }
 
 /// A slot with a session in it. However the session ends, by a panic too: its cancel key is
@@ -653,5 +672,27 @@ impl Stream {
         } else {
             Ok(BareStream::Registered(self))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1,000 idle clients may cost 10 kB each, everything counted. Whoever has to raise this number
+    /// raises that cost: can it be boxed, shared, or left in the beginning?
+    #[test]
+    fn what_an_idle_session_holds_does_not_grow_unnoticed() {
+        fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (future, session) = (size(serve_ready), size_of::<Session>());
+        eprintln!(
+            "future {future} session {session} relay {} ending {}",
+            size_of::<Relay>(),
+            size_of::<Ending>()
+        );
+        assert!(future <= session + 64, "the beginning stays: {future}");
+        assert!(session <= 800, "a session: {session}");
     }
 }

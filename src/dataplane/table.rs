@@ -2,7 +2,7 @@
 //!
 //! Shared by the workers behind one lock that is taken when a client comes or goes, never per query.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use tokio::sync::oneshot;
 
@@ -20,6 +20,10 @@ pub type PoolKey = u64;
 pub struct SlotTable {
     slots: Vec<Entry>,
     workers: usize,
+    /// The free slots by each of the keys that they have cached.
+    with_key: Ranked<PoolKey>,
+    /// The free slots by the number of sets that they have cached.
+    by_held: Ranked<usize>,
     free: usize,
     waiting: VecDeque<Waiter>,
     next_ticket: u64,
@@ -56,11 +60,16 @@ impl SlotTable {
         let mut table = SlotTable {
             slots: Vec::new(),
             workers: workers.max(1),
+            with_key: Ranked::default(),
+            by_held: Ranked::default(),
             free: slots,
             waiting: VecDeque::new(),
             next_ticket: 0,
         };
         table.slots.resize_with(slots, Entry::default);
+        for slot in 0..slots {
+            table.offer(slot);
+        }
         table
     }
 
@@ -95,31 +104,33 @@ impl SlotTable {
     }
 
     fn best_free(&self, worker: usize, key: PoolKey) -> Option<SlotIndex> {
-        let mut best = None;
-        for (index, slot) in self.slots.iter().enumerate() {
-            if slot.busy {
-                continue;
-            }
-            let elsewhere = u32::from(index % self.workers != worker);
-            let rank = if slot.keys.contains(&key) {
-                elsewhere
-            } else {
-                let held = u32::try_from(slot.keys.len()).unwrap_or(u32::MAX / 4);
-                2 + 2 * held + elsewhere
-            };
-            if rank == 0 {
-                return Some(index);
-            }
-            if best.is_none_or(|(r, _)| rank < r) {
-                best = Some((rank, index));
-            }
-        }
-        best.map(|(_, index)| index)
+        self.with_key
+            .best(key, worker)
+            .or_else(|| self.by_held.best(self.by_held.lowest()?, worker))
     }
 
     fn take(&mut self, slot: SlotIndex) {
+        self.withdraw(slot);
         self.slots[slot].busy = true;
         self.free -= 1;
+    }
+
+    /// A free slot is found from now on.
+    fn offer(&mut self, slot: SlotIndex) {
+        let (worker, keys) = (slot % self.workers, &self.slots[slot].keys);
+        for key in keys {
+            self.with_key.insert(*key, worker, slot);
+        }
+        self.by_held.insert(keys.len(), worker, slot);
+    }
+
+    /// The reverse of [`SlotTable::offer`], before anything of the slot changes.
+    fn withdraw(&mut self, slot: SlotIndex) {
+        let (worker, keys) = (slot % self.workers, &self.slots[slot].keys);
+        for key in keys {
+            self.with_key.remove(*key, worker, slot);
+        }
+        self.by_held.remove(keys.len(), worker, slot);
     }
 
     /// A slot is free again and has these sets cached; `None`: the same as before. The first client
@@ -134,6 +145,7 @@ impl SlotTable {
         if let Some(keys) = keys {
             entry.keys = keys;
         }
+        self.offer(slot);
         self.free += 1;
         while let Some(waiter) = self.waiting.pop_front() {
             let Some(best) = self.best_free(slot % self.workers, waiter.key) else {
@@ -150,19 +162,73 @@ impl SlotTable {
 
     /// What a free slot has cached has changed (life times, a node that is gone).
     pub fn cached(&mut self, slot: SlotIndex, keys: Vec<PoolKey>) {
-        if let Some(entry) = self.slots.get_mut(slot) {
-            entry.keys = keys;
+        let Some(busy) = self.slots.get(slot).map(|entry| entry.busy) else {
+            return;
+        };
+        if busy {
+            self.slots[slot].keys = keys;
+        } else {
+            self.withdraw(slot);
+            self.slots[slot].keys = keys;
+            self.offer(slot);
         }
     }
 
     /// The client that held this ticket has gone. A slot granted meanwhile has to be released by the caller.
     pub fn give_up(&mut self, ticket: u64) {
-        self.waiting.retain(|w| w.ticket != ticket);
+        // Tickets are given out in rising order.
+        if let Ok(at) = self.waiting.binary_search_by_key(&ticket, |w| w.ticket) {
+            self.waiting.remove(at);
+        }
+    }
+}
+
+/// Slots in an order: the lowest index of one worker, or of all, is found in logarithmic time.
+#[derive(Debug)]
+struct Ranked<K> {
+    by_worker: BTreeSet<(K, usize, SlotIndex)>,
+    all: BTreeSet<(K, SlotIndex)>,
+}
+
+impl<K> Default for Ranked<K> {
+    fn default() -> Ranked<K> {
+        Ranked {
+            by_worker: BTreeSet::new(),
+            all: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Copy + Ord> Ranked<K> {
+    fn insert(&mut self, rank: K, worker: usize, slot: SlotIndex) {
+        self.by_worker.insert((rank, worker, slot));
+        self.all.insert((rank, slot));
+    }
+
+    fn remove(&mut self, rank: K, worker: usize, slot: SlotIndex) {
+        self.by_worker.remove(&(rank, worker, slot));
+        self.all.remove(&(rank, slot));
+    }
+
+    /// A slot of this rank: of the worker, else of any.
+    fn best(&self, rank: K, worker: usize) -> Option<SlotIndex> {
+        let own = (rank, worker, 0)..=(rank, worker, SlotIndex::MAX);
+        let any = (rank, 0)..=(rank, SlotIndex::MAX);
+        match self.by_worker.range(own).next() {
+            Some((_, _, slot)) => Some(*slot),
+            None => self.all.range(any).next().map(|(_, slot)| *slot),
+        }
+    }
+
+    fn lowest(&self) -> Option<K> {
+        self.all.first().map(|(rank, _)| *rank)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn granted(admission: Admission) -> SlotIndex {
@@ -250,5 +316,81 @@ mod tests {
         let slot = granted(table.acquire(0, 7));
         table.release(slot, None);
         assert_eq!(granted(table.acquire(0, 7)), slot);
+    }
+
+    /// The rule of [`SlotTable::acquire`], told by a look at every slot.
+    fn by_looking_at_all(table: &SlotTable, worker: usize, key: PoolKey) -> Option<SlotIndex> {
+        let rank = |index: usize, slot: &Entry| {
+            let elsewhere = usize::from(index % table.workers != worker);
+            if slot.keys.contains(&key) {
+                elsewhere
+            } else {
+                2 + 2 * slot.keys.len() + elsewhere
+            }
+        };
+        let free = table.slots.iter().enumerate().filter(|(_, s)| !s.busy);
+        free.min_by_key(|(index, slot)| rank(*index, slot))
+            .map(|(index, _)| index)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Acquire(usize, PoolKey),
+        Release(SlotIndex, Option<Vec<PoolKey>>),
+        Cached(SlotIndex, Vec<PoolKey>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let keys = || prop::collection::vec(0u64..5, 0..4);
+        prop_oneof![
+            3 => (0usize..3, 0u64..6).prop_map(|(worker, key)| Step::Acquire(worker, key)),
+            2 => (0usize..9, prop::option::of(keys())).prop_map(|(slot, keys)| Step::Release(slot, keys)),
+            1 => (0usize..9, keys()).prop_map(|(slot, keys)| Step::Cached(slot, keys)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_slot_found_is_the_one_that_a_look_at_all_would_choose(
+            slots in 1usize..9,
+            workers in 1usize..4,
+            steps in prop::collection::vec(step(), 0..200),
+        ) {
+            let mut table = SlotTable::new(slots, workers);
+            let mut queue = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Acquire(worker, key) => {
+                        let want = by_looking_at_all(&table, worker % workers, key);
+                        match table.acquire(worker % workers, key) {
+                            Admission::Granted(slot) => prop_assert_eq!(Some(slot), want),
+                            Admission::Wait { ticket, slot } => {
+                                prop_assert_eq!(want, None);
+                                queue.push_back((ticket, slot));
+                            }
+                        }
+                    }
+                    Step::Release(slot, keys) => {
+                        let was_busy = table.slots.get(slot).is_some_and(|s| s.busy);
+                        table.release(slot, keys);
+                        if was_busy && let Some((_, mut first)) = queue.pop_front() {
+                            // Only one slot was free.
+                            prop_assert_eq!(first.try_recv(), Ok(slot));
+                        }
+                    }
+                    Step::Cached(slot, keys) => table.cached(slot, keys),
+                }
+                if queue.len() > 3 {
+                    let (ticket, _) = queue.remove(1).unwrap();
+                    table.give_up(ticket);
+                }
+                prop_assert_eq!(table.waiting(), queue.len());
+                for worker in 0..workers {
+                    for key in 0..6 {
+                        prop_assert_eq!(table.best_free(worker, key), by_looking_at_all(&table, worker, key));
+                    }
+                }
+            }
+        }
     }
 }

@@ -249,7 +249,7 @@ impl Worker {
     /// Sessions look at the view themselves; what nobody uses is closed here.
     fn view_changed(&self) {
         let view = self.shared.view.load();
-        let good = |node: NodeId| view.nodes.get(node).is_some_and(|n| n.is_valid());
+        let good = |node: NodeId| view.takes_part(node);
         for slot in self.slots.borrow_mut().iter_mut() {
             if let Some(session) = &slot.session {
                 let working_on = session.load_balance_node.get();
@@ -331,7 +331,7 @@ impl Slot {
         let mut client_tls = None;
         if let Some(session) = &self.session {
             status = session.status.get();
-            (host, port) = (session.client_host.clone(), session.client_port.clone());
+            (host, port) = (session.peer.host.clone(), session.peer.port.clone());
             client_tls = session.client_tls.as_deref().cloned();
             if let Some(facts) = &*session.facts.borrow() {
                 let idle = now.saturating_duration_since(session.idle_since.get());

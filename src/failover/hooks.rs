@@ -44,7 +44,7 @@ pub async fn run(name: &str, line: &str, reporter: &Reporter) {
         Err(e) => reporter.emit(
             Severity::Warning,
             format_args!("{name} could not be run"),
-            &format!("{e}; command: {line}"),
+            &format!("{}; command: {line}", crate::sys::errors::message(&e)),
             "",
         ),
     }

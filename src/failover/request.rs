@@ -67,6 +67,7 @@ pub fn judge(request: &Request, view: &ClusterView, queue: &[&Request], pid: u32
     let valid_then = match waiting {
         Some(Request::Up { .. }) => true,
         Some(Request::Down { .. }) => false,
+        None if matches!(request, Request::Down { .. }) => view.takes_part(id),
         None => node.is_valid(),
     };
     let code = node.status.code();
@@ -131,6 +132,19 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::failover::testing::view;
+
+    #[test]
+    fn a_spare_of_raw_mode_cannot_be_detached() {
+        let raw = |view: &mut ClusterView| view.mode = crate::config::settings::ClusteringMode::Raw;
+        assert_eq!(judged(Request::Down { node: 0 }, raw), Judged::Queue);
+        let Judged::Refused(refusal) = judged(Request::Down { node: 1 }, raw) else {
+            panic!("not refused");
+        };
+        assert_eq!(
+            refusal.message,
+            "invalid degenerate backend request, node id : 1 status: [2] is not valid for failover"
+        );
+    }
 
     fn judged(request: Request, prepare: impl FnOnce(&mut ClusterView)) -> Judged {
         let mut view = view(3);

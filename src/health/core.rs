@@ -48,6 +48,8 @@ pub enum NodeState {
         streaming: bool,
     },
     Unused,
+    /// Valid, and nobody needs it to run: a node of raw mode that is not the main node.
+    Spare,
 }
 
 impl NodeState {
@@ -222,6 +224,10 @@ impl HealthCheck {
             out.push(Action::Sleep);
             return;
         }
+        if node == NodeState::Spare {
+            self.rest(now, out);
+            return;
+        }
         self.stats.total += 1;
         self.stats.last = Some(now.wall);
         match node {
@@ -235,7 +241,7 @@ impl HealthCheck {
             NodeState::Down { streaming } if streaming && !busy && self.may_fail_back(now) => {
                 self.start_probe(Purpose::Failback, out);
             }
-            NodeState::Down { .. } | NodeState::Unused => {
+            NodeState::Down { .. } | NodeState::Unused | NodeState::Spare => {
                 self.skip(now.wall);
                 self.rest(now, out);
             }

@@ -217,6 +217,20 @@ fn a_node_that_is_down_is_skipped() {
 }
 
 #[test]
+fn a_spare_of_raw_mode_is_left_alone_until_it_is_the_main_node() {
+    let mut check = Check::new(settings());
+    check.node = NodeState::Spare;
+    check.begin();
+    check.look();
+    assert_eq!(check.probe, None);
+    assert_eq!(check.stats(), [0, 0, 0, 0, 0]);
+    assert_eq!(check.pause(), Duration::from_secs(10));
+    check.node = CHECKED;
+    check.timer();
+    assert!(check.probe.is_some());
+}
+
+#[test]
 fn a_stale_answer_is_ignored() {
     let mut check = Check::new(Settings {
         max_retries: 0,

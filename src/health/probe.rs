@@ -110,7 +110,7 @@ fn is_down_by_request(config: &Config, node: NodeId, reporter: &Reporter) -> boo
                     "check_backend_down_request: failed to open file {}",
                     path.display()
                 ),
-                &e.to_string(),
+                &crate::sys::errors::message(&e),
                 "",
             );
             false

@@ -150,13 +150,14 @@ async fn run(
 fn state_of(shared: &Shared, node: NodeId) -> NodeState {
     let replication = shared.replication.load();
     let state = replication.get(node).map_or("", |r| r.state.as_str());
-    shared
-        .view
-        .load()
-        .node(node)
-        .map_or(NodeState::Unused, |n| {
+    let view = shared.view.load();
+    view.node(node).map_or(NodeState::Unused, |n| {
+        if n.is_valid() && !view.takes_part(node) {
+            NodeState::Spare
+        } else {
             NodeState::of(n.status, n.quarantine, state)
-        })
+        }
+    })
 }
 
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -7,7 +7,7 @@ use std::{io, path::Path};
 use tokio::io::AsyncReadExt;
 
 use super::dialogue::{LoginAttempt, LoginVerdict};
-use crate::{auth::pcp_conf::PcpConf, observe::Reporter};
+use crate::{auth::pcp_conf::PcpConf, observe::Reporter, sys::errors};
 
 /// Bytes of pcp.conf that are read; a larger file is not one.
 const MAX_FILE: u64 = 1 << 20;
@@ -20,7 +20,7 @@ pub async fn check(path: &Path, attempt: &LoginAttempt) -> LoginVerdict {
             return LoginVerdict::NoPasswordFile(format!(
                 "could not open {}. reason: {}",
                 path.display(),
-                reason(&error)
+                errors::message(&error)
             ));
         }
     };
@@ -43,15 +43,6 @@ async fn read(path: &Path) -> io::Result<Vec<u8>> {
         .read_to_end(&mut text)
         .await?;
     Ok(text)
-}
-
-/// The system's words without Rust's "(os error 2)".
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text.get(..at).unwrap_or(&text).to_owned(),
-        None => text,
-    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ impl Fatal {
         self
     }
 
+    #[track_caller]
     pub fn report(&self, reporter: &Reporter) {
         reporter.emit_with_context(
             Severity::Fatal,

@@ -1,6 +1,6 @@
 //! One log entry: taken from a record of the `log` facade, rendered in the form of the original.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Write, time::SystemTime};
+use std::{borrow::Cow, collections::HashMap, fmt::Write, panic::Location, time::SystemTime};
 
 use log::kv::{Key, Value, VisitSource};
 
@@ -18,6 +18,10 @@ pub struct Entry {
     pub detail: String,
     pub hint: String,
     pub context: String,
+    /// Of the session that speaks, if it has one.
+    pub verbosity: Option<Verbosity>,
+    /// Source file and line, for `log_error_verbosity = verbose`.
+    pub location: Option<(&'static str, u32)>,
 }
 
 impl Entry {
@@ -39,10 +43,13 @@ impl Entry {
             detail: fields.detail,
             hint: fields.hint,
             context: fields.context,
+            verbosity: fields.verbosity,
+            location: record.file_static().zip(record.line()),
         }
     }
 
     /// An entry of the sink itself.
+    #[track_caller]
     pub fn own(severity: Severity, message: String) -> Entry {
         Entry {
             time: SystemTime::now(),
@@ -52,6 +59,8 @@ impl Entry {
             detail: String::new(),
             hint: String::new(),
             context: String::new(),
+            verbosity: None,
+            location: Some((Location::caller().file(), Location::caller().line())),
         }
     }
 
@@ -72,6 +81,7 @@ impl Entry {
         numbers: &mut LineNumbers,
         out: &mut String,
     ) {
+        let verbosity = self.verbosity.unwrap_or(verbosity);
         let mut line = |label: &str, text: &str, out: &mut String| {
             let number = if prefix.numbers_lines() {
                 numbers.next(self.speaker.pid)
@@ -96,17 +106,39 @@ impl Entry {
                 line(label, text, out);
             }
         }
+        if verbosity == Verbosity::Verbose
+            && let Some((file, number)) = self.location
+        {
+            let place = format!("{}:{number}", below_src(file));
+            line("LOCATION", &place, out);
+        }
     }
+}
+
+/// A source file as the original names its own: without the folders of the machine that built it.
+fn below_src(file: &str) -> &str {
+    match file.rfind("src/") {
+        Some(at) => file.get(at + 4..).unwrap_or(file),
+        None => file,
+    }
+}
+
+/// `log_min_messages` of the session that speaks, if it has one.
+pub fn own_min_messages(record: &log::Record<'_>) -> Option<Severity> {
+    severity_field(record, "min_messages")
+}
+
+fn severity_field(record: &log::Record<'_>, name: &str) -> Option<Severity> {
+    record
+        .key_values()
+        .get(Key::from_str(name))
+        .and_then(|value| value.to_u64())
+        .and_then(severity_from)
 }
 
 /// The severity of a record, read before anything is copied.
 pub fn severity_of(record: &log::Record<'_>) -> Severity {
-    let told = record
-        .key_values()
-        .get(Key::from_str("severity"))
-        .and_then(|value| value.to_u64())
-        .and_then(severity_from);
-    told.unwrap_or(match record.level() {
+    severity_field(record, "severity").unwrap_or(match record.level() {
         log::Level::Error => Severity::Error,
         log::Level::Warn => Severity::Warning,
         log::Level::Info => Severity::Info,
@@ -115,7 +147,7 @@ pub fn severity_of(record: &log::Record<'_>) -> Severity {
     })
 }
 
-const SEVERITIES: [Severity; 12] = [
+const SEVERITIES: [Severity; 13] = [
     Severity::Debug5,
     Severity::Debug4,
     Severity::Debug3,
@@ -126,6 +158,7 @@ const SEVERITIES: [Severity; 12] = [
     Severity::Warning,
     Severity::Error,
     Severity::Log,
+    Severity::FrontendError,
     Severity::Fatal,
     Severity::Panic,
 ];
@@ -177,6 +210,7 @@ struct Fields {
     detail: String,
     hint: String,
     context: String,
+    verbosity: Option<Verbosity>,
 }
 
 impl<'kvs> VisitSource<'kvs> for Fields {
@@ -199,6 +233,11 @@ impl<'kvs> VisitSource<'kvs> for Fields {
             "detail" => self.detail = text().into_owned(),
             "hint" => self.hint = text().into_owned(),
             "context" => self.context = text().into_owned(),
+            "verbosity" => {
+                self.verbosity = [Verbosity::Terse, Verbosity::Default, Verbosity::Verbose]
+                    .into_iter()
+                    .find(|v| value.to_u64() == Some(*v as u64));
+            }
             _ => {}
         }
         Ok(())
@@ -235,6 +274,21 @@ mod tests {
             rendered(&entry, Verbosity::Terse),
             "main 1: FATAL:  could not\n"
         );
+    }
+
+    #[test]
+    fn verbose_entries_end_with_our_own_file_and_line() {
+        let mut entry = Entry::own(Severity::Log, "x".into());
+        entry.hint = "then".into();
+        assert_eq!(
+            rendered(&entry, Verbosity::Verbose),
+            format!(
+                "main 1: LOG:  x\nmain 2: HINT:  then\nmain 3: LOCATION:  process/log_entry.rs:{}\n",
+                line!() - 6
+            )
+        );
+        assert_eq!(below_src("/home/x/src/crate-1.0/src/a/b.rs"), "a/b.rs");
+        assert_eq!(below_src("build.rs"), "build.rs");
     }
 
     #[test]

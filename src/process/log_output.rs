@@ -157,7 +157,8 @@ impl Outputs {
             Some(collector) => {
                 if let Err(error) = collector.write(self.pending.as_bytes()) {
                     // stderr may be the same file; there is nobody else to tell.
-                    print(format!("could not write to log file: {error}\n").as_bytes());
+                    let reason = crate::sys::errors::message(&error);
+                    print(format!("could not write to log file: {reason}\n").as_bytes());
                 }
             }
         }

@@ -265,7 +265,7 @@ impl LogSink {
             | Severity::Warning
             | Severity::Error
             | Severity::Log => log::LevelFilter::Info,
-            Severity::Fatal | Severity::Panic => log::LevelFilter::Error,
+            Severity::FrontendError | Severity::Fatal | Severity::Panic => log::LevelFilter::Error,
         };
         let developer = self
             .inner
@@ -287,7 +287,7 @@ impl Inner {
     }
 
     fn wants(&self, record: &log::Record<'_>, severity: Severity) -> bool {
-        severity >= self.min_messages()
+        severity >= log_entry::own_min_messages(record).unwrap_or_else(|| self.min_messages())
             || self
                 .developer
                 .as_ref()
@@ -459,6 +459,30 @@ mod tests {
             say(&sink, severity, "x");
         }
         assert_eq!(written(folder.path()), "main: LOG:  x\nmain: FATAL:  x\n");
+    }
+
+    #[test]
+    fn a_session_may_have_a_level_and_a_verbosity_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = sink(folder.path());
+        let say = |own: Severity, severity: Severity| {
+            let fields = [
+                ("severity", log::kv::Value::from(severity as u64)),
+                ("detail", log::kv::Value::from("why")),
+                ("min_messages", log::kv::Value::from(own as u64)),
+                ("verbosity", log::kv::Value::from(Verbosity::Terse as u64)),
+            ];
+            sink.log(
+                &log::Record::builder()
+                    .args(format_args!("x"))
+                    .key_values(&fields.as_slice())
+                    .build(),
+            );
+        };
+        say(Severity::Debug1, Severity::Debug1);
+        say(Severity::Debug1, Severity::Debug2);
+        say(Severity::Fatal, Severity::Log);
+        assert_eq!(written(folder.path()), "main: DEBUG:  x\n");
     }
 
     #[test]

@@ -58,7 +58,8 @@ impl Notifier {
         };
         if let Err(error) = send(target, message) {
             Reporter::new("main").warning(format_args!(
-                "could not notify the service manager: {error}"
+                "could not notify the service manager: {}",
+                crate::sys::errors::message(&error)
             ));
         }
     }

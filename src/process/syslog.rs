@@ -67,7 +67,7 @@ fn priority(severity: Severity) -> Priority {
         | Severity::Debug1 => Priority::Debug,
         Severity::Info | Severity::Log => Priority::Info,
         Severity::Notice | Severity::Warning => Priority::Notice,
-        Severity::Error => Priority::Warning,
+        Severity::Error | Severity::FrontendError => Priority::Warning,
         Severity::Fatal => Priority::Error,
         Severity::Panic => Priority::Critical,
     }

@@ -70,7 +70,7 @@ pub enum Secured {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The connection broke.
-    #[error("{0}")]
+    #[error("{}", crate::sys::errors::message(.0))]
     Io(io::Error),
     /// Somebody is there, and there is no TLS connection with him. No reason for a failover.
     #[error("pool_ssl: \"SSL_connect\": \"{0}\"")]
@@ -127,10 +127,8 @@ fn build(
     };
     let mut builder = context::builder()?;
     builder.set_alpn_protos(ALPN)?;
-    if let Err(error) = builder.set_cipher_list(&all.ciphers) {
-        let text = format!("ssl_ciphers cannot be used: {}", reason(&error));
-        findings.push(finding(config, "ssl_ciphers", None, text));
-    }
+    // Without it, OpenSSL's own list is good enough to go on with.
+    context::set_ciphers(&mut builder, config, findings);
     let named = |name, index, path| Named {
         config,
         name,

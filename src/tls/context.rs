@@ -8,9 +8,9 @@ use openssl::{
 
 use super::{
     files::{self, Named, Passphrase},
-    read, reason,
+    finding, read, reason,
 };
-use crate::config::Finding;
+use crate::config::{Config, Finding};
 
 /// The name of PostgreSQL's protocol for ALPN, with its length in front.
 pub(super) const ALPN: &[u8] = b"\x0apostgresql";
@@ -35,6 +35,23 @@ pub(super) fn builder() -> Result<SslContextBuilder, ErrorStack> {
     // One call of the system for a record and not two, and none to learn that there is no more.
     builder.set_read_ahead(true);
     Ok(builder)
+}
+
+/// `ssl_ciphers`, which TLS 1.3 does not look at. `false`: OpenSSL does not understand it.
+pub(super) fn set_ciphers(
+    builder: &mut SslContextBuilder,
+    config: &Config,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let Err(error) = builder.set_cipher_list(&config.settings.tls.ciphers) else {
+        return true;
+    };
+    let text = format!("ssl_ciphers cannot be used: {}", reason(&error));
+    findings.push(
+        finding(config, "ssl_ciphers", None, text)
+            .remedy("openssl ciphers 'LIST' shows what OpenSSL makes of a list"),
+    );
+    false
 }
 
 /// Certificate and key. `false`: there is nothing that can be used.

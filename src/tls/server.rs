@@ -67,14 +67,7 @@ fn fill(
     let key = named("ssl_key", &settings.key);
     // All that is wrong is told at once.
     let mut usable = context::set_identity(builder, certificate, key, passphrase, findings);
-    if let Err(error) = builder.set_cipher_list(&settings.ciphers) {
-        let text = format!("ssl_ciphers cannot be used: {}", reason(&error));
-        findings.push(
-            finding(config, "ssl_ciphers", None, text)
-                .remedy("openssl ciphers 'LIST' shows what OpenSSL makes of a list"),
-        );
-        usable = false;
-    }
+    usable &= context::set_ciphers(builder, config, findings);
     if settings.prefer_server_ciphers {
         builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
     }

@@ -32,8 +32,10 @@ impl Network for SystemNetwork {
                 .map(|(address, mask)| Interface { address, mask })
                 .collect(),
             Err(e) => {
-                Reporter::new("child")
-                    .log(format_args!("error enumerating network interfaces: {e}"));
+                Reporter::new("child").log(format_args!(
+                    "error enumerating network interfaces: {}",
+                    crate::sys::errors::message(&e)
+                ));
                 Vec::new()
             }
         }

@@ -227,7 +227,7 @@ impl Cutter<'_> {
         let text = if self.depth >= MAX_DEPTH {
             Err("nested too deeply".to_owned())
         } else {
-            read(&full).map_err(|e| plain_reason(&e))
+            read(&full).map_err(|e| crate::sys::errors::message(&e))
         };
         let text = match text {
             Ok(text) => text,
@@ -249,15 +249,6 @@ impl Cutter<'_> {
             return None;
         }
         Some(lines.into_iter().flat_map(|l| l.fields).flatten().collect())
-    }
-}
-
-/// The system's words without Rust's `(os error N)`.
-pub(super) fn plain_reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
     }
 }
 

@@ -99,6 +99,18 @@ fn syntax_errors_carry_the_token_and_number_of_the_original() {
     assert_eq!(error("x = 'it''s'\n"), (1, 9, "'s'".into(), 4));
 }
 
+#[test]
+fn a_syntax_error_does_not_show_what_may_be_a_password() {
+    for text in [
+        "health_check_password = 'sec-ret\n",
+        "port = 1\nsr_check_password = sec-ret sec-ret\n",
+        "WD_AUTHKEY = 'secret' 'secret'\n",
+    ] {
+        assert_eq!(error(text).2, "*****", "{text}");
+    }
+    assert_eq!(error("port = 1 2\n").2, "2");
+}
+
 /// The value is `/`; what follows reads as an unquoted word, which is no name.
 #[test]
 fn a_path_without_quotes_is_a_syntax_error() {

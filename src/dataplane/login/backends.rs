@@ -29,6 +29,7 @@ use crate::{
     },
     observe::Severity,
     protocol::{ErrorFields, Header, StartupPacket, frame::HEADER_LEN, messages::ErrorMessage},
+    sys::errors,
     tls::TlsError,
 };
 
@@ -100,7 +101,8 @@ impl<'a> Backends<'a> {
     ) -> Option<Backends<'a>> {
         let packet = startup.encode();
         let config = worker.shared.config.load_full();
-        let attempts = view.nodes.iter().filter(|n| n.is_valid()).map(|node| {
+        let nodes = view.nodes.iter().filter(|n| view.takes_part(n.id));
+        let attempts = nodes.map(|node| {
             let limit = config
                 .settings
                 .backends
@@ -139,7 +141,7 @@ impl<'a> Backends<'a> {
             Severity::Log,
             format_args!(
                 "failed to connect to PostgreSQL server on \"{}:{}\": {error}",
-                node.hostname, node.port
+                node.hostname, node.port,
             ),
             "",
             "",
@@ -226,7 +228,7 @@ impl<'a> Backends<'a> {
                             && let Err(error) = n.stream.write_all(&bytes).await
                         {
                             actions.extend(
-                                self.lost(client, &mut auth, node, &error.to_string())
+                                self.lost(client, &mut auth, node, &errors::message(&error))
                                     .await
                                     .ok_or(None)?,
                             );
@@ -413,7 +415,7 @@ impl<'a> Backends<'a> {
                         ));
                     }
                     Poll::Ready(Ok(n)) => node.input.extend_from_slice(&chunk[..n]),
-                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, e.to_string())),
+                    Poll::Ready(Err(e)) => return Some(Event::Lost(node.id, errors::message(&e))),
                 }
             }
         }
@@ -507,7 +509,7 @@ impl<'a> Backends<'a> {
 
     /// The connections as a set that can be used and cached.
     pub fn into_entry(self, slots: usize, remembered: Remembered) -> PoolEntry {
-        let mut backends: Vec<Option<BackendConnection>> = Vec::new();
+        let mut backends: Vec<Option<BackendConnection>> = Vec::with_capacity(slots);
         backends.resize_with(slots, || None);
         let mut parameter_status: Vec<u8> = Vec::new();
         for node in self.nodes {

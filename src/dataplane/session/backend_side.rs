@@ -1,7 +1,7 @@
 //! What a backend sends: finds the few messages that matter among those that pass.
 //!
-//! Everything is forwarded as it came; bodies are looked at for ReadyForQuery, ErrorResponse and
-//! NoticeResponse only.
+//! Everything is forwarded as it came; bodies are looked at for ReadyForQuery, ErrorResponse,
+//! NoticeResponse and ParameterStatus only.
 
 use crate::protocol::{Header, HeaderError, frame::HEADER_LEN};
 
@@ -104,8 +104,8 @@ impl BackendSide {
         let (body, later) = rest.split_at(header.body_len.min(rest.len()));
         self.body_left = header.body_len - body.len();
         match header.kind {
-            b'Z' | b'E' | b'N' if self.body_left == 0 => events.message(header.kind, body),
-            b'Z' | b'E' | b'N' => {
+            b'Z' | b'E' | b'N' | b'S' if self.body_left == 0 => events.message(header.kind, body),
+            b'Z' | b'E' | b'N' | b'S' => {
                 self.partial = Some(Box::new(Partial::Body {
                     kind: header.kind,
                     bytes: body[..body.len().min(COLLECT_LIMIT)].to_vec(),
@@ -164,7 +164,7 @@ mod tests {
             let mut want = Vec::new();
             for (kind, body) in messages {
                 frame(kind, &mut bytes, |out| out.extend_from_slice(&body));
-                want.push((kind, if b"ZEN".contains(&kind) { body } else { Vec::new() }));
+                want.push((kind, if b"ZENS".contains(&kind) { body } else { Vec::new() }));
             }
             let (mut side, mut seen) = (BackendSide::default(), Seen::default());
             let mut rest = &bytes[..];

@@ -3,13 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     task::Waker,
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     cluster::NodeId,
-    dataplane::{info::SlotStatus, pool::PoolFacts, table::SlotIndex},
+    dataplane::{front::Peer, info::SlotStatus, pool::PoolFacts, table::SlotIndex},
     tls::TlsInfo,
 };
 
@@ -29,9 +30,7 @@ pub enum Kill {
 pub struct SessionControl {
     pub slot: SlotIndex,
     pub started: SystemTime,
-    /// Remote address and port; empty on a unix socket.
-    pub client_host: String,
-    pub client_port: String,
+    pub peer: Arc<Peer>,
     pub client_tls: Option<Box<TlsInfo>>,
     pub status: Cell<SlotStatus>,
     /// The worker's clock at the client's last message, or when it had all answers.
@@ -55,15 +54,13 @@ impl SessionControl {
     pub fn new(
         slot: SlotIndex,
         now: Instant,
-        client_host: String,
-        client_port: String,
+        peer: Arc<Peer>,
         client_tls: Option<TlsInfo>,
     ) -> Self {
         SessionControl {
             slot,
             started: SystemTime::now(),
-            client_host,
-            client_port,
+            peer,
             client_tls: client_tls.map(Box::new),
             status: Cell::new(SlotStatus::Connecting),
             idle_since: Cell::new(now),

@@ -2,11 +2,17 @@
 //!
 //! A session is quiescent when nothing is owed: only then may its backend connection be reset and
 //! cached, and only then may the proxy answer a statement itself without overtaking an answer.
+//!
+//! An error in the extended protocol makes PostgreSQL ignore everything up to the next Sync, a Query and
+//! a FunctionCall included (`src/backend/tcop/postgres.c`, `ignore_till_sync`). Whether an error is one of
+//! those tells the place in the queue: the answers before it have been counted off.
 
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Point {
+    /// So many Parse, Bind, Describe, Execute and Close, each with one message that ends its answer.
+    Extended(usize),
     /// Query or FunctionCall: one ReadyForQuery.
     Simple,
     /// Sync: one ReadyForQuery, unless the backend reads it while it copies in.
@@ -20,6 +26,8 @@ pub struct Owed {
     points: VecDeque<Point>,
     /// Extended-protocol messages have gone out since the last Sync.
     unsynced: bool,
+    /// The backend ignores what it gets, and no Sync has gone out yet.
+    skipping: bool,
     /// The backend has said CopyInResponse and waits for data.
     copy_in: bool,
 }
@@ -28,11 +36,9 @@ impl Owed {
     /// A message of the client has been forwarded.
     pub fn sent(&mut self, kind: u8) {
         match kind {
+            b'Q' | b'F' if self.skipping => {}
             b'Q' | b'F' => {
-                // The end of a copy that has failed long ago is not the end of the next one.
-                if !self.owes_ready() {
-                    self.points.clear();
-                }
+                self.forget_copy_ends();
                 self.points.push_back(Point::Simple);
             }
             // PostgreSQL ignores Sync while it copies in (`src/backend/commands/copyfromparse.c`).
@@ -40,11 +46,22 @@ impl Owed {
             b'S' => {
                 self.points.push_back(Point::Sync);
                 self.unsynced = false;
+                self.skipping = false;
             }
-            b'P' | b'B' | b'E' | b'D' | b'C' => self.unsynced = true,
+            b'P' | b'B' | b'E' | b'D' | b'C' => {
+                self.unsynced = true;
+                if self.skipping {
+                    return;
+                }
+                self.forget_copy_ends();
+                match self.points.back_mut() {
+                    Some(Point::Extended(messages)) => *messages += 1,
+                    _ => self.points.push_back(Point::Extended(1)),
+                }
+            }
             b'c' | b'f' if self.copy_in => self.copy_in = false,
             // Sent ahead, before the backend has asked for data.
-            b'c' | b'f' if self.points.back() != Some(&Point::CopyEnd) => {
+            b'c' | b'f' if !self.skipping && self.points.back() != Some(&Point::CopyEnd) => {
                 self.points.push_back(Point::CopyEnd);
             }
             _ => {}
@@ -54,18 +71,30 @@ impl Owed {
     /// A message of the backend has been seen.
     pub fn received(&mut self, kind: u8) {
         match kind {
+            // The end of an answer: ParseComplete, BindComplete, CloseComplete; NoData or
+            // RowDescription; CommandComplete, EmptyQueryResponse or PortalSuspended.
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
+                self.pass_copy_ends();
+                if let Some(Point::Extended(messages)) = self.points.front_mut() {
+                    *messages -= 1;
+                    if *messages == 0 {
+                        self.points.pop_front();
+                    }
+                }
+            }
             b'Z' => {
                 self.copy_in = false;
-                while let Some(Point::CopyEnd) = self.points.front() {
-                    self.points.pop_front();
+                while let Some(point) = self.points.pop_front() {
+                    if matches!(point, Point::Simple | Point::Sync) {
+                        break;
+                    }
                 }
-                self.points.pop_front();
             }
             // CopyInResponse: the Syncs that went out behind the statement, up to the end of
             // the copy, are read by the backend while it copies, and ignored.
             b'G' => {
-                let simple = self.points.front() == Some(&Point::Simple);
-                let rest = self.points.split_off(usize::from(simple));
+                self.pass_copy_ends();
+                let rest = self.points.split_off(self.points.len().min(1));
                 let mut ended = false;
                 for point in rest {
                     match point {
@@ -76,11 +105,24 @@ impl Owed {
                 }
                 self.copy_in = !ended;
                 // The Sync that belonged to the statement is used up.
-                if !simple && self.points.is_empty() {
+                if self.points.front() != Some(&Point::Simple)
+                    && !self.points.contains(&Point::Sync)
+                {
                     self.unsynced = true;
                 }
             }
-            b'E' => self.copy_in = false,
+            b'E' => {
+                self.copy_in = false;
+                self.pass_copy_ends();
+                if matches!(self.points.front(), Some(Point::Extended(_))) {
+                    let sync = self.points.iter().position(|p| *p == Point::Sync);
+                    self.points.drain(..sync.unwrap_or(self.points.len()));
+                    if sync.is_none() {
+                        self.skipping = true;
+                        self.unsynced = true;
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -92,7 +134,9 @@ impl Owed {
 
     /// A ReadyForQuery is to come.
     pub fn owes_ready(&self) -> bool {
-        self.points.iter().any(|p| *p != Point::CopyEnd)
+        self.points
+            .iter()
+            .any(|p| matches!(p, Point::Simple | Point::Sync))
     }
 
     /// A Query now would belong to a sequence that the backend is in the middle of.
@@ -108,6 +152,20 @@ impl Owed {
     /// An extended-protocol sequence waits for its Sync.
     pub fn needs_sync(&self) -> bool {
         self.unsynced && !self.copy_in
+    }
+
+    /// The end of a copy that has failed long ago is not the end of the next one.
+    fn forget_copy_ends(&mut self) {
+        if self.points.iter().all(|p| *p == Point::CopyEnd) {
+            self.points.clear();
+        }
+    }
+
+    /// The backend is at something behind them: there was no copy for them to end.
+    fn pass_copy_ends(&mut self) {
+        while self.points.front() == Some(&Point::CopyEnd) {
+            self.points.pop_front();
+        }
     }
 }
 
@@ -132,6 +190,51 @@ mod tests {
         assert!(after(&[("Q", "TDCZ")]).is_quiescent());
         assert!(!after(&[("QQ", "CZ")]).is_quiescent());
         assert!(after(&[("PBDESPBES", "12TDCZ12DCZ")]).is_quiescent());
+    }
+
+    #[test]
+    fn after_an_error_in_a_sequence_a_query_is_ignored_as_everything_else_up_to_sync() {
+        // The error is known before the Query goes out, or comes when all is sent.
+        assert!(after(&[("PBE", "12E"), ("QFPcQ", ""), ("S", "Z")]).is_quiescent());
+        assert!(after(&[("PBEQS", "12EZ")]).is_quiescent());
+        assert!(after(&[("PQFS", "EZ")]).is_quiescent());
+        assert!(after(&[("PBDEPBDEQS", "12TDC12EZ")]).is_quiescent());
+        // The next sequence is one of its own.
+        let owed = after(&[("PQSPBESQ", "EZ12CZ")]);
+        assert!(owed.owes_ready());
+        assert!(after(&[("PQSPBESQ", "EZ12CZTDCZ")]).is_quiescent());
+        // Nothing is owed until the Sync is sent.
+        let owed = after(&[("PQ", "E")]);
+        assert!(owed.needs_sync() && !owed.owes_ready());
+    }
+
+    #[test]
+    fn a_query_before_sync_owes_its_ready_when_what_is_before_it_goes_well() {
+        let owed = after(&[("PBEQS", "12CTDCZ")]);
+        assert!(owed.owes_ready(), "that of the Sync");
+        assert!(after(&[("PBEQS", "12CTDCZZ")]).is_quiescent());
+        // Its own error ignores nothing.
+        assert!(!after(&[("PBDEQS", "12TDCEZ")]).is_quiescent());
+        assert!(after(&[("PBDEQS", "12TDCEZZ")]).is_quiescent());
+        // Each kind of answer is counted once.
+        assert!(!after(&[("PDBDECPBEBEQS", "1tT2nC312s2IEZ")]).is_quiescent());
+        assert!(after(&[("PDBDECPBEBEQS", "1tT2nC312s2IEZZ")]).is_quiescent());
+        assert!(after(&[("PDBDECPBEBEQS", "1tT2nC312s2EZ")]).is_quiescent());
+    }
+
+    #[test]
+    fn a_copy_that_fails_in_a_sequence_skips_to_sync() {
+        // libpq: the end of the copy and its Sync are on the way when the row is refused.
+        assert!(after(&[("PBDES", "12nG"), ("dcS", "EZ")]).is_quiescent());
+        // The error is known before: CopyDone and Query are ignored.
+        assert!(after(&[("PBDES", "12nG"), ("d", "E"), ("cQS", "Z")]).is_quiescent());
+        // There never was a copy: both Syncs are answered.
+        let owed = after(&[("PBEScS", "12EZ")]);
+        assert!(owed.owes_ready());
+        assert!(after(&[("PBEScS", "12EZZ")]).is_quiescent());
+        // The end that is left over does not end a later copy.
+        let owed = after(&[("PBESc", "12EZ"), ("PBES", "12G")]);
+        assert!(owed.is_copying_in());
     }
 
     #[test]

@@ -107,14 +107,22 @@ pub struct Start {
     pub early: Vec<u8>,
 }
 
-type AdminAnswer = JoinHandle<(Box<admin::SessionSettings>, Vec<u8>)>;
+type AdminAnswer = JoinHandle<AdminDone>;
+
+struct AdminDone {
+    settings: Box<admin::SessionSettings>,
+    /// With ReadyForQuery.
+    answer: Vec<u8>,
+    /// For the log; the answer says it to the client.
+    refused: Option<ErrorMessage>,
+}
 
 impl Relay {
     pub fn new(worker: Rc<Worker>, control: Rc<SessionControl>, start: Start) -> Relay {
         let mut to_client = Leftover::default();
         to_client.push(&start.greeting);
         let config = worker.shared.config.load();
-        let statements = StatementLog::new(&config.settings);
+        let statements = StatementLog::new(&config);
         control.idle_limit.set(config.settings.client_idle_limit);
         control.status.set(SlotStatus::Idle);
         control.idle_since.set(worker.now());
@@ -173,7 +181,7 @@ impl Relay {
                 progress |= self.read_client(cx, scratch)?;
             }
             if self.to_client.is_empty() {
-                progress |= self.read_target(cx, scratch)?;
+                progress |= self.send_notices() || self.read_target(cx, scratch)?;
             }
             if !progress {
                 self.watch_idle_backends(cx, scratch);
@@ -184,6 +192,16 @@ impl Relay {
                 return Ok(());
             }
         }
+    }
+
+    /// Lines of its log that the client wants to read. They stand before the answer to their statement
+    /// as long as no other answer is on its way.
+    fn send_notices(&mut self) -> bool {
+        let due = self.statements.has_notices() && self.target_side.at_boundary();
+        if due {
+            self.to_client.push(&self.statements.take_notices());
+        }
+        due
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Exit> {
@@ -348,13 +366,24 @@ impl Relay {
         // The state is true at the end, too: nothing of this session goes on meanwhile.
         self.admin = Some(self.worker.plane.admin.spawn(async move {
             let mut answer = Vec::new();
+            let mut refused = None;
             if state == b'E' {
                 admin::aborted_transaction(&text).encode(&mut answer);
             } else {
-                answer = admin::execute(&command, &shared, &mut settings, &facts).await;
+                match admin::execute(&command, &shared, &mut settings, &facts).await {
+                    Ok(whole) => answer = whole,
+                    Err(error) => {
+                        error.encode(&mut answer);
+                        refused = Some(error);
+                    }
+                }
             }
             messages::ready_for_query(state, &mut answer);
-            (settings, answer)
+            AdminDone {
+                settings,
+                answer,
+                refused,
+            }
         }));
     }
 
@@ -365,17 +394,24 @@ impl Relay {
         let Poll::Ready(done) = Pin::new(future).poll(cx) else {
             return false;
         };
-        let (settings, answer) = done.unwrap_or_else(|_| {
+        let done = done.unwrap_or_else(|_| {
             let mut answer = Vec::new();
             ErrorMessage::error("XX000", "the command failed inside pgpool")
                 .hint("The log has more. Report it, please.")
                 .encode(&mut answer);
             messages::ready_for_query(self.transaction(), &mut answer);
-            (Box::default(), answer)
+            AdminDone {
+                settings: Box::default(),
+                answer,
+                refused: None,
+            }
         });
         self.admin = None;
-        self.to_client.push(&answer);
-        self.configure(settings);
+        if let Some(error) = done.refused {
+            StatementLog::refused(&self.reporter, &error);
+        }
+        self.to_client.push(&done.answer);
+        self.configure(done.settings);
         self.settle();
         true
     }
@@ -386,6 +422,7 @@ impl Relay {
         self.control
             .idle_limit
             .set(settings.client_idle_limit(&config));
+        self.reporter.set_own_log(settings.own_log(&config));
         self.statements.configure(&settings, &config);
         self.settings = Some(settings);
     }
@@ -431,6 +468,7 @@ impl Relay {
             transaction: &mut backend.transaction,
             fatal: &mut self.fatal_seen,
             warned: &mut self.shutdown_warned,
+            reporter: &mut self.reporter,
             worker: &self.worker,
             node,
             ready: false,
@@ -538,6 +576,7 @@ impl Relay {
             to_backend: self.to_backend,
             owed: self.owed,
             target_side: self.target_side,
+            reporter: self.reporter,
         }
     }
 }
@@ -551,6 +590,7 @@ pub struct Parts {
     pub to_backend: Leftover,
     pub owed: Owed,
     pub target_side: BackendSide,
+    pub reporter: Reporter,
     /// The stream to the backend stands between two messages and the backend is well.
     pub clean: bool,
 }
@@ -560,6 +600,7 @@ struct TargetEvents<'a> {
     transaction: &'a mut u8,
     fatal: &'a mut bool,
     warned: &'a mut Option<Box<str>>,
+    reporter: &'a mut Reporter,
     worker: &'a Worker,
     node: NodeId,
     ready: bool,
@@ -573,7 +614,9 @@ impl BackendEvents for TargetEvents<'_> {
                 *self.transaction = body.first().copied().unwrap_or(b'I');
                 self.ready = true;
             }
-            b'G' => self.owed.received(kind),
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' | b'G' => {
+                self.owed.received(kind);
+            }
             b'E' => {
                 self.owed.received(kind);
                 let fields = ErrorFields::parse(body);
@@ -587,6 +630,14 @@ impl BackendEvents for TargetEvents<'_> {
                 if fields.is_fatal() {
                     *self.fatal = true;
                     report_shutdown(self.worker, self.node, &fields);
+                }
+            }
+            // The log calls the session by the name that it has taken last.
+            b'S' => {
+                if let Some(name) = body.strip_prefix(b"application_name\0") {
+                    let name = name.strip_suffix(b"\0").unwrap_or(name);
+                    self.reporter
+                        .set_application(&String::from_utf8_lossy(name));
                 }
             }
             // PostgreSQL 14 and later announce an immediate shutdown by a WARNING. Anybody can

@@ -9,8 +9,9 @@ use super::{client_side::ClientEvents, owed::Owed};
 use crate::{
     admin,
     cluster::NodeId,
-    config::{Config, Settings},
-    observe::{NodeCounters, Reporter, counters::bump},
+    config::Config,
+    observe::{NodeCounters, Reporter, Severity, counters::bump},
+    protocol::messages::ErrorMessage,
     routing::{StatementKind, lexer},
 };
 
@@ -21,11 +22,15 @@ const NAMED_LIMIT: usize = 10_000;
 const NAME_LIMIT: usize = 64;
 
 /// Per session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StatementLog {
     log_statement: bool,
     log_per_node_statement: bool,
     log_client_messages: bool,
+    notice_per_node_statement: bool,
+    client_min_messages: Severity,
+    /// NoticeResponses for the client: `client_min_messages` lets lines of its log through.
+    notices: Vec<u8>,
     /// Kind and, for the log, text of the unnamed statement and of the last portal bound.
     unnamed: Statement,
     bound: Statement,
@@ -41,14 +46,29 @@ struct Statement {
     sql: Box<[u8]>,
 }
 
-impl StatementLog {
-    pub fn new(settings: &Settings) -> StatementLog {
+impl Default for StatementLog {
+    /// Nothing is logged.
+    fn default() -> StatementLog {
         StatementLog {
-            log_statement: settings.log_statement,
-            log_per_node_statement: settings.log_per_node_statement,
-            log_client_messages: settings.log_client_messages,
-            ..StatementLog::default()
+            log_statement: false,
+            log_per_node_statement: false,
+            log_client_messages: false,
+            notice_per_node_statement: false,
+            client_min_messages: Severity::Notice,
+            notices: Vec::new(),
+            unnamed: Statement::default(),
+            bound: Statement::default(),
+            bound_name: Box::default(),
+            named: HashMap::new(),
         }
+    }
+}
+
+impl StatementLog {
+    pub fn new(config: &Config) -> StatementLog {
+        let mut log = StatementLog::default();
+        log.configure(&admin::SessionSettings::default(), config);
+        log
     }
 
     /// `PGPOOL SET` has changed something, perhaps.
@@ -56,25 +76,72 @@ impl StatementLog {
         self.log_statement = session.log_statement(config);
         self.log_per_node_statement = session.log_per_node_statement(config);
         self.log_client_messages = session.log_client_messages(config);
+        self.notice_per_node_statement = session.notice_per_node_statement(config);
+        self.client_min_messages = session.client_min_messages(config);
     }
 
     fn any(&self) -> bool {
-        self.log_statement || self.log_per_node_statement || self.log_client_messages
+        self.log_statement
+            || self.log_per_node_statement
+            || self.log_client_messages
+            || self.notice_per_node_statement
+    }
+
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// What the client is to read before the answer to its statement.
+    pub fn take_notices(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.notices)
+    }
+
+    #[track_caller]
+    fn line(&mut self, reporter: &Reporter, message: &str, detail: &str) {
+        reporter.emit(Severity::Log, message, detail, "");
+        self.notice(Severity::Log, message, detail);
+    }
+
+    fn notice(&mut self, severity: Severity, message: &str, detail: &str) {
+        if severity.reaches_client(self.client_min_messages) {
+            let notice = ErrorMessage {
+                severity: severity.label(),
+                ..ErrorMessage::error("XX000", message)
+            };
+            notice.detail(detail).encode_notice(&mut self.notices);
+        }
+    }
+
+    #[track_caller]
+    fn client_message(&mut self, reporter: &Reporter, kind: &str, detail: &str) {
+        let message = format!("{kind} message from frontend.");
+        self.line(reporter, &message, detail);
     }
 
     /// A statement that pgpool answers itself.
-    pub fn admin(&self, reporter: &Reporter, sql: &str) {
+    pub fn admin(&mut self, reporter: &Reporter, sql: &str) {
         if self.log_client_messages {
-            client_message(reporter, "Query", &format!("query: \"{sql}\""));
+            self.client_message(reporter, "Query", &format!("query: \"{sql}\""));
         }
         if self.log_statement {
-            reporter.log(format_args!("statement: {sql}"));
+            self.line(reporter, &format!("statement: {sql}"), "");
         }
     }
 
-    pub fn terminate(&self, reporter: &Reporter) {
+    /// What the client was told instead of an answer of ours.
+    #[track_caller]
+    pub fn refused(reporter: &Reporter, error: &ErrorMessage) {
+        reporter.emit(
+            Severity::FrontendError,
+            &error.message,
+            &error.detail,
+            &error.hint,
+        );
+    }
+
+    pub fn terminate(&mut self, reporter: &Reporter) {
         if self.log_client_messages {
-            client_message(reporter, "Terminate", "");
+            self.client_message(reporter, "Terminate", "");
         }
     }
 
@@ -128,7 +195,7 @@ impl ClientEvents for Observer<'_> {
                     let portal = text(body);
                     self.log_client_message("Execute", || format!("portal: \"{portal}\""));
                     let sql = text(&self.log.bound.sql);
-                    self.log_statement(&format!("Execute: {sql}"));
+                    self.log_statement(&sql);
                     self.log_per_node(&format!("Execute: {sql}"));
                 }
             }
@@ -164,7 +231,6 @@ impl Observer<'_> {
             self.log_client_message("Parse", || {
                 format!("statement: \"{name}\", query: \"{sql}\"")
             });
-            self.log_statement(&format!("Parse: {sql}"));
             self.log_per_node(&format!("Parse: {sql}"));
         }
         self.log.bound_name = Box::default();
@@ -232,35 +298,34 @@ impl Observer<'_> {
         });
     }
 
-    fn log_statement(&self, sql: &str) {
+    fn log_statement(&mut self, sql: &str) {
         if self.log.log_statement {
-            self.reporter.log(format_args!("statement: {sql}"));
+            self.log
+                .line(self.reporter, &format!("statement: {sql}"), "");
         }
     }
 
-    fn log_per_node(&self, sql: &str) {
+    fn log_per_node(&mut self, sql: &str) {
+        if !self.log.log_per_node_statement && !self.log.notice_per_node_statement {
+            return;
+        }
+        let text = format!(
+            "DB node id: {} backend pid: {} statement: {sql}",
+            self.node, self.backend_pid
+        );
         if self.log.log_per_node_statement {
-            self.reporter.log(format_args!(
-                "DB node id: {} backend pid: {} statement: {sql}",
-                self.node, self.backend_pid
-            ));
+            self.log.line(self.reporter, &text, "");
+        }
+        if self.log.notice_per_node_statement {
+            self.log.notice(Severity::Notice, &text, "");
         }
     }
 
-    fn log_client_message(&self, kind: &str, detail: impl FnOnce() -> String) {
+    fn log_client_message(&mut self, kind: &str, detail: impl FnOnce() -> String) {
         if self.log.log_client_messages {
-            client_message(self.reporter, kind, &detail());
+            self.log.client_message(self.reporter, kind, &detail());
         }
     }
-}
-
-fn client_message(reporter: &Reporter, kind: &str, detail: &str) {
-    reporter.emit(
-        crate::observe::Severity::Log,
-        format_args!("{kind} message from frontend."),
-        detail,
-        "",
-    );
 }
 
 /// Up to the first NUL, and what is behind it.
@@ -296,5 +361,26 @@ mod tests {
         }
         assert_eq!(counters.select.load(Relaxed), 2);
         assert_eq!(counters.insert.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_client_is_told_the_node_of_its_statement_if_the_settings_say_so() {
+        let notices = |settings: &str| {
+            let text = format!("backend_clustering_mode = 'raw'\n{settings}");
+            let (config, _) = Config::from_text(&text).unwrap();
+            let mut log = StatementLog::new(&config);
+            let (mut owed, reporter) = (Owed::default(), Reporter::new("child"));
+            log.observe(&mut owed, None, &reporter, 1, 7)
+                .message(b'Q', b"select 1\0");
+            String::from_utf8_lossy(&log.take_notices()).into_owned()
+        };
+        let told = "DB node id: 1 backend pid: 7 statement: select 1\0";
+        let notice = notices("notice_per_node_statement = on");
+        assert!(notice.contains("SNOTICE\0") && notice.contains(told));
+        assert_eq!(notices("log_per_node_statement = on"), "");
+        let log = notices("log_per_node_statement = on\nclient_min_messages = 'log'");
+        assert!(log.contains("SLOG\0") && log.contains(told));
+        let silent = "notice_per_node_statement = on\nclient_min_messages = 'warning'";
+        assert_eq!(notices(silent), "");
     }
 }

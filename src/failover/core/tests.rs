@@ -1,9 +1,14 @@
 //! The core against the sequences recorded on the original.
 
 use super::*;
-use crate::failover::{
-    search::Receiver,
-    testing::{settings, view},
+use crate::{
+    config::settings::ClusteringMode,
+    control::Refusal,
+    failover::{
+        request::Request,
+        search::Receiver,
+        testing::{settings, view},
+    },
 };
 
 /// A cluster with fake time; servers answer as `answers` says.
@@ -347,18 +352,20 @@ fn raw_mode_has_no_primary_and_a_failback_hook_gets_the_main_node_for_it() {
     raw.mode = ClusteringMode::Raw;
     let mut cluster = Cluster::with(settings(), raw);
     cluster.start();
-    cluster.down(1);
-    cluster.up(1);
+    cluster.down(0);
+    cluster.up(0);
     assert_eq!(
         cluster.hook_lines(),
         [
-            "failover 1 host1 11003 /data1 0 host0 0 -1 11002 /data0 \"\" \"\"",
-            "failback 1 host1 11003 /data1 0 host0 0 0 11002 /data0 host0 11002",
+            "failover 0 host0 11002 /data0 1 host1 0 -1 11003 /data1 \"\" \"\"",
+            "failback 0 host0 11002 /data0 0 host0 1 1 11002 /data0 host1 11003",
         ]
     );
     assert!(cluster.said("failover: set new primary node: -1"));
     assert!(!cluster.steps.contains(&"ask"));
-    assert!(cluster.views.iter().all(|v| v.write_node() == Some(0)));
+    let targets: Vec<_> = cluster.views.iter().map(|v| v.write_node()).collect();
+    assert_eq!(targets.last(), Some(&Some(0)));
+    assert!(targets.contains(&Some(1)));
 }
 
 #[test]
@@ -547,6 +554,27 @@ fn an_attached_server_that_claims_to_be_primary_does_not_take_the_writes() {
     cluster.answers[2] = Answer::Primary;
     cluster.up(2);
     assert_eq!(cluster.view().write_node(), Some(0));
+}
+
+#[test]
+fn in_logical_replication_the_lowest_node_is_the_primary_again_when_it_is_attached() {
+    let mut logical = view(2);
+    logical.mode = ClusteringMode::LogicalReplication;
+    let mut cluster = Cluster::with(settings(), logical);
+    cluster.answers = vec![Answer::Primary, Answer::Primary];
+    cluster.start();
+    cluster.down(0);
+    assert_eq!(cluster.view().write_node(), Some(1));
+    cluster.up(0);
+    assert_eq!(cluster.view().write_node(), Some(0));
+    cluster.down(1);
+    cluster.answers[0] = Answer::Refused("sorry, too many clients already".into());
+    cluster.up(1);
+    assert_eq!(
+        cluster.view().write_node(),
+        Some(0),
+        "that it did not answer now is no reason to write to the other"
+    );
 }
 
 #[test]
