@@ -1,6 +1,7 @@
-//! Where a statement goes. Without load balancing everything goes to the primary (or main node);
-//! the lexer so far tells admin commands apart and names the kind of a statement for the counters.
+//! Where a statement goes.
 
+pub mod facts;
+mod first_word;
 pub mod lexer;
 
 pub use lexer::StatementKind;
