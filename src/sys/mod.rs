@@ -6,6 +6,7 @@ pub mod errors;
 pub mod interfaces;
 pub mod limits;
 pub mod process;
+pub mod regex;
 pub mod socket;
 pub mod syslog;
 pub mod users;
