@@ -25,6 +25,8 @@ pub struct Ident {
 pub struct Name {
     pub schema: Option<Ident>,
     pub name: Ident,
+    /// Inside parentheses: of a sub-select, a common table expression, an argument.
+    pub nested: bool,
 }
 
 /// One statement, as far as its kind decides where it goes.
@@ -169,6 +171,7 @@ pub struct Facts {
     first_byte: u8,
     first_written: u8,
     locking: bool,
+    locking_outside: bool,
     into: bool,
     data_modifying_with: bool,
     unknown: bool,
@@ -212,6 +215,7 @@ impl Facts {
         self.levels.clear();
         self.count = 0;
         self.locking = false;
+        self.locking_outside = false;
         self.into = false;
         self.data_modifying_with = false;
         self.unknown = false;
@@ -270,6 +274,11 @@ impl Facts {
     /// FOR UPDATE, NO KEY UPDATE, SHARE, KEY SHARE, anywhere.
     pub fn has_locking_clause(&self) -> bool {
         self.locking
+    }
+
+    /// A locking clause of the statement itself, not of a part in parentheses.
+    pub fn has_outer_locking_clause(&self) -> bool {
+        self.locking_outside
     }
 
     /// SELECT INTO.
@@ -333,7 +342,7 @@ impl<'a> Collector<'a, '_> {
     /// The rest of a statement of which nothing more is asked, with its semicolon.
     fn skip_statement(&mut self) {
         let mut depth = 0;
-        while let Some(token) = self.lexer.next() {
+        for token in self.lexer.by_ref() {
             match token.kind {
                 TokenKind::Punctuation(b'(') => depth += 1,
                 TokenKind::Punctuation(b')') => depth -= 1,
@@ -407,7 +416,11 @@ impl<'a> Collector<'a, '_> {
             schema = Some(name);
             name = self.ident(part);
         }
-        Name { schema, name }
+        Name {
+            schema,
+            name,
+            nested: false,
+        }
     }
 
     fn take_name(&mut self) -> Option<Name> {

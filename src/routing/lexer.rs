@@ -67,9 +67,9 @@ static CLASS: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = match byte as u8 {
+    let mut byte = 0u8;
+    loop {
+        table[byte as usize] = match byte {
             0 => END,
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => BLANK,
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => WORD_START,
@@ -83,9 +83,11 @@ const fn classes() -> [u8; 256] {
             b':' => COLON,
             _ => 0,
         };
+        if byte == u8::MAX {
+            return table;
+        }
         byte += 1;
     }
-    table
 }
 
 fn class(byte: u8) -> u8 {

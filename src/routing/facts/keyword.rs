@@ -11,6 +11,8 @@ pub(super) enum Keyword {
     Construct,
     /// A function by syntax of its own: EXTRACT, POSITION, SUBSTRING, OVERLAY, TRIM.
     SyntaxFunction,
+    /// An operator in words that the parser turns into a function: AT TIME ZONE, SIMILAR TO, OVERLAPS.
+    Sugar,
     /// Not reserved, followed by parentheses in the grammar: OVER, FILTER, ESCAPE ...
     Syntax,
     Abort,
@@ -90,7 +92,8 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"do" => K::Do,
         b"is" => K::Is,
         b"on" => K::On,
-        b"at" | b"in" | b"or" => K::Word,
+        b"at" => K::Sugar,
+        b"in" | b"or" => K::Word,
         b"all" => K::SetOperation,
         b"and" | b"any" | b"asc" => K::Word,
         b"end" => K::End,
@@ -144,9 +147,9 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"values" => K::Values,
         b"analyze" | b"analyse" => K::Analyze,
         b"between" | b"collate" | b"default" | b"foreign" | b"leading" | b"natural"
-        | b"notnull" | b"overlaps" | b"placing" | b"primary" | b"similar" | b"variadic"
-        | b"verbose" | b"binary" => K::Word,
+        | b"notnull" | b"placing" | b"primary" | b"variadic" | b"verbose" | b"binary" => K::Word,
         b"boolean" | b"decimal" | b"integer" | b"numeric" | b"varchar" | b"xmlroot" => K::Construct,
+        b"similar" => K::Sugar,
         b"declare" => K::Declare,
         b"discard" => K::Discard,
         b"execute" => K::Execute,
@@ -158,6 +161,7 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"coalesce" | b"greatest" | b"grouping" | b"interval" | b"national" | b"smallint"
         | b"xmlparse" | b"xmltable" => K::Construct,
         b"distinct" => K::Distinct,
+        b"overlaps" => K::Sugar,
         b"position" => K::SyntaxFunction,
         b"rollback" => K::Rollback,
         b"trailing" | b"localtime" => K::Word,

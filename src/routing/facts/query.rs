@@ -233,11 +233,7 @@ impl<'a> Collector<'a, '_> {
                     level.from = From::Expect;
                 }
             }
-            K::Join => {
-                if level.from != From::No {
-                    level.from = From::Expect;
-                }
-            }
+            K::Join if level.from != From::No => level.from = From::Expect,
             K::On if level.from != From::No => level.from = From::Condition,
             K::Using => {
                 if level.using && next != b'(' {
@@ -246,12 +242,10 @@ impl<'a> Collector<'a, '_> {
                     level.from = From::Condition;
                 }
             }
-            K::Rows if level.from == From::Expect => {
-                // ROWS FROM (f(), g()): expressions, not tables.
-                if self.take_word("from") {
-                    scan.level.from = From::After;
-                    scan.level.aliases = 0;
-                }
+            // ROWS FROM (f(), g()): expressions, not tables.
+            K::Rows if level.from == From::Expect && self.take_word("from") => {
+                level.from = From::After;
+                level.aliases = 0;
             }
             K::Clause | K::SetOperation | K::Set | K::Fetch => {
                 // SET (a, b) = ...; FETCH FIRST; as a function name or column they are not used.
@@ -264,6 +258,7 @@ impl<'a> Collector<'a, '_> {
             }
             K::Insert | K::Update | K::Delete | K::Merge if self.begins_write(scan, word) => {}
             K::As => scan.level.aliases = 0,
+            K::Sugar if scan.level.from != From::Expect => self.sugar(token, next),
             K::SyntaxFunction if next == b'(' => {
                 self.syntax_function(scan, token);
                 return;
@@ -281,6 +276,9 @@ impl<'a> Collector<'a, '_> {
                 if begins_expression {
                     self.named(scan, token, K::None);
                     return;
+                }
+                if token.text.eq_ignore_ascii_case(b"escape") {
+                    self.system_function(b"like_escape");
                 }
             }
             K::Word if next == b'(' && is_function_word(token.text) && !joins(scan) => {
@@ -323,6 +321,11 @@ impl<'a> Collector<'a, '_> {
             {
                 self.named(scan, token, K::None);
                 return;
+            }
+            K::Syntax
+                if token.text.eq_ignore_ascii_case(b"escape") && scan.before == Before::Operand =>
+            {
+                self.system_function(b"like_escape");
             }
             K::Syntax if names(scan, word, next) => {
                 self.named(scan, token, K::None);
@@ -388,6 +391,7 @@ impl<'a> Collector<'a, '_> {
             });
         if strength {
             self.facts.locking = true;
+            self.facts.locking_outside |= scan.depth == 0;
             self.lexer.next();
             scan.level.from = From::No;
         }
@@ -398,7 +402,8 @@ impl<'a> Collector<'a, '_> {
         scan.level.from = From::No;
         if scan.level.writes_into {
             scan.level.writes_into = false;
-            if let Some(name) = self.take_name() {
+            if let Some(mut name) = self.take_name() {
+                name.nested = scan.depth > 0;
                 self.facts.relations.push(name);
             }
             // The columns are no arguments, and an alias is no function.
@@ -418,35 +423,47 @@ impl<'a> Collector<'a, '_> {
         }
     }
 
-    /// Stock's parser turns these into calls of functions of pg_catalog.
+    /// The grammar turns these into calls of functions of pg_catalog.
     fn syntax_function(&mut self, scan: &mut Scan, token: Token<'a>) {
-        let schema = self.facts.names.len();
-        self.facts.names.extend_from_slice(b"pg_catalog");
-        let middle = self.facts.names.len();
         if token.text.eq_ignore_ascii_case(b"trim") {
             let mut ahead = self.lexer;
             ahead.next();
             let side = ahead.next().map_or(&b""[..], |t| t.text);
-            let name: &[u8] = if side.eq_ignore_ascii_case(b"leading") {
+            self.system_function(if side.eq_ignore_ascii_case(b"leading") {
                 b"ltrim"
             } else if side.eq_ignore_ascii_case(b"trailing") {
                 b"rtrim"
             } else {
                 b"btrim"
-            };
-            self.facts.names.extend_from_slice(name);
+            });
         } else {
-            self.facts
-                .names
-                .extend(token.text.iter().map(u8::to_ascii_lowercase));
+            self.system_function(token.text);
         }
-        let end = self.facts.names.len();
-        self.facts.functions.push(Name {
-            schema: Some(ident(schema, middle)),
-            name: ident(middle, end),
-        });
         scan.arguments = true;
         scan.before = Before::Operand;
+    }
+
+    fn sugar(&mut self, token: Token<'a>, next: u8) {
+        match token.text.first().map(u8::to_ascii_lowercase) {
+            Some(b's') => self.system_function(b"similar_to_escape"),
+            Some(b'o') if next == b'(' => self.system_function(b"overlaps"),
+            Some(b'a') if matches!(next, b't' | b'T') => self.system_function(b"timezone"),
+            _ => {}
+        }
+    }
+
+    fn system_function(&mut self, name: &[u8]) {
+        let names = &mut self.facts.names;
+        let start = names.len();
+        names.extend_from_slice(b"pg_catalog");
+        let middle = names.len();
+        names.extend(name.iter().map(u8::to_ascii_lowercase));
+        let end = names.len();
+        self.facts.functions.push(Name {
+            schema: Some(ident(start, middle)),
+            name: ident(middle, end),
+            nested: false,
+        });
     }
 
     /// A name: of a table, function, type, column or alias.
@@ -473,7 +490,8 @@ impl<'a> Collector<'a, '_> {
             return;
         }
         let (names, mark) = (self.facts.names.len(), self.facts.unknown);
-        let name = self.name(token);
+        let mut name = self.name(token);
+        name.nested = scan.depth > 0;
         let next = self.lexer.peek_byte();
         if next == b'.' {
             // `name.*`: all columns.

@@ -150,7 +150,10 @@ fn functions_are_told_from_types_aliases_and_syntax() {
             "select * from t where a like f(b) and c between f2() and f3()",
             &["f", "f2", "f3"],
         ),
-        ("select * from t join u on t.a similar to f(u.b)", &["f"]),
+        (
+            "select * from t join u on t.a similar to f(u.b)",
+            &["pg_catalog.similar_to_escape", "f"],
+        ),
         (
             "select left(a, 1), right(b, 2) from t left join (select 1) x on true",
             &["left", "right"],
@@ -159,14 +162,14 @@ fn functions_are_told_from_types_aliases_and_syntax() {
             "select trim(a), trim(leading from b), extract(year from c)",
             &["pg_catalog.btrim", "pg_catalog.ltrim", "pg_catalog.extract"],
         ),
-        ("select a at time zone (f())", &["f"]),
+        ("select a at time zone (f())", &["pg_catalog.timezone", "f"]),
         ("select 1 where not f()", &["f"]),
         ("select * from t where (a, b) in (select f(), 2)", &["f"]),
         ("select array[f()], (array[g()])[h()]", &["f", "g", "h"]),
         ("select interval(3) '1', numeric (3) '2'", &[]),
         (
             "select within(a), filter(b), 'x' like 'y' escape ('z')",
-            &["within", "filter"],
+            &["within", "filter", "pg_catalog.like_escape"],
         ),
         ("select /* c */ f /* d */ (1)", &["f"]),
         ("values (f())", &["f"]),

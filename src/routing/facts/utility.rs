@@ -288,7 +288,7 @@ impl<'a> Collector<'a, '_> {
         };
         if options {
             self.lexer.next();
-            while let Some(token) = self.lexer.next() {
+            for token in self.lexer.by_ref() {
                 match token.kind {
                     TokenKind::Punctuation(b')') => break,
                     TokenKind::Word if keyword(token.text) == Keyword::Analyze => analyze = true,
@@ -451,7 +451,7 @@ impl<'a> Collector<'a, '_> {
 
     fn skip_parentheses(&mut self) {
         let mut depth = 0;
-        while let Some(token) = self.lexer.next() {
+        for token in self.lexer.by_ref() {
             match token.kind {
                 TokenKind::Punctuation(b'(') => depth += 1,
                 TokenKind::Punctuation(b')') => {
