@@ -209,8 +209,8 @@ class Result:
 
 
 class Client:
-    """One connection. `startup=False` leaves the first word to the test; `source` is the address to come
-    from. `tls` is an ssl.SSLContext: TLS is asked for, or begun without asking (`direct`), before the first word."""
+    """One connection. `startup=False` leaves the first word to the test; `source` is the address to come from.
+    `tls` is an ssl.SSLContext: TLS is asked for, or begun without asking (`direct`), before the first word."""
 
     def __init__(self, *, host="127.0.0.1", port, unix=None, user="app", database="app", password=None,
                  options=None, startup=True, timeout=20.0, source=None, tls=None, direct=False):

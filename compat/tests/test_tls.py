@@ -354,9 +354,9 @@ class BeforeTheHandshake(Base):
             self.assertEqual(client.value("SELECT 1"), "1")
             self.assertEqual(client.socket.selected_alpn_protocol(), "postgresql")
         with self.assertRaises((wire.Closed, OSError)):
-            self.pool.client(tls=context(alpn=False), direct=True)
+            self.pool.client(tls=context(alpn=None), direct=True)
         self.pool.wait_log("direct SSL connection request without ALPN")
-        other = context(alpn=False)
+        other = context(alpn=None)
         other.set_alpn_protocols(["http/1.1"])
         for direct in (True, False):
             with self.assertRaises((wire.Closed, OSError)):
@@ -503,7 +503,7 @@ class Files(Base):
         pool = self.another_pool("relative", config={"ssl": True, "ssl_cert": "here.crt", "ssl_key": "here.key"})
         self.authority.copy(self.own, pool.file("here.crt"), pool.file("here.key"))
         pool.start()
-        with pool.client(tls=context(ca=self.authority.ca)) as client:
+        with pool.client(tls=context()) as client:
             self.assertEqual(client.value("SELECT 1"), "1")
         pool.stop()
 
@@ -511,7 +511,7 @@ class Files(Base):
     def test_diffie_hellman_works_with_and_without_a_file_of_parameters(self):
         rsa = self.authority.issue("rsa-dh", rsa=2048)
         params = self.authority.file("dh.pem")
-        certs._openssl("genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:modp_2048", "-out", params)
+        certs.openssl("genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:modp_2048", "-out", params)
         env.hand_over(params)
         for number, file in enumerate(("", params)):
             pool = self.another_pool(f"dh{number}", config={"ssl": True, "ssl_cert": rsa.cert, "ssl_key": rsa.key, "ssl_dh_params_file": file}).start()

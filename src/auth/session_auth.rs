@@ -333,6 +333,11 @@ impl SessionAuth {
         actions
     }
 
+    /// The password could not be judged: whatever comes of the login, it was no guess.
+    pub fn nobody_has_judged(&mut self) {
+        self.may_guess = false;
+    }
+
     /// The answer to [`Action::VerifyPassword`]: the verdict, or what to tell the client.
     ///
     /// `hand_on` (`backend_use_passwd` of a ldap record): servers get this password instead of the

@@ -206,7 +206,9 @@ async fn converse(
                 }
                 Action::VerifyPassword(service, password) => {
                     let verdict = match &judged.check {
-                        Some(check) => ask_outside(client, check, judged.user, &password).await?,
+                        Some(check) => {
+                            ask_outside(client, auth, check, judged.user, &password).await?
+                        }
                         None => Err(service.refusal(judged.user)),
                     };
                     let hand_on = judged.check.as_ref().is_some_and(Check::hands_password_on);
@@ -235,6 +237,7 @@ async fn converse(
 /// The client did not wait for it.
 async fn ask_outside(
     client: &mut Client,
+    auth: &mut SessionAuth,
     check: &Check,
     user: &str,
     password: &Password,
@@ -247,6 +250,9 @@ async fn ask_outside(
         client
             .reporter
             .emit(Severity::Log, entry.message, &entry.detail, entry.hint);
+    }
+    if !outcome.judged {
+        auth.nobody_has_judged();
     }
     Ok(outcome.result)
 }

@@ -398,6 +398,24 @@ fn channels_are_bound_on_both_sides_where_there_is_tls() {
     }
 }
 
+/// What takes longer is asked of other threads (keys, auth_query, PAM, LDAP). The shortest of many runs
+/// is what the work costs; the others were interrupted.
+#[test]
+fn no_step_of_a_login_keeps_a_session_thread_for_a_millisecond() {
+    for (hba, entry, backend) in [
+        (SCRAM, Entry::Clear, Backend::Scram),
+        (SCRAM, Entry::Verifier, Backend::ScramVerifier),
+        (OFF, Entry::Clear, Backend::Scram),
+        (PASSWD, Entry::Verifier, Backend::Scram),
+        (MD5, Entry::Md5, Backend::Md5),
+    ] {
+        let setting = Setting::new(hba, false, entry);
+        let longest = (0..30).map(|_| fresh(setting, backend, PASSWORD).longest);
+        let work = longest.min().unwrap();
+        assert!(work.as_micros() < 1000, "{hba:?} {entry:?}: {work:?}");
+    }
+}
+
 #[test]
 fn a_failure_is_a_guess_unless_the_client_has_proven_itself() {
     for (hba, entry, backend, typed, guess) in [
