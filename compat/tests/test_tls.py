@@ -363,6 +363,31 @@ class BeforeTheHandshake(Base):
                 self.pool.client(tls=other, direct=direct)
 
 
+class Off(CompatCase):
+    config = {"num_init_children": 2}
+
+    def test_requests_are_answered_n_and_plain_text_follows(self):
+        client = self.client(startup=False)
+        client.send(wire.SSL_REQUEST)
+        self.assertEqual(client.byte(), "N")
+        client.send(wire.startup_packet("app", "app"))
+        client.login()
+        self.assertEqual(client.value("SELECT 1"), "1")
+
+    @ours_only("bytes before the answer are refused, as by PostgreSQL")
+    def test_bytes_that_come_with_the_request_are_refused(self):
+        client = self.client(startup=False)
+        client.send(wire.SSL_REQUEST + wire.startup_packet("app", "app"))
+        self.assertEqual(client.byte(), "N")
+        self.assertEqual(client.receive().fields["C"], "08P01")
+        self.assertTrue(client.is_closed())
+
+    @ours_only("a line in the log")
+    def test_a_tls_handshake_without_a_request_is_closed(self):
+        with self.assertRaises((wire.Closed, OSError)):
+            self.pool.client(tls=context(), direct=True)
+
+
 class Hba(Base):
     config = {"enable_pool_hba": True, "num_init_children": 3}
     hba = "hostssl all app 127.0.0.1/32 trust\nhostnossl all postgres 127.0.0.1/32 trust\nhost all scramuser 127.0.0.1/32 scram-sha-256\n"

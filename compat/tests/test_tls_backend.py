@@ -168,6 +168,13 @@ class StockVerifies(Base):
         pool.wait_log(r'pool_ssl: "SSL_connect": "certificate verify failed')
         proc.never(lambda: self.reaches(pool), "a session with a server that could not be verified", 3)
 
+    @ours_only("stock goes on in plain text")
+    def test_a_ca_file_that_is_missing_costs_the_verification_and_not_tls(self):
+        pool = self.another_pool("missing", config={"ssl": True, "ssl_ca_cert": "/nowhere.ca"}).start()
+        with pool.client() as client:
+            self.assertEqual(client.value(IS_TLS), "t")
+        self.assertIn('could not load root certificate file "/nowhere.ca"', pool.log())
+
     def reaches(self, pool):
         try:
             with pool.client(timeout=2) as client:
