@@ -8,7 +8,9 @@
 import os
 import signal
 import socket
+import struct
 import subprocess
+import threading
 
 from . import env, proc
 
@@ -147,3 +149,73 @@ class Slapd:
                 self.process.kill()
                 self.process.wait()
         self.process = None
+
+
+class NameServer:
+    """DNS that knows one thing: the SRV records of _ldap._tcp.example.com, on port 53 of a loopback address. Needs root."""
+
+    ADDRESS = "127.77.0.53"
+
+    def __init__(self, ports):
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((self.ADDRESS, 53))
+        self.ports, self.asked = ports, []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                query, sender = self.socket.recvfrom(4096)
+            except OSError:
+                return
+            question, labels = query[12:], []
+            while question[0]:
+                labels.append(question[1 : 1 + question[0]].decode())
+                question = question[1 + question[0] :]
+            kind = struct.unpack(">H", question[1:3])[0]
+            name = ".".join(labels)
+            self.asked.append((name, kind))
+            known = (name, kind) == ("_ldap._tcp.example.com", 33)
+            answer = query[:2] + struct.pack(">HHHHH", 0x8180 if known else 0x8183, 1, len(self.ports) if known else 0, 0, 0)
+            answer += query[12 : 12 + sum(len(label) + 1 for label in labels) + 5]
+            for number, port in enumerate(self.ports if known else ()):
+                # A host that needs no second question. The later one is to be tried first.
+                target = b"".join(bytes([len(part)]) + part.encode() for part in "127.0.0.1".split(".")) + b"\0"
+                answer += b"\xc0\x0c" + struct.pack(">HHIHHHH", 33, 1, 60, 6 + len(target), 10 - number, 1, port) + target
+            self.socket.sendto(answer, sender)
+
+    def close(self):
+        self.socket.close()
+
+
+class Stub:
+    """A server that answers a request with these bytes and closes; without any it says nothing at all."""
+
+    def __init__(self, answer=b"", port=0):
+        self.answer, self.connections = answer, []
+        self.socket = socket.create_server(("127.0.0.1", port))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.connections.append(connection)
+            if self.answer:
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection):
+        try:
+            connection.recv(4096)
+            connection.sendall(self.answer)
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self):
+        self.socket.close()
+        for connection in self.connections:
+            connection.close()

@@ -18,6 +18,7 @@ SERVICES = {
     "locked": "auth required pam_exec.so quiet expose_authtok {check}\naccount required pam_deny.so\n",
     "unix": "auth required pam_unix.so nodelay\naccount required pam_unix.so\n",
     "slow": "auth required pam_exec.so quiet expose_authtok {slow}\naccount required pam_permit.so\n",
+    "delayed": "auth optional pam_faildelay.so delay=4000000\nauth required pam_exec.so quiet expose_authtok {check}\naccount required pam_permit.so\n",
     "seen": "auth required pam_exec.so quiet expose_authtok {seen}\naccount required pam_permit.so\n",
     "other": "auth required pam_deny.so\naccount required pam_deny.so\n",
 }
@@ -51,10 +52,11 @@ def available():
 class Namespace:
     """What a pgpool finds in /etc/pam.d, /etc/passwd and /etc/shadow.
 
-    `users` are accounts of pam_unix with their crypt(3) hashes.
+    `users` are accounts of pam_unix with their crypt(3) hashes; `nameserver` is asked instead of
+    the machine's.
     """
 
-    def __init__(self, home, users=None):
+    def __init__(self, home, users=None, nameserver=None):
         self.home = os.path.join(home, "pam")
         self.services = os.path.join(self.home, "pam.d")
         self.hang = os.path.join(self.home, "hang")
@@ -77,6 +79,9 @@ class Namespace:
         self.passwd = self._write("passwd", accounts)
         # Readable for the pgpool, as an operator makes it who puts the account into the group shadow.
         self.shadow = self._write("shadow", shadow, 0o600)
+        self.mounts = [(self.services, "/etc/pam.d"), (self.passwd, "/etc/passwd"), (self.shadow, "/etc/shadow")]
+        if nameserver:
+            self.mounts.append((self._write("resolv.conf", f"nameserver {nameserver}\noptions timeout:1 attempts:1\n"), "/etc/resolv.conf"))
 
     def _write(self, name, text, mode=0o644):
         path = os.path.join(self.home, name)
@@ -96,8 +101,7 @@ class Namespace:
 
     def wrap(self, argv):
         """The same process, inside the namespace and as the servers' account."""
-        mounts = " && ".join(f"mount --bind {source} {target}" for source, target in (
-            (self.services, "/etc/pam.d"), (self.passwd, "/etc/passwd"), (self.shadow, "/etc/shadow")))
+        mounts = " && ".join(f"mount --bind {source} {target}" for source, target in self.mounts)
         drop = f"exec setpriv --reuid={env.ACCOUNT} --regid={env.ACCOUNT} --init-groups --pdeathsig=SIGINT"
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{mounts} && {drop} -- "$@"', "sh", *argv]
 

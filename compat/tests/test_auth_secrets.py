@@ -124,6 +124,7 @@ class Management(CompatCase):
         pool = self.another_pool(passwd="", config={**LOUD, "enable_pool_hba": True}, hba="host all all all scram-sha-256\nhost all aes all md5\n")
         with open(pool.file("pool_passwd"), "wb") as out:
             out.write(b"\n".join(lines) + b"\n")
+        pool.write(pool.file("pgpool-rs.conf"), "auth_failure_delay_max = 0\n")
         pool.start()
         said = ""
         for user in ("aes", "short", "verifier", "long", "text", "app", "noseparator-user"):

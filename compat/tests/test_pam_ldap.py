@@ -33,7 +33,7 @@ class Base(CompatCase):
                 server.query(f'CREATE ROLE "{role}" LOGIN').ok()
             for database in cls.records:
                 if database != "app":
-                    server.query(f"CREATE DATABASE {database}").ok()
+                    server.query(f'CREATE DATABASE "{database}"').ok()
         return pool
 
     def login(self, user, password, **kwargs):
@@ -70,6 +70,7 @@ class Pam(Base):
         "unix": "pam pamservice=unix",
         "seen": "pam pamservice=seen",
         "nosuch": "pam pamservice=nosuchservice",
+        "hostname": "pam pamservice=seen pam_use_hostname=1",
     }
 
     @classmethod
@@ -121,6 +122,12 @@ class Pam(Base):
         self.login("app", "anything", database="seen")
         self.assertEqual(self.pam.noted()[-1], "service=seen user=app rhost= ruser= tty= type=auth")
 
+    @stock_differs("it knows the option pam_use_hostname and never uses it")
+    def test_pam_use_hostname_tells_the_modules_where_the_client_comes_from(self):
+        self.login("app", "anything", database="hostname")
+        host = socket.getnameinfo(("127.0.0.1", 0), 0)[0]
+        self.assertEqual(self.pam.noted()[-1], f"service=seen user=app rhost={host} ruser= tty= type=auth")
+
     def test_a_server_that_asks_for_md5_leads_to_a_second_question(self):
         with self.assertRaises(wire.ServerError) as caught:
             self.pool.client(user="md5user", password="pam-md5user")
@@ -135,6 +142,102 @@ class Pam(Base):
         for client in clients:
             client.login()
             self.assertEqual(client.auth_codes, [3, 0])
+
+
+@unittest.skipUnless(pam.available(), "a mount namespace of the test's own needs root")
+@ours_only("a PAM module that hangs or takes its time holds up neither other logins nor the end")
+class PamInTrouble(Base):
+    records = {"app": "trust", "slow": "pam pamservice=slow", "delayed": "pam pamservice=delayed", "check": "pam"}
+    config = {**Base.config, "num_init_children": 60, "authentication_timeout": 3}
+
+    @classmethod
+    def make_pool(cls, where, home, **changes):
+        pool = super().make_pool(where, home, **changes)
+        pool.namespace = cls.pam = pam.Namespace(home)
+        return pool
+
+    def calls(self, pool=None):
+        """Threads that are inside PAM."""
+        tasks = f"/proc/{(pool or self.pool).process.pid}/task"
+        names = []
+        for task in os.listdir(tasks):
+            try:
+                with open(f"{tasks}/{task}/comm") as comm:
+                    names.append(comm.read().strip())
+            except OSError:
+                pass
+        return names.count("pam")
+
+    def begin(self, database, password, count, pool=None):
+        """Logins that have sent their password."""
+        clients = []
+        for _ in range(count):
+            client = (pool or self.pool).client(startup=False, user="app")
+            self.addCleanup(client.abort)
+            client.send(wire.startup_packet("app", database))
+            client.until("R")
+            client.send(wire.message("p", wire.cstring(password)))
+            clients.append(client)
+        return clients
+
+    def hang(self):
+        open(self.pam.hang, "w").close()
+        self.addCleanup(self.go_on)
+
+    def go_on(self):
+        if os.path.exists(self.pam.hang):
+            os.unlink(self.pam.hang)
+
+    def test_a_module_that_hangs_costs_a_bounded_number_of_threads(self):
+        self.hang()
+        began = time.monotonic()
+        clients = self.begin("slow", "pam-app", 40)
+        self.eventually(lambda: self.calls() == 16, "calls of PAM to hang")
+        with self.pool.client(user="app") as other:
+            self.assertEqual(other.value("SELECT 1"), "1")
+        self.assertLess(time.monotonic() - began, 3)
+        self.pool.wait_log("all calls of PAM are taken, a login has to wait")
+        for client in clients:
+            self.assertTrue(client.is_closed(within=10))
+        self.pool.wait_log("authentication timeout")
+        self.assertEqual(self.calls(), 16)
+        self.go_on()
+        self.eventually(lambda: self.calls() == 0, "the calls to come back")
+        self.assertEqual(self.login("app", "pam-app", database="slow"), [3, 0])
+
+    def test_a_module_that_hangs_does_not_hold_up_the_end(self):
+        pool = self.another_pool()
+        pool.namespace = self.pam
+        pool.start()
+        self.hang()
+        self.begin("slow", "pam-app", 2, pool)
+        self.eventually(lambda: self.calls(pool) == 2, "calls of PAM to hang")
+        began = time.monotonic()
+        self.assertEqual(pool.stop(), 0)
+        self.assertLess(time.monotonic() - began, 10)
+
+    def test_a_client_that_leaves_is_not_waited_for(self):
+        self.hang()
+        for client in self.begin("slow", "pam-app", 3):
+            client.abort()
+        self.go_on()
+        self.eventually(lambda: self.calls() == 0, "the calls to come back")
+        self.assertEqual(self.login("app", "pam-app", database="slow"), [3, 0])
+
+    def test_wrong_passwords_are_answered_late_and_hold_up_no_right_ones(self):
+        pool = self.another_pool(name="r", config={"authentication_timeout": 30})
+        pool.namespace = self.pam
+        pool.start()
+        began = time.monotonic()
+        wrong = self.begin("delayed", "wrong", 40, pool)
+        with pool.client(user="app", password="pam-app", database="check"):
+            pass
+        # If the delays took threads, two rounds of them would have to be over before it. libpam takes between half
+        # and one and a half of what the module asks for.
+        self.assertLess(time.monotonic() - began, 4)
+        for client in wrong[:3]:
+            self.assertEqual(client.until("E").messages[-1].fields["M"], REFUSED_BY_PAM[2])
+        self.assertGreater(time.monotonic() - began, 1.9)
 
 
 class LdapBase(Base):
@@ -215,6 +318,123 @@ class LdapSimpleBind(LdapBase):
         self.refused_by_ldap(user="app,ou=deep", password="ldap-deep")
 
 
+class LdapInTrouble(LdapBase):
+    """Servers that do not speak LDAP, or not at all."""
+
+    options = {
+        "app": "trust",
+        "silent": f'ldap ldapserver=127.0.0.1 ldapport={{silent}} ldapprefix="cn=" ldapsuffix=",{PEOPLE}"',
+        "garbage": f'ldap ldapserver=127.0.0.1 ldapport={{garbage}} ldapprefix="cn=" ldapsuffix=",{PEOPLE}"',
+        "garbagesearch": f'ldap ldapserver=127.0.0.1 ldapport={{garbage}} ldapbasedn="{PEOPLE}"',
+        "strange": f'ldap ldapserver=127.0.0.1 ldapport={{strange}} ldapprefix="cn=" ldapsuffix=",{PEOPLE}"',
+        "truncated": f'ldap ldapserver=127.0.0.1 ldapport={{truncated}} ldapbasedn="{PEOPLE}"',
+        "right": f'ldap {SERVER} ldapprefix="cn=" ldapsuffix=",{PEOPLE}"',
+    }
+    config = {**Base.config, "authentication_timeout": 3}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.stubs = {
+            "silent": ldap.Stub(),
+            "garbage": ldap.Stub(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+            # A well-formed message with the id of the request, which is no answer to a bind.
+            "strange": ldap.Stub(bytes.fromhex("300502010142 00".replace(" ", ""))),
+            # A bind response without its result code.
+            "truncated": ldap.Stub(bytes.fromhex("3005020101 6100".replace(" ", ""))),
+        }
+        for stub in cls.stubs.values():
+            cls.addClassCleanup(stub.close)
+        cls.options = {name: method.replace("{port}", "{{port}}").format(**{n: s.port for n, s in cls.stubs.items()}) for name, method in cls.options.items()}
+        super().setUpClass()
+
+    @ours_only("authentication_timeout covers what pool_hba asks for")
+    def test_a_server_that_says_nothing_ends_with_authentication_timeout(self):
+        began = time.monotonic()
+        clients = []
+        for _ in range(3):
+            client = self.client(startup=False, user="app", password="ldap-app")
+            client.send(wire.startup_packet("app", "silent"))
+            client.until("R")
+            client.send(wire.message("p", wire.cstring("ldap-app")))
+            clients.append(client)
+        self.assertEqual(self.login("app", None), [0])
+        self.assertLess(time.monotonic() - began, 3)
+        for client in clients:
+            self.assertTrue(client.is_closed(within=10))
+        self.pool.wait_log("authentication timeout")
+
+    def test_what_is_no_ldap_lets_nobody_in_and_harms_nobody(self):
+        for database in ("garbage", "garbagesearch", "truncated"):
+            with self.subTest(database):
+                self.refused_by_ldap(password="ldap-app", database=database)
+        self.assertEqual(self.login("app", "ldap-app", database="right"), [3, 0])
+
+    @ours_only("authentication_timeout covers what pool_hba asks for")
+    def test_an_answer_to_something_else_lets_nobody_in(self):
+        client = self.client(startup=False, user="app")
+        client.send(wire.startup_packet("app", "strange"))
+        client.until("R")
+        client.send(wire.message("p", wire.cstring("ldap-app")))
+        self.assertNotIn("Z", client.until_closed().kinds)
+
+
+class LdapLog(LdapBase):
+    """Everything is logged, and no password."""
+
+    options = {
+        "app": f'ldap {SERVER} ldapprefix="cn=" ldapsuffix=",{PEOPLE}"',
+        "reader": f'ldap {SERVER} ldapbasedn="{CLOSED}" ldapbinddn="{READER}" ldapbindpasswd="{READER_PASSWORD}"',
+    }
+    config = {**Base.config, "log_min_messages": "debug5"}
+
+    def test_no_password_is_in_the_log_of_debug5(self):
+        self.login("app", "ldap-app")
+        self.refused_by_ldap(password="my very secret mistake")
+        self.refused_by_ldap(user="scramuser", password="my other mistake", database="reader")
+        for secret in ("ldap-app", "my very secret mistake", "my other mistake", READER_PASSWORD):
+            self.assertNotIn(secret, self.pool.log())
+
+
+@unittest.skipUnless(pam.available(), "a name server on port 53 needs root")
+class LdapByDns(LdapBase):
+    """No ldapserver: DNS names the servers of the domain in ldapbasedn."""
+
+    options = {
+        "app": f'ldap ldapbasedn="{PEOPLE}"',
+        "unknown": 'ldap ldapbasedn="dc=elsewhere,dc=org"',
+        "nodomain": 'ldap ldapbasedn="not a name"',
+        "nothing": 'ldap ldapbasedn=""',
+    }
+
+    @classmethod
+    def make_pool(cls, where, home, **changes):
+        pool = super().make_pool(where, home, **changes)
+        # The dead one has the worse priority: it is not asked.
+        cls.dns = ldap.NameServer([cls.dead_port, cls.slapd.port])
+        cls.addClassCleanup(cls.dns.close)
+        pool.namespace = pam.Namespace(home, nameserver=cls.dns.ADDRESS)
+        return pool
+
+    def test_the_servers_of_the_domain_are_asked(self):
+        self.assertEqual(self.login("app", "ldap-app"), [3, 0])
+        self.assertIn(("_ldap._tcp.example.com", 33), self.dns.asked)
+        self.refused_by_ldap(password="wrong")
+
+    def test_a_domain_without_servers(self):
+        self.logs(lambda: self.refused_by_ldap(password="ldap-app", database="unknown"),
+                  r'LDAP authentication could not find DNS SRV records for "elsewhere.org"', r"Set an LDAP server name explicitly\.")
+
+    def test_a_base_without_a_domain(self):
+        self.logs(lambda: self.refused_by_ldap(password="ldap-app", database="nodomain"), r"could not extract domain name from ldapbasedn")
+
+    def test_neither_server_nor_base(self):
+        self.logs(lambda: self.refused_by_ldap_unasked(database="nothing"), r"LDAP server not specified, and no ldapbasedn")
+
+    def refused_by_ldap_unasked(self, **kwargs):
+        # Stock says so before it asks the client.
+        self.refused_by_ldap(password="ldap-app", **kwargs)
+
+
 class LdapSearch(LdapBase):
     options = {
         "app": f'ldap {SERVER} ldapbasedn="{PEOPLE}"',
@@ -230,6 +450,7 @@ class LdapSearch(LdapBase):
         "urlone": f'ldap ldapurl="ldap://127.0.0.1:{{port}}/{PEOPLE}?uid?one"',
         "urlfilter": f'ldap ldapurl="ldap://127.0.0.1:{{port}}/{SUFFIX}??sub?(uid=$username)"',
         "urlthenmore": f'ldap ldapurl="ldap://127.0.0.1:{{port}}/{SUFFIX}?uid" ldapbinddn="{READER}" ldapbindpasswd="{READER_PASSWORD}"',
+        "elsewhere": f'ldap {SERVER} ldapbasedn="ou=elsewhere,{SUFFIX}"',
         "down": f'ldap ldapserver=127.0.0.1 ldapport={{dead}} ldapbasedn="{PEOPLE}"',
     }
     roles = ("twin", "app)(uid=*", "*", "ap*", "a/b", "app\\\\", "deep")
@@ -283,6 +504,15 @@ class LdapSearch(LdapBase):
     def test_urls(self):
         self.assertEqual(self.login("app", "ldap-app", database="url"), [3, 0])
         self.assertEqual(self.login("app", "ldap-app", database="urlfilter"), [3, 0])
+
+    @stock_differs("libldap follows referrals")
+    def test_a_referral_is_not_followed(self):
+        trap = ldap.Stub(port=self.slapd.trap)
+        self.addCleanup(trap.close)
+        self.assertEqual(self.login("app", "ldap-app", database="url"), [3, 0])
+        self.logs(lambda: self.refused_by_ldap(database="elsewhere", password="ldap-app"),
+                  r'could not search LDAP for filter "\(uid=app\)" on server "127.0.0.1": Referral')
+        self.assertEqual(trap.connections, [])
 
     def test_the_scope_of_a_url(self):
         self.logs(lambda: self.refused_by_ldap(password="ldap-app", database="urlbase"), r'LDAP user "app" does not exist')

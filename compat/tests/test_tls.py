@@ -178,6 +178,13 @@ class Clients(Base):
                 self.assertEqual(client.until().error["C"], "57014")
                 self.assertLess(time.monotonic() - began, 15)
 
+    @ours_only("stock sends tickets")
+    def test_no_ticket_for_another_session_is_sent(self):
+        for version in (V12, V13):
+            client = self.client(tls=context(version=version))
+            client.value("SELECT 1")
+            self.assertFalse(client.socket.session is not None and client.socket.session.has_ticket)
+
     def test_many_sessions_one_after_another_use_the_cache(self):
         with self.client(tls=context()) as client:
             pid = client.pid()

@@ -173,7 +173,7 @@ impl SessionSettings {
 
     fn severity(&self, name: &str, otherwise: Severity) -> Severity {
         match self.own(name) {
-            Some(Value::Enum { word, .. }) => severity_named(word).unwrap_or(otherwise),
+            Some(Value::Enum { word, .. }) => Severity::named(word).unwrap_or(otherwise),
             _ => otherwise,
         }
     }
@@ -194,25 +194,6 @@ fn refusal(error: SetError) -> ErrorMessage {
     ErrorMessage::error("XX000", error.message)
         .detail(error.detail)
         .hint(error.hint)
-}
-
-fn severity_named(word: &str) -> Option<Severity> {
-    Some(match word {
-        "debug5" => Severity::Debug5,
-        "debug4" => Severity::Debug4,
-        "debug3" => Severity::Debug3,
-        // The original knows no plain debug level of its own either.
-        "debug2" | "debug" => Severity::Debug2,
-        "debug1" => Severity::Debug1,
-        "info" => Severity::Info,
-        "notice" => Severity::Notice,
-        "warning" => Severity::Warning,
-        "error" => Severity::Error,
-        "log" => Severity::Log,
-        "fatal" => Severity::Fatal,
-        "panic" => Severity::Panic,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use std::{fmt, path::PathBuf};
 
 use super::{
     hba::{HbaError, Method, Origin},
-    passwd::{Form, Place},
+    passwd::{Form, Place, Secret},
+    scram::Verifier,
     session_auth::HbaVerdict,
 };
 use crate::cluster::NodeId;
@@ -25,18 +26,30 @@ pub struct Facts {
     pub user: String,
     pub database: String,
     pub origin: Origin,
-    /// `ssl` of pgpool.conf.
-    pub ssl: bool,
+    pub ssl: Ssl,
+    /// What is wrong with certificates and keys.
+    pub ssl_findings: Vec<String>,
     /// There is a CA that certificates of clients can be verified with.
     pub client_ca: bool,
     pub hba: HbaFacts,
     /// `allow_clear_text_frontend_auth`.
     pub allow_clear_text: bool,
     pub passwd: PasswdFacts,
+    pub auth_query: AuthQueryFacts,
     /// The database is `admin_database`, which needs no backend.
     pub admin: bool,
     /// In the order of their ids.
     pub backends: Vec<BackendFacts>,
+}
+
+/// Whether clients can have TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ssl {
+    /// `ssl = off`
+    Off,
+    /// There is no certificate that could be shown.
+    Unusable,
+    On,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +96,17 @@ pub struct PasswdFacts {
     pub key: Option<KeyFile>,
 }
 
+/// What auth_query says of a user without an entry in pool_passwd.
+#[derive(Clone, Debug, Default)]
+pub enum AuthQueryFacts {
+    #[default]
+    Off,
+    /// Nobody has asked, since pool_passwd has an entry.
+    NotNeeded,
+    Gives(Kind),
+    Failed(String),
+}
+
 #[derive(Clone, Debug)]
 pub struct KeyFile {
     pub path: PathBuf,
@@ -101,6 +125,21 @@ pub enum Kind {
     /// One that cannot be read.
     BadVerifier,
     Undecryptable,
+}
+
+impl Kind {
+    pub fn of(secret: Option<&Secret>) -> Kind {
+        match secret {
+            None => Kind::Nothing,
+            // PostgreSQL lets nobody in with it.
+            Some(Secret::Clear(text)) if text.is_empty() => Kind::Nothing,
+            Some(Secret::Clear(_)) => Kind::Clear,
+            Some(Secret::Md5(_)) => Kind::Md5,
+            Some(Secret::ScramVerifier(text)) if Verifier::parse(text).is_some() => Kind::Verifier,
+            Some(Secret::ScramVerifier(_)) => Kind::BadVerifier,
+            Some(Secret::Undecryptable) => Kind::Undecryptable,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -122,7 +161,7 @@ pub enum BackendState {
 /// What a backend answers to a start-up packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asks {
-    /// It lets us in (trust).
+    /// It lets us in: trust, or a certificate that we show.
     Nothing,
     Password,
     Md5,
@@ -164,6 +203,10 @@ pub fn check(facts: &Facts) -> Report {
         lines: vec![client(facts), pool_hba(facts), pool_passwd(facts)],
         works: false,
     };
+    report.lines.extend(auth_query(facts));
+    for finding in &facts.ssl_findings {
+        report.add("ssl", finding, "");
+    }
     if facts.admin {
         report.add(
             "backends",
@@ -282,7 +325,25 @@ impl Facts {
             hand_on,
             allow_clear_text: self.allow_clear_text,
             entry: self.passwd.kind,
-            auth_query: None,
+            auth_query: match &self.auth_query {
+                AuthQueryFacts::Off | AuthQueryFacts::NotNeeded => None,
+                AuthQueryFacts::Gives(kind) => Some(*kind),
+                AuthQueryFacts::Failed(_) => Some(Kind::Nothing),
+            },
+        }
+    }
+
+    /// What is known of the user's password, wherever that comes from.
+    fn known(&self) -> Known {
+        match (self.passwd.kind, &self.auth_query) {
+            (Kind::Nothing, AuthQueryFacts::Gives(kind)) if *kind != Kind::Nothing => Known {
+                kind: *kind,
+                by: "auth_query",
+            },
+            (kind, _) => Known {
+                kind,
+                by: "pool_passwd",
+            },
         }
     }
 
@@ -300,6 +361,11 @@ impl Facts {
             })
             .collect()
     }
+}
+
+struct Known {
+    kind: Kind,
+    by: &'static str,
 }
 
 fn line(subject: impl Into<String>, text: impl Into<String>) -> Line {
@@ -375,6 +441,11 @@ fn pool_passwd(facts: &Facts) -> Line {
         let text = format!("{} has no entry for \"{}\"", path.display(), facts.user);
         return line("pool_passwd", text);
     };
+    if passwd.kind == Kind::Nothing {
+        let (path, at) = (path.display(), place.line);
+        let text = format!("{path}:{at}: an empty password, which counts as no entry");
+        return line("pool_passwd", text);
+    }
     let form = match place.form {
         Form::Md5 => "an md5 hash",
         Form::Text => "a password in clear (TEXT)",
@@ -401,6 +472,23 @@ fn pool_passwd(facts: &Facts) -> Line {
         "pool_passwd",
         format!("{}:{}: {form}", path.display(), place.line),
     )
+}
+
+fn auth_query(facts: &Facts) -> Option<Line> {
+    let user = &facts.user;
+    let text = match &facts.auth_query {
+        AuthQueryFacts::Off => return None,
+        AuthQueryFacts::NotNeeded => "not asked, since pool_passwd has an entry".to_owned(),
+        AuthQueryFacts::Gives(Kind::Nothing) => format!("knows no password of \"{user}\""),
+        AuthQueryFacts::Gives(Kind::Md5) => "gives an md5 hash".to_owned(),
+        AuthQueryFacts::Gives(_) => "gives a SCRAM secret".to_owned(),
+        AuthQueryFacts::Failed(reason) => {
+            let mut line = line("auth_query", format!("failed: {reason}"));
+            line.remedy = remedy::AUTH_QUERY.to_owned();
+            return Some(line);
+        }
+    };
+    Some(line("auth_query", text))
 }
 
 fn asked_in_words(asked: &[Asked]) -> String {
@@ -439,7 +527,7 @@ fn backend_line(
         }
     };
     let asks_for = match asks {
-        Asks::Nothing => "asks for nothing (trust)".to_owned(),
+        Asks::Nothing => "asks for no password".to_owned(),
         Asks::Password => "asks for the password in clear text".to_owned(),
         Asks::Md5 => "asks for md5".to_owned(),
         Asks::Scram { .. } => "asks for scram-sha-256".to_owned(),
@@ -457,25 +545,25 @@ fn backend_line(
     };
     let alone = trial::play(setting, &[(backend.node, asks)], Client::Knows);
     // A backend that asks for nothing is never what makes a login fail.
+    let known = facts.known();
     let fails = course.passed
         && course.ending != Ending::LoggedIn
         && alone.ending != Ending::LoggedIn
         && *asks != Asks::Nothing;
     if fails {
-        let known = match facts.passwd.kind {
-            Kind::Nothing => "pool_passwd has no entry",
-            Kind::Clear => "pool_passwd has the password",
-            Kind::Md5 => "pool_passwd has an md5 entry",
-            Kind::Verifier => "pool_passwd has a SCRAM secret",
-            Kind::BadVerifier => "pool_passwd has a SCRAM secret that cannot be read",
-            Kind::Undecryptable => "the entry of pool_passwd cannot be opened",
-        };
-        let why = match asks {
-            Asks::Other(_) => "pgpool cannot answer that".to_owned(),
-            Asks::Scram { same_secret: false } if facts.passwd.kind == Kind::Verifier => {
-                "pool_passwd has another SCRAM secret than this server".to_owned()
+        let why = match (asks, known.kind) {
+            (Asks::Other(_), _) => "pgpool cannot answer that".to_owned(),
+            (_, Kind::Nothing) => "pool_passwd has no entry".to_owned(),
+            (_, Kind::Clear) => format!("{} has the password", known.by),
+            (_, Kind::Md5) => format!("{} has an md5 entry", known.by),
+            (Asks::Scram { same_secret: false }, Kind::Verifier) => {
+                format!("{} has another SCRAM secret than this server", known.by)
             }
-            _ => known.to_owned(),
+            (_, Kind::Verifier) => format!("{} has a SCRAM secret", known.by),
+            (_, Kind::BadVerifier) => {
+                format!("{} has a SCRAM secret that cannot be read", known.by)
+            }
+            (_, Kind::Undecryptable) => "the entry of pool_passwd cannot be opened".to_owned(),
         };
         return Line {
             subject,
@@ -483,16 +571,16 @@ fn backend_line(
             remedy: remedy::at_backend(facts, setting, asks),
         };
     }
-    let answered = match (asks, facts.passwd.kind) {
-        _ if !course.passed => "",
-        (Asks::Nothing, _) => "",
-        (_, Kind::Nothing) => ", answered with the password that the client tells",
-        _ if setting.hand_on => ", answered with the password that the client tells",
+    const TOLD: &str = ", answered with the password that the client tells";
+    let answered = match (asks, known.kind) {
+        _ if !course.passed => String::new(),
+        (Asks::Nothing, _) => String::new(),
+        _ if setting.hand_on => TOLD.to_owned(),
         (Asks::Scram { .. }, Kind::Verifier) if !alone.asked.contains(&Asked::ClearText) => {
-            ", answered with the key that the client's own SCRAM answer gives"
+            ", answered with the key that the client's own SCRAM answer gives".to_owned()
         }
-        (_, Kind::Verifier) => ", answered with the password that the client tells",
-        _ => ", answered with the entry of pool_passwd",
+        (_, Kind::Nothing | Kind::Verifier) => TOLD.to_owned(),
+        _ => format!(", answered with what {} has", known.by),
     };
     line(subject, format!("{asks_for}{answered}"))
 }
@@ -511,11 +599,14 @@ fn kind_in_words(kind: i32) -> String {
 
 /// What keeps the client from even asking, and the remedy.
 fn hindered(facts: &Facts, setting: &Setting<'_>) -> Option<(String, String)> {
-    if facts.has_tls() && !facts.ssl {
-        return Some((
-            "clients that ask for TLS are told that there is none".to_owned(),
-            "set ssl = on in pgpool.conf, or look at a login without --tls".to_owned(),
-        ));
+    if facts.has_tls() && facts.ssl != Ssl::On {
+        let remedy = if facts.ssl == Ssl::Off {
+            "set ssl = on in pgpool.conf, or look at a login without --tls"
+        } else {
+            "mend what the lines about ssl name"
+        };
+        let text = "clients that ask for TLS are told that there is none";
+        return Some((text.to_owned(), remedy.to_owned()));
     }
     let method = setting.method()?;
     if !method.is_built() {

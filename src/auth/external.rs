@@ -31,6 +31,8 @@ pub struct Outcome {
     pub log: Vec<LogEntry>,
     /// The error is what the client is told and the log gets last.
     pub result: Result<(), ErrorReport>,
+    /// Somebody has judged the password. Otherwise nobody could be asked, and a failure was no guess.
+    pub judged: bool,
 }
 
 /// An entry of the log; empty `detail` and `hint` are left out.
@@ -104,7 +106,7 @@ fn not_built(service: &str, user: &str) -> Outcome {
         message: format!("{service} authentication is not supported by this build"),
         ..LogEntry::default()
     };
-    Outcome::refused(vec![entry], failed(service, user))
+    Outcome::unjudged(vec![entry], failed(service, user))
 }
 
 impl Outcome {
@@ -113,6 +115,7 @@ impl Outcome {
         Outcome {
             log,
             result: Ok(()),
+            judged: true,
         }
     }
 
@@ -120,6 +123,15 @@ impl Outcome {
         Outcome {
             log,
             result: Err(error),
+            judged: true,
+        }
+    }
+
+    /// Nobody could be asked.
+    pub(super) fn unjudged(log: Vec<LogEntry>, error: ErrorReport) -> Outcome {
+        Outcome {
+            judged: false,
+            ..Outcome::refused(log, error)
         }
     }
 }

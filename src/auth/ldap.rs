@@ -60,15 +60,31 @@ pub async fn verify(options: &Arc<LdapOptions>, user: &str, password: &Password)
         let _permit = LOGINS.acquire().await;
         tokio::time::timeout(LOGIN_LIMIT, login.run())
             .await
-            .unwrap_or_else(|_| Err(entry("LDAP authentication took too long".to_owned())))
+            .unwrap_or_else(|_| Err(entry("LDAP authentication took too long".to_owned()).into()))
     };
     let result = match runtime::run(work).await {
         Ok(result) => result,
-        Err(reason) => Err(entry(reason)),
+        Err(reason) => Err(entry(reason).into()),
     };
+    let error = external::failed("LDAP", user);
     match result {
         Ok(()) => Outcome::passed(Vec::new()),
-        Err(entry) => Outcome::refused(vec![entry], external::failed("LDAP", user)),
+        Err(No::Judged(entry)) => Outcome::refused(vec![entry], error),
+        Err(No::Unjudged(entry)) => Outcome::unjudged(vec![entry], error),
+    }
+}
+
+/// Why a login failed, for the log.
+enum No {
+    /// There is no such user, or the password is another one.
+    Judged(LogEntry),
+    /// No server could be asked, or not in this way.
+    Unjudged(LogEntry),
+}
+
+impl From<LogEntry> for No {
+    fn from(entry: LogEntry) -> No {
+        No::Unjudged(entry)
     }
 }
 
@@ -101,9 +117,8 @@ struct Login {
 }
 
 impl Login {
-    /// The error is for the log.
-    async fn run(&self) -> Result<(), LogEntry> {
-        let password = self.usable_password()?;
+    async fn run(&self) -> Result<(), No> {
+        let password = self.usable_password().map_err(No::Judged)?;
         let servers = self.servers().await?;
         let name = match &self.options.base_dn {
             Some(base) => self.search(&servers, base).await?,
@@ -113,14 +128,20 @@ impl Login {
             return Err(entry(format!(
                 "LDAP login failed for user \"{}\" on server \"{}\": a bind without a name is anonymous",
                 self.user, self.server_name
-            )));
+            ))
+            .into());
         }
         let refused = |fault: Fault| {
             let message = format!(
                 "LDAP login failed for user \"{name}\" on server \"{}\": {}",
                 self.server_name, fault.reason
             );
-            explained(message, &fault)
+            let entry = explained(message, &fault);
+            if fault.is_verdict {
+                No::Judged(entry)
+            } else {
+                No::Unjudged(entry)
+            }
         };
         let mut ldap = self.connect(&servers).await?.map_err(refused)?;
         connection::bind(&mut ldap, &name, password, ANSWER_LIMIT)
@@ -188,13 +209,13 @@ impl Login {
     }
 
     /// The distinguished name of the one entry that stands for the user.
-    async fn search(&self, servers: &Servers, base: &str) -> Result<String, LogEntry> {
+    async fn search(&self, servers: &Servers, base: &str) -> Result<String, No> {
         // The filter is safe without this; the original refuses such names, and so do LDAP
         // administrators.
         if self.user.contains(['*', '(', ')', '\\', '/']) {
-            return Err(entry(
+            return Err(No::Judged(entry(
                 "invalid character in user name for LDAP authentication".to_owned(),
-            ));
+            )));
         }
         let reader = self.options.bind_dn.as_deref().unwrap_or_default();
         let secret = self.options.bind_password.as_ref();
@@ -233,16 +254,16 @@ impl Login {
         );
         match (found.count, found.first.take()) {
             (1, Some(name)) => Ok(name),
-            (0, _) => Err(LogEntry {
+            (0, _) => Err(No::Judged(LogEntry {
                 message: format!("LDAP user \"{}\" does not exist", self.user),
                 detail: format!("{searched} no entries."),
                 ..LogEntry::default()
-            }),
-            (count, _) => Err(LogEntry {
+            })),
+            (count, _) => Err(No::Judged(LogEntry {
                 message: format!("LDAP user \"{}\" is not unique", self.user),
                 detail: format!("{searched} {count} entries."),
                 ..LogEntry::default()
-            }),
+            })),
         }
     }
 

@@ -61,7 +61,7 @@ pub async fn verify(
             match CALLS.acquire().await {
                 Ok(permit) => permit,
                 // Nobody closes it.
-                Err(_) => return Outcome::refused(Vec::new(), denied("PAM is out of use")),
+                Err(_) => return Outcome::unjudged(Vec::new(), denied("PAM is out of use")),
             }
         }
     };
@@ -76,7 +76,7 @@ pub async fn verify(
             tokio::time::sleep(delay).await;
             outcome
         }
-        Err(reason) => Outcome::refused(Vec::new(), denied(&reason)),
+        Err(reason) => Outcome::unjudged(Vec::new(), denied(&reason)),
     }
 }
 

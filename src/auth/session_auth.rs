@@ -333,6 +333,11 @@ impl SessionAuth {
         actions
     }
 
+    /// The password could not be judged: whatever comes of the login, it was no guess.
+    pub fn nobody_has_judged(&mut self) {
+        self.may_guess = false;
+    }
+
     /// The answer to [`Action::VerifyPassword`]: the verdict, or what to tell the client.
     ///
     /// `hand_on` (`backend_use_passwd` of a ldap record): servers get this password instead of the
@@ -347,7 +352,14 @@ impl SessionAuth {
             self.fail(frontend::out_of_turn(), &mut actions);
             return actions;
         }
+        // To an LDAP server an empty password is no password at all, and right.
+        let told = self.client_password.as_ref().is_some_and(|p| !p.is_empty());
         match verdict {
+            Ok(()) if !told => {
+                let refusal = |service: PasswordService| service.refusal(&self.user);
+                let error = self.password_service().map(refusal);
+                self.fail(error.unwrap_or_else(frontend::out_of_turn), &mut actions);
+            }
             Ok(()) => {
                 self.standing = Standing::Verified;
                 self.handed_on = hand_on;
@@ -444,10 +456,6 @@ impl SessionAuth {
             if self.stage == Stage::Hba
                 && let Some(service) = self.password_service()
             {
-                // To an LDAP server an empty password is no password at all, and right.
-                if password.is_empty() {
-                    return self.fail(service.refusal(&self.user), actions);
-                }
                 self.verifying = true;
                 return actions.push(Action::VerifyPassword(service, password));
             }

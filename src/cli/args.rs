@@ -1,4 +1,5 @@
-//! The command line of `pgpool`: the options and sub-commands of the original, and `--check` of ours.
+//! The command line of `pgpool`: the options and sub-commands of the original, and `--check` and
+//! `--check-auth` of ours.
 //!
 //! Differs from what clap does by itself wherever the original does: prefixes of long options are
 //! refused, a repeated option overwrites the earlier one, options end at the first bare word, and
@@ -14,7 +15,7 @@ use clap::{
     value_parser,
 };
 
-use crate::control::StopMode;
+use crate::{auth::hba::Origin, control::StopMode};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,16 @@ pub struct Args {
     pub debug: bool,
     /// `-x`: known, without effect; our assertions are always on in debug builds and never in others.
     pub debug_assertions: bool,
+    /// There with [`Request::CheckAuth`] only.
+    pub login: Option<LoginToCheck>,
+}
+
+/// What follows `--check-auth`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginToCheck {
+    pub user: String,
+    pub database: String,
+    pub origin: Origin,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +60,8 @@ pub enum Request {
     Reload,
     /// Prints the findings about the configuration.
     Check,
+    /// Prints whether [`Args::login`] can work.
+    CheckAuth,
     Version,
     Help,
 }
@@ -109,6 +122,13 @@ fn command() -> Command {
         .arg(flag("help", 'h'))
         .arg(Arg::new("check").long("check").action(ArgAction::SetTrue))
         .arg(
+            Arg::new("check-auth")
+                .long("check-auth")
+                .num_args(3)
+                .value_parser(value_parser!(OsString)),
+        )
+        .arg(Arg::new("tls").long("tls").action(ArgAction::SetTrue))
+        .arg(
             Arg::new("words")
                 .num_args(0..)
                 // Everything after the first bare word belongs to it, even `-n`.
@@ -130,12 +150,14 @@ fn from_matches(matches: &ArgMatches) -> Result<Args, UsageError> {
         .get_many("words")
         .map(Iterator::collect)
         .unwrap_or_default();
+    let login = login_to_check(matches, flag("tls"))?;
     let request = if flag("help") {
         Request::Help
     } else if flag("version") {
         Request::Version
     } else {
         match words.as_slice() {
+            [] if login.is_some() => Request::CheckAuth,
             [] if flag("check") => Request::Check,
             [] => Request::Start,
             [word] if *word == "stop" => Request::Stop,
@@ -155,7 +177,42 @@ fn from_matches(matches: &ArgMatches) -> Result<Args, UsageError> {
         clear_oidmaps: flag("clear-oidmaps"),
         debug: flag("debug"),
         debug_assertions: flag("debug-assertions"),
+        login,
     })
+}
+
+/// USER DATABASE ADDRESS, and whether `--tls` says that the client has TLS.
+fn login_to_check(matches: &ArgMatches, tls: bool) -> Result<Option<LoginToCheck>, UsageError> {
+    let refuse = |message: &str| UsageError {
+        message: Some(message.to_owned()),
+    };
+    let Some(mut values) = matches.get_many::<OsString>("check-auth") else {
+        return if tls {
+            Err(refuse("--tls belongs to --check-auth"))
+        } else {
+            Ok(None)
+        };
+    };
+    let mut next = || values.next().and_then(|value| value.to_str());
+    let (Some(user), Some(database), Some(address)) = (next(), next(), next()) else {
+        return Err(refuse("a name after --check-auth is not UTF-8"));
+    };
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    let origin = match bare.parse() {
+        Ok(address) => Origin::Host { address, tls },
+        Err(_) if address != "local" => {
+            return Err(refuse(
+                "ADDRESS of --check-auth is an IP address, or \"local\" for a unix socket",
+            ));
+        }
+        Err(_) if tls => return Err(refuse("there is no TLS on a unix socket")),
+        Err(_) => Origin::Local,
+    };
+    Ok(Some(LoginToCheck {
+        user: user.to_owned(),
+        database: database.to_owned(),
+        origin,
+    }))
 }
 
 /// `smart`, `fast`, `immediate`; only the first letter counts.
@@ -169,6 +226,13 @@ fn stop_mode(word: &OsString) -> Option<StopMode> {
 }
 
 fn usage_error(error: &clap::Error, last: &OsString) -> UsageError {
+    if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg)
+        && arg.starts_with("--check-auth ")
+    {
+        return UsageError {
+            message: Some("--check-auth takes USER DATABASE ADDRESS".to_owned()),
+        };
+    }
     let message = match error.kind() {
         ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
             Some(ContextValue::String(arg)) => {
@@ -290,6 +354,47 @@ mod tests {
     fn version_and_help_win_over_everything_that_can_be_parsed() {
         assert_eq!(args("-v stop").unwrap().request, Request::Version);
         assert_eq!(args("-n --help").unwrap().request, Request::Help);
+    }
+
+    #[test]
+    fn the_login_to_check_has_user_database_and_address() {
+        let got = args("-f a --check-auth app shop 192.0.2.7 --tls").unwrap();
+        assert_eq!(got.request, Request::CheckAuth);
+        let login = got.login.unwrap();
+        assert_eq!((&*login.user, &*login.database), ("app", "shop"));
+        assert_eq!(
+            login.origin,
+            Origin::Host {
+                address: "192.0.2.7".parse().unwrap(),
+                tls: true
+            }
+        );
+        let origin = |line: &str| args(line).unwrap().login.unwrap().origin;
+        assert_eq!(origin("--check-auth app shop local -f a"), Origin::Local);
+        for six in ["::1", "[::1]"] {
+            assert_eq!(
+                origin(&format!("--check-auth app shop {six}")),
+                Origin::Host {
+                    address: "::1".parse().unwrap(),
+                    tls: false
+                }
+            );
+        }
+        for (line, text) in [
+            ("--check-auth", "takes USER DATABASE ADDRESS"),
+            ("--check-auth app shop", "takes USER DATABASE ADDRESS"),
+            ("--check-auth app shop --tls", "takes USER DATABASE ADDRESS"),
+            ("--check-auth app shop host.example.com", "an IP address"),
+            (
+                "--check-auth app shop local --tls",
+                "no TLS on a unix socket",
+            ),
+            ("--tls", "--tls belongs to --check-auth"),
+        ] {
+            let said = message(line).unwrap_or_default();
+            assert!(said.contains(text), "{line}: {said}");
+        }
+        assert_eq!(message("--check-auth app shop ::1 more"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod check;
+pub mod check_auth;
 pub mod paths;
 pub mod usage;
 pub mod version;
@@ -53,6 +54,10 @@ fn execute(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
             Err(fatal) => report(&fatal),
         },
         Request::Check => check::run(paths),
+        Request::CheckAuth => match &args.login {
+            Some(login) => check_auth::run(paths, login),
+            None => 1,
+        },
         // On stderr, as the original prints both.
         Request::Version => {
             eprintln!("{}", version::line(wiring::version_without_start(paths)));

@@ -22,6 +22,8 @@ Usage:
          [ -m SHUTDOWN-MODE ] stop
   pgpool [ -f CONFIG_FILE ] [ -F PCP_CONFIG_FILE ] [ -a HBA_CONFIG_FILE ] reload
   pgpool [ -f CONFIG_FILE ] [ -F PCP_CONFIG_FILE ] [ -a HBA_CONFIG_FILE ] --check
+  pgpool [ -f CONFIG_FILE ] [ -a HBA_CONFIG_FILE ] [ -k KEY_FILE ]
+         --check-auth USER DATABASE ADDRESS [ --tls ]
 
 Common options:
   -a, --hba-file=HBA_CONFIG_FILE
@@ -51,6 +53,10 @@ Start options:
 Check options:
       --check         Print what is wrong or odd in the configuration files and the
                       release they were written for; start and change nothing
+      --check-auth USER DATABASE ADDRESS
+                      Print whether this login can work and what to mend if not;
+                      ADDRESS is the client's IP address, or \"local\" for a unix socket
+      --tls           With --check-auth: the client connects with TLS
 
 Stop options:
   -m, --mode=SHUTDOWN-MODE

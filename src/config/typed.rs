@@ -1,6 +1,6 @@
 //! Values by name into [`Settings`], with the meaning that the file's dialect gives them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Config, Release, checks,
@@ -87,6 +87,7 @@ fn settings(values: &Values, dialect: Release, paths: &Paths) -> Settings {
 
         load_balance_mode: values.bool("load_balance_mode"),
         allow_sql_comments: values.bool("allow_sql_comments"),
+        routing: Arc::new(super::routing::settings(values, dialect)),
 
         log_to_stderr: destination("stderr"),
         log_to_syslog: destination("syslog"),
@@ -102,8 +103,10 @@ fn settings(values: &Values, dialect: Release, paths: &Paths) -> Settings {
             "verbose" => Verbosity::Verbose,
             _ => Verbosity::Default,
         },
-        client_min_messages: severity(values.word("client_min_messages"), Severity::Notice),
-        log_min_messages: severity(values.word("log_min_messages"), Severity::Warning),
+        client_min_messages: Severity::named(values.word("client_min_messages"))
+            .unwrap_or(Severity::Notice),
+        log_min_messages: Severity::named(values.word("log_min_messages"))
+            .unwrap_or(Severity::Warning),
         syslog_facility: values.word("syslog_facility").to_owned(),
         syslog_ident: v.text("syslog_ident"),
         logging_collector: values.bool("logging_collector"),
@@ -295,24 +298,6 @@ fn own(values: &Values) -> OwnSettings {
         auth_failure_delay_max: Duration::from_millis(
             view.positive("auth_failure_delay_max").unwrap_or_default(),
         ),
-    }
-}
-
-fn severity(word: &str, default: Severity) -> Severity {
-    match word {
-        "debug5" => Severity::Debug5,
-        "debug4" => Severity::Debug4,
-        "debug3" => Severity::Debug3,
-        "debug2" | "debug" => Severity::Debug2,
-        "debug1" => Severity::Debug1,
-        "info" => Severity::Info,
-        "notice" => Severity::Notice,
-        "warning" => Severity::Warning,
-        "error" => Severity::Error,
-        "log" => Severity::Log,
-        "fatal" => Severity::Fatal,
-        "panic" => Severity::Panic,
-        _ => default,
     }
 }
 

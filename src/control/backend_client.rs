@@ -4,6 +4,8 @@
 //! holds user and database only, as that of the original. What went wrong is told in
 //! kinds, because somebody decides on them: a server that refuses a login is alive.
 
+mod ask;
+
 use std::{
     collections::HashMap,
     io,
@@ -37,6 +39,8 @@ use crate::{
     sys::errors,
     tls::{BackendTls, Secured, TlsError, TlsFailure},
 };
+
+pub use ask::{Asked, ScramSalt, ask};
 
 /// No message that we ask for comes near this size.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;

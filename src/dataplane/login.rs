@@ -27,7 +27,6 @@ use crate::{
         Password,
         error::ErrorReport,
         external::Check,
-        frontend,
         hba::{Method, Origin, SystemNetwork},
         passwd::Secret,
         session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
@@ -114,16 +113,11 @@ pub async fn by_pool_hba(
         random,
     }));
     let actions = auth.start();
-    match converse(
-        worker,
-        client,
-        &startup.user,
-        &mut auth,
-        check.as_ref(),
-        actions,
-    )
-    .await
-    {
+    let judged = Judged {
+        user: &startup.user,
+        check,
+    };
+    match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
         Err(error) => {
             refuse(worker, client, &auth, attempt, error?).await;
@@ -173,6 +167,12 @@ impl Refused {
     }
 }
 
+/// Of whom a login decides, and who outside judges the password.
+struct Judged<'a> {
+    user: &'a str,
+    check: Option<Check>,
+}
+
 /// Carries out what the core wants of a client, until it lets the client go on.
 ///
 /// # Errors
@@ -181,9 +181,8 @@ impl Refused {
 async fn converse(
     worker: &Worker,
     client: &mut Client,
-    user: &str,
+    judged: Judged<'_>,
     auth: &mut SessionAuth,
-    judge: Option<&Check>,
     mut actions: Vec<Action>,
 ) -> Result<(), Option<ErrorReport>> {
     loop {
@@ -202,14 +201,17 @@ async fn converse(
                     hint,
                 } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                 Action::LookUp => {
-                    let found = look_up(worker, user).await;
+                    let found = look_up(worker, judged.user).await;
                     asked = Some(auth.on_looked_up(found));
                 }
-                Action::VerifyPassword(_, password) => {
-                    let verdict = ask_outside(client, judge, user, &password)
-                        .await
-                        .ok_or(None)?;
-                    let hand_on = judge.is_some_and(Check::hands_password_on);
+                Action::VerifyPassword(service, password) => {
+                    let verdict = match &judged.check {
+                        Some(check) => {
+                            ask_outside(client, auth, check, judged.user, &password).await?
+                        }
+                        None => Err(service.refusal(judged.user)),
+                    };
+                    let hand_on = judged.check.as_ref().is_some_and(Check::hands_password_on);
                     asked = Some(auth.on_password_verified(verdict, hand_on));
                 }
                 Action::Fail(error) => return Err(Some(error)),
@@ -228,26 +230,31 @@ async fn converse(
     }
 }
 
-/// Has PAM or LDAP judge a password. `None`: the client did not wait for it.
+/// Has PAM or LDAP judge a password: their verdict, or what to tell the client.
+///
+/// # Errors
+///
+/// The client did not wait for it.
 async fn ask_outside(
     client: &mut Client,
-    judge: Option<&Check>,
+    auth: &mut SessionAuth,
+    check: &Check,
     user: &str,
     password: &Password,
-) -> Option<Result<(), ErrorReport>> {
-    let Some(check) = judge else {
-        return Some(Err(frontend::out_of_turn()));
-    };
+) -> Result<Result<(), ErrorReport>, Option<ErrorReport>> {
     let outcome = tokio::select! {
         outcome = check.verify(user, password) => outcome,
-        () = client.stream.closed() => return None,
+        () = client.stream.closed() => return Err(None),
     };
     for entry in outcome.log {
         client
             .reporter
             .emit(Severity::Log, entry.message, &entry.detail, entry.hint);
     }
-    Some(outcome.result)
+    if !outcome.judged {
+        auth.nobody_has_judged();
+    }
+    Ok(outcome.result)
 }
 
 /// What pool_hba.conf says, and who else judges. Name look-ups run on a thread that may block.
@@ -264,15 +271,12 @@ async fn verdict(
     let Ok(rules) = &*hba else {
         return (HbaVerdict::Unusable, None);
     };
-    let names = (startup.user.clone(), startup.database.clone());
     let blocks = rules.needs_lookup();
-    let find = {
-        let hba = Arc::clone(&hba);
-        move || {
-            let rules = hba.as_ref().as_ref().ok()?;
-            let record = rules.find(origin, &names.0, &names.1, &mut SystemNetwork)?;
-            Some((record.method, Check::of(record, origin)))
-        }
+    let (user, database) = (startup.user.clone(), startup.database.clone());
+    let find = move || {
+        let rules = hba.as_ref().as_ref().ok()?;
+        let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
+        Some((record.method, Check::of(record, origin)))
     };
     let found = if blocks {
         tokio::task::spawn_blocking(find).await.unwrap_or(None)
@@ -294,7 +298,11 @@ pub async fn without_backend(
 ) -> bool {
     let Admitted { mut auth, attempt } = admitted;
     let actions = auth.standalone();
-    match converse(worker, client, &startup.user, &mut auth, None, actions).await {
+    let judged = Judged {
+        user: &startup.user,
+        check: None,
+    };
+    match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => {
             good(worker, &startup.user, &auth, attempt);
             true

@@ -28,6 +28,26 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// By the word of `log_min_messages` and `client_min_messages`.
+    pub fn named(word: &str) -> Option<Severity> {
+        Some(match word {
+            "debug5" => Severity::Debug5,
+            "debug4" => Severity::Debug4,
+            "debug3" => Severity::Debug3,
+            // The original has no plain debug level either.
+            "debug2" | "debug" => Severity::Debug2,
+            "debug1" => Severity::Debug1,
+            "info" => Severity::Info,
+            "notice" => Severity::Notice,
+            "warning" => Severity::Warning,
+            "error" => Severity::Error,
+            "log" => Severity::Log,
+            "fatal" => Severity::Fatal,
+            "panic" => Severity::Panic,
+            _ => return None,
+        })
+    }
+
     /// As printed in front of a message (`DEBUG` for all debug levels).
     pub fn label(self) -> &'static str {
         match self {

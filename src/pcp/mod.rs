@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::config::settings::CompatVersion;
 
-pub use listen::{BindError, Listeners, bind};
+pub use listen::{Listeners, bind};
 pub use task::serve;
 
 /// What the server needs besides [`crate::control::Shared`].

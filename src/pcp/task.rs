@@ -107,8 +107,7 @@ async fn accept(listeners: &Listeners, turn: usize) -> io::Result<Client> {
         let sockets = unix.len() + tcp.len();
         for place in (0..sockets).map(|offset| (turn + offset) % sockets) {
             let accepted = match unix.get(place) {
-                Some(socket) => socket
-                    .listener
+                Some(listener) => listener
                     .poll_accept(context)
                     .map_ok(|(stream, _)| Client::Unix(stream)),
                 None => match tcp.get(place - unix.len()) {

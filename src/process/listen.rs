@@ -1,5 +1,5 @@
-//! The sockets that clients connect to: bound before the process detaches, so that a port in use
-//! is told to whoever started us.
+//! The sockets that clients and the pcp tools connect to. Those of clients are bound before the process
+//! detaches, so that a port in use is told to whoever started us; those of PCP are tried then.
 //!
 //! A socket file whose server is gone is replaced, as in the original. One whose server still
 //! answers is not: the original takes it away from the running server before it notices.
@@ -28,6 +28,8 @@ use crate::{
 
 /// Largest backlog of the original (PGPOOLMAXLITSENQUEUELENGTH); the kernel cuts it to somaxconn.
 const MAX_BACKLOG: i32 = 10_000;
+/// PCP connections that the kernel holds for us until they are accepted.
+const PCP_BACKLOG: i32 = 128;
 const UNIX_PATH_MAX: usize = 107;
 const INET: &str = "failed to create INET domain socket";
 
@@ -62,6 +64,8 @@ pub struct Wanted {
     /// `unix_socket_permissions`
     pub permissions: u32,
     pub backlog: i32,
+    /// The original names the sockets of clients in the log, those of PCP not.
+    pub announced: bool,
     /// Releases from 4.4 on go on without an address that does not exist; older ones do not start.
     pub tolerant: bool,
 }
@@ -80,6 +84,7 @@ impl Wanted {
             group: settings.unix_socket_group.clone(),
             permissions: settings.unix_socket_permissions,
             backlog: i32::try_from(backlog).map_or(MAX_BACKLOG, |n| n.clamp(1, MAX_BACKLOG)),
+            announced: true,
             tolerant: config.dialect >= Release::V4_4,
         }
     }
@@ -93,7 +98,8 @@ impl Wanted {
             directories: settings.pcp_socket_dirs.clone(),
             group: String::new(),
             permissions: 0o777,
-            backlog: MAX_BACKLOG,
+            backlog: PCP_BACKLOG,
+            announced: false,
             tolerant: config.dialect >= Release::V4_4,
         }
     }
@@ -158,7 +164,7 @@ fn bind_tcp(wanted: &Wanted, reporter: Option<&Reporter>) -> Result<Vec<TcpListe
             if is_covered(&bound, address.ip()) {
                 continue;
             }
-            if let Some(reporter) = reporter {
+            if let Some(reporter) = reporter.filter(|_| wanted.announced) {
                 reporter.log(format_args!(
                     "Setting up socket for {}:{}",
                     address.ip(),
@@ -403,6 +409,7 @@ mod tests {
             group: String::new(),
             permissions: 0o770,
             backlog: 16,
+            announced: true,
             tolerant: false,
         }
     }

@@ -328,9 +328,7 @@ async fn run_control(
     // Ended without an answer, it has panicked, and the process is about to abort.
     let _ = search_done.await;
     let config = shared.config.load_full();
-    let listeners = pcp::bind(&config)
-        .await
-        .map_err(|e| Fatal::new(e.message).detail(e.detail))?;
+    let listeners = pcp::bind(&config).await?;
     let context = pcp::ServerContext {
         tools,
         log_rotation: LogSink::global()

@@ -8,10 +8,9 @@ const CLASS_INTERNET: c_int = 1;
 /// Largest message that DNS has over TCP.
 const MAX_MESSAGE: usize = 65535;
 
-// In the C library itself since glibc 2.34 and in musl; the library is there for older ones.
+// In the C library itself since glibc 2.34 and in musl.
 #[link(name = "resolv")]
 unsafe extern "C" {
-    #[cfg_attr(target_env = "gnu", link_name = "__res_query")]
     fn res_query(
         name: *const c_char,
         class: c_int,

@@ -3,6 +3,9 @@
 use super::{Asks, Facts, Kind, PasswdFacts, Refusal, trial::Setting};
 use crate::auth::{hba::Method, session_auth::HbaVerdict};
 
+/// auth_query could not be asked, or its answer cannot be used.
+pub(super) const AUTH_QUERY: &str = "check auth_user, auth_password, auth_dbname and auth_query in pgpool-rs.conf: auth_user must be able to log in at the servers and to read pg_shadow, or to run the function that reads it";
+
 /// pool_hba.conf, or what it asks for, does not let the client pass.
 pub(super) fn at_pool_hba(facts: &Facts, setting: &Setting<'_>) -> String {
     let method = match setting.hba {
@@ -17,7 +20,7 @@ pub(super) fn at_pool_hba(facts: &Facts, setting: &Setting<'_>) -> String {
         HbaVerdict::Off => return unknown_user(facts),
         HbaVerdict::Method(method) => method,
     };
-    match (method, facts.passwd.kind) {
+    match (method, facts.known().kind) {
         (Method::Reject, _) => {
             "put a record that lets this client in before this one, then reload".to_owned()
         }
@@ -53,7 +56,7 @@ fn unknown_user(facts: &Facts) -> String {
 
 /// pgpool cannot answer what a backend asks for.
 pub(super) fn at_backend(facts: &Facts, setting: &Setting<'_>, asks: &Asks) -> String {
-    match (asks, facts.passwd.kind) {
+    match (asks, facts.known().kind) {
         (Asks::Other(_), _) => {
             "let pg_hba.conf of this server ask for scram-sha-256 (or md5, password) when pgpool connects"
                 .to_owned()
@@ -61,7 +64,13 @@ pub(super) fn at_backend(facts: &Facts, setting: &Setting<'_>, asks: &Asks) -> S
         (_, Kind::Undecryptable) => key(&facts.passwd),
         (_, Kind::Nothing) => without_entry(facts, setting, asks),
         (Asks::Scram { .. }, Kind::Md5) => {
-            "write the entry as TEXT or AES with pg_enc, or use auth_query".to_owned()
+            match facts.known().by {
+                "auth_query" => format!(
+                    "give \"{user}\" a password that PostgreSQL stores for SCRAM (password_encryption = scram-sha-256, then ALTER ROLE), or add \"{user}\" to pool_passwd as TEXT or AES with pg_enc",
+                    user = facts.user
+                ),
+                _ => "write the entry as TEXT or AES with pg_enc, or use auth_query".to_owned(),
+            }
         }
         (Asks::Password, Kind::Md5) => {
             "write the entry as TEXT or AES with pg_enc; or let this server ask for md5".to_owned()

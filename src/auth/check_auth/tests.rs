@@ -17,7 +17,8 @@ fn facts(hba: HbaFacts, kind: Kind, asks: &[Asks]) -> Facts {
             address: "192.0.2.7".parse().unwrap(),
             tls: false,
         },
-        ssl: false,
+        ssl: Ssl::Off,
+        ssl_findings: Vec::new(),
         client_ca: false,
         hba,
         allow_clear_text: false,
@@ -31,6 +32,7 @@ fn facts(hba: HbaFacts, kind: Kind, asks: &[Asks]) -> Facts {
                 exists: false,
             }),
         },
+        auth_query: AuthQueryFacts::Off,
         admin: false,
         backends: asks
             .iter()
@@ -150,7 +152,7 @@ fn an_md5_entry_and_a_scram_backend_are_told_apart_from_the_backend_that_works()
          pool_hba: /e/pool_hba.conf:4: host all all 0.0.0.0/0 md5\n\
          pool_passwd: /e/pool_passwd:3: an md5 hash\n\
          client: is asked for md5\n\
-         backend 0 (127.0.0.1:5430): asks for md5, answered with the entry of pool_passwd\n\
+         backend 0 (127.0.0.1:5430): asks for md5, answered with what pool_passwd has\n\
          backend 1 (127.0.0.1:5431): asks for scram-sha-256, pool_passwd has an md5 entry: this cannot work\n    \
              remedy: write the entry as TEXT or AES with pg_enc, or use auth_query\n\
          result: the login cannot work; the client reads: ERROR: failed to authenticate with backend using SCRAM: valid password not found\n"
@@ -167,7 +169,7 @@ fn a_good_login_says_who_answers_what() {
          pool_hba: /e/pool_hba.conf:4: host all all 0.0.0.0/0 scram-sha-256\n\
          pool_passwd: /e/pool_passwd:3: a password in clear (TEXT)\n\
          client: is asked for scram-sha-256\n\
-         backend 0 (127.0.0.1:5430): asks for scram-sha-256, answered with the entry of pool_passwd\n\
+         backend 0 (127.0.0.1:5430): asks for scram-sha-256, answered with what pool_passwd has\n\
          result: the login can work, given the right password\n"
     );
 }
@@ -310,7 +312,10 @@ fn certificates_need_tls_and_a_ca() {
         tls: true,
     };
     assert!(result(&check(&facts)).remedy.contains("ssl = on"));
-    facts.ssl = true;
+    facts.ssl = Ssl::Unusable;
+    facts.ssl_findings = vec!["/e/x.conf:1:1: warning: no certificate".to_owned()];
+    assert!(result(&check(&facts)).remedy.contains("lines about ssl"));
+    facts.ssl = Ssl::On;
     assert!(result(&check(&facts)).remedy.contains("ssl_ca_cert"));
     facts.client_ca = true;
     let report = check(&facts);
@@ -450,4 +455,40 @@ fn without_an_entry_the_ways_out_fit_the_setting() {
     let trust = remedy(record(Method::Trust), SCRAM);
     assert!(trust.contains("auth_query") && trust.contains("hostssl"));
     assert!(!trust.contains("pg_md5"), "md5 would not help: {trust}");
+}
+
+#[test]
+fn auth_query_stands_in_for_an_entry() {
+    let with = |auth_query, asks| {
+        let mut facts = facts(record(Method::ScramSha256), Kind::Nothing, &[asks]);
+        facts.auth_query = auth_query;
+        check(&facts)
+    };
+    let report = with(AuthQueryFacts::Gives(Kind::Verifier), SCRAM);
+    assert!(report.works, "{report}");
+    assert_eq!(lines(&report, "auth_query")[0].text, "gives a SCRAM secret");
+
+    let report = with(AuthQueryFacts::Gives(Kind::Md5), SCRAM);
+    assert!(!report.works);
+    assert!(result(&report).remedy.contains("TEXT or AES"), "{report}");
+    let report = with(AuthQueryFacts::Gives(Kind::Nothing), SCRAM);
+    assert!(!report.works);
+    let report = with(AuthQueryFacts::Failed("node 0: no".to_owned()), SCRAM);
+    assert!(!report.works);
+    assert!(lines(&report, "auth_query")[0].remedy.contains("auth_user"));
+
+    let mut trusting = facts(record(Method::Trust), Kind::Nothing, &[SCRAM]);
+    trusting.auth_query = AuthQueryFacts::Gives(Kind::Md5);
+    let report = check(&trusting);
+    assert!(
+        lines(&report, "backend")[0]
+            .text
+            .contains("auth_query has an md5 entry"),
+        "{report}"
+    );
+    assert!(
+        lines(&report, "backend")[0]
+            .remedy
+            .contains("password_encryption")
+    );
 }

@@ -10,6 +10,10 @@ use crate::auth::hba::LdapOptions;
 /// For TCP, StartTLS and the TLS handshake with one server.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// Result codes of RFC 4511.
+const BUSY: u32 = 51;
+const UNAVAILABLE: u32 = 52;
+
 const UNREACHABLE: &str = "Can't contact LDAP server";
 
 /// Why a request failed.
@@ -19,6 +23,8 @@ pub(super) struct Fault {
     pub reason: &'static str,
     /// What the server or the system adds.
     pub diagnostics: String,
+    /// The server has said no, and not that it cannot answer at present.
+    pub is_verdict: bool,
 }
 
 /// Where to connect to, tried in this order.
@@ -85,12 +91,14 @@ impl Servers {
             let connector = tls::connector().map_err(|diagnostics| Fault {
                 reason: "Connect error",
                 diagnostics,
+                is_verdict: false,
             })?;
             settings = settings.set_connector(connector);
         }
         let mut last = Fault {
             reason: UNREACHABLE,
             diagnostics: String::new(),
+            is_verdict: false,
         };
         for url in &self.urls {
             match LdapConnAsync::with_settings(settings.clone(), url).await {
@@ -154,6 +162,7 @@ impl Fault {
         Fault {
             reason: reason_of(result.rc),
             diagnostics: result.text.clone(),
+            is_verdict: !matches!(result.rc, BUSY | UNAVAILABLE),
         }
     }
 
@@ -168,14 +177,17 @@ impl Fault {
                     UNREACHABLE
                 },
                 diagnostics: source.to_string(),
+                is_verdict: false,
             },
             LdapError::Timeout { .. } => Fault {
                 reason: UNREACHABLE,
                 diagnostics: format!("no connection within {} s", CONNECT_LIMIT.as_secs()),
+                is_verdict: false,
             },
             other => Fault {
                 reason: UNREACHABLE,
                 diagnostics: other.to_string(),
+                is_verdict: false,
             },
         }
     }
@@ -193,6 +205,7 @@ impl From<LdapError> for Fault {
         Fault {
             reason,
             diagnostics: String::new(),
+            is_verdict: false,
         }
     }
 }
@@ -224,8 +237,8 @@ fn reason_of(code: u32) -> &'static str {
         48 => "Inappropriate authentication",
         49 => "Invalid credentials",
         50 => "Insufficient access",
-        51 => "Server is busy",
-        52 => "Server is unavailable",
+        BUSY => "Server is busy",
+        UNAVAILABLE => "Server is unavailable",
         53 => "Server is unwilling to perform",
         54 => "Loop detected",
         80 => "Other (e.g., implementation specific) error",

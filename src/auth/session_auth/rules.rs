@@ -226,17 +226,16 @@ impl SessionAuth {
             self.stored(request)
                 .is_some_and(|credential| request.is_met_by(&credential))
         };
+        let would_ask = request == Request::Password && self.allow_clear_text;
         match self.standing {
             Standing::Proven => return Plan::Nothing,
-            Standing::Trusted | Standing::Certified => {
-                let would_ask = request == Request::Password && self.allow_clear_text;
-                if could_connect() && !would_ask {
-                    return Plan::Nothing;
-                }
-            }
-            Standing::Verified if request == Request::Password && could_connect() => {
+            Standing::Trusted | Standing::Certified if could_connect() && !would_ask => {
                 return Plan::Nothing;
             }
+            Standing::Verified if request == Request::Password && could_connect() && !would_ask => {
+                return Plan::Nothing;
+            }
+            Standing::Trusted | Standing::Certified => {}
             Standing::Verified | Standing::Stranger => {}
         }
         // Never the client's own password: it would be compared with itself (CVE-2025-46801).
@@ -262,9 +261,7 @@ impl SessionAuth {
                 self.standing = Standing::Proven;
                 return Ok(());
             }
-            (Some(told), Some(known)) if told.as_bytes().len() != known.as_bytes().len() => {
-                "password size does not match"
-            }
+            // The original also tells a guesser whether the length is right.
             (_, None) => "unable to get the password",
             _ => "password does not match",
         };

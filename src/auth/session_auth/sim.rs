@@ -1,5 +1,7 @@
 //! A client and backends in memory, to drive [`SessionAuth`] as its shell does.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::auth::{
     frontend::{MAX_PASSWORD_MESSAGE, Step},
@@ -116,6 +118,8 @@ pub struct Outcome {
     pub key: Option<ClientKey>,
     pub logged: Vec<String>,
     pub may_be_a_guess: bool,
+    /// The longest time that one event has taken.
+    pub longest: Duration,
 }
 
 impl Outcome {
@@ -233,7 +237,7 @@ impl Run {
     }
 
     fn go(mut self, remembered: Option<&Remembered>) -> Outcome {
-        let actions = self.session.start();
+        let actions = self.step(SessionAuth::start);
         if self.carry_out(actions) {
             self.connect(remembered);
         }
@@ -242,9 +246,16 @@ impl Run {
         self.outcome
     }
 
+    fn step(&mut self, event: impl FnOnce(&mut SessionAuth) -> Vec<Action>) -> Vec<Action> {
+        let began = Instant::now();
+        let actions = event(&mut self.session);
+        self.outcome.longest = self.outcome.longest.max(began.elapsed());
+        actions
+    }
+
     fn connect(&mut self, remembered: Option<&Remembered>) {
         let nodes: Vec<NodeId> = (0..self.backends.len()).collect();
-        let actions = self.session.connect(&nodes, remembered);
+        let actions = self.step(|session| session.connect(&nodes, remembered));
         if let Some([_, theirs]) = self.setting.end_points {
             for &node in &nodes {
                 self.session
@@ -254,7 +265,8 @@ impl Run {
         self.carry_out(actions);
         for node in nodes {
             let hello = self.backends[node].hello();
-            let actions = self.session.on_backend_message(node, hello[0], &hello[5..]);
+            let actions =
+                self.step(|session| session.on_backend_message(node, hello[0], &hello[5..]));
             self.carry_out(actions);
         }
     }
@@ -268,13 +280,18 @@ impl Run {
                 Action::SendBackend(node, bytes) => {
                     let mut more = Vec::new();
                     for reply in self.backends[node].on_message(&bytes[5..]) {
-                        more.extend(self.session.on_backend_message(node, reply[0], &reply[5..]));
+                        more.extend(self.step(|session| {
+                            session.on_backend_message(node, reply[0], &reply[5..])
+                        }));
                     }
                     more
                 }
                 Action::DeriveKey(id, request) => {
                     self.outcome.derived += 1;
-                    self.session.on_key_derived(id, Ok(derived(&request)))
+                    {
+                        let key = derived(&request);
+                        self.step(|session| session.on_key_derived(id, Ok(key)))
+                    }
                 }
                 Action::Passed => {
                     passed = true;
@@ -323,7 +340,7 @@ impl Run {
             return Vec::new();
         }
         assert!(self.session.wants_client());
-        self.session.on_client_message(reply[0], &reply[5..])
+        self.step(|session| session.on_client_message(reply[0], &reply[5..]))
     }
 }
 

@@ -247,17 +247,13 @@ fn errors_are_those_of_the_original() {
 }
 
 #[test]
-fn the_wrong_password_on_a_cached_connection_has_the_texts_of_the_original() {
+fn the_wrong_password_on_a_cached_connection_tells_nothing_about_the_right_one() {
     let setting = Setting::new(OFF, false, Entry::None);
     let remembered = fresh(setting, Backend::Password, PASSWORD).done.unwrap();
-    for (typed, detail) in [
-        ("short", "password size does not match"),
-        ("longer password", "password size does not match"),
-        ("secreT", "password does not match"),
-    ] {
+    for typed in ["short", "longer password", "secreT"] {
         let error = reused(setting, &remembered, typed).error.unwrap();
         assert_eq!(error.message, "clear text password authentication failed");
-        assert_eq!(error.detail, detail);
+        assert_eq!(error.detail, "password does not match");
     }
 }
 

@@ -1,9 +1,14 @@
 //! The core against the sequences recorded on the original.
 
 use super::*;
-use crate::failover::{
-    search::Receiver,
-    testing::{settings, view},
+use crate::{
+    config::settings::ClusteringMode,
+    control::Refusal,
+    failover::{
+        request::Request,
+        search::Receiver,
+        testing::{settings, view},
+    },
 };
 
 /// A cluster with fake time; servers answer as `answers` says.

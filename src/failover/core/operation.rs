@@ -1,0 +1,258 @@
+//! One request from its beginning to its end: statuses, hook, the new primary.
+
+use super::{
+    Action, Core, HookCall, HookKind, Kind, Now, Operation, Stage,
+    texts::{number, say},
+};
+use crate::{
+    cluster::{NodeId, NodeStatus},
+    config::settings::ClusteringMode,
+    failover::{
+        hook_line,
+        request::{Entry, Request, Source},
+        search::{self, Judgement},
+    },
+};
+
+impl Core {
+    pub(super) fn begin_down(&mut self, id: NodeId, now: Now, out: &mut Vec<Action>) {
+        let Some(node) = self
+            .view
+            .nodes
+            .get_mut(id)
+            .filter(|n| n.is_valid() || n.quarantine)
+        else {
+            say(out, "failover: no backends are degenerated");
+            return;
+        };
+        node.status = NodeStatus::Down;
+        node.quarantine = false;
+        node.status_changed = now.wall;
+        self.say_framed(out, "starting degeneration. shutdown host", id);
+        self.write_status_file(out);
+
+        let old_primary = self.view.primary;
+        let new_main = self.view.main_node();
+        if new_main.is_none() {
+            say(out, "failover: no valid backend node found");
+        }
+        let nobody_is_cut =
+            self.view.mode == ClusteringMode::StreamingReplication && old_primary != Some(id);
+        self.say_restart(out, id, nobody_is_cut.then_some("switching over"));
+        let lost_primary = old_primary == Some(id);
+        if lost_primary {
+            self.view.primary = None;
+        }
+        self.operation = Some(Operation {
+            kind: Kind::Down(id),
+            old_main: self.main,
+            old_primary,
+            new_main,
+            hold: lost_primary && new_main.is_some(),
+            all_were_down: false,
+            stage: Stage::Hook { call: 0 },
+        });
+        self.view.version += 1;
+        self.view.primary_search_running = lost_primary && new_main.is_some();
+        out.push(Action::Publish(self.view.clone()));
+
+        let template = self.settings.failover_command.clone();
+        self.run_hook(HookKind::Failover, id, &template, old_primary, now, out);
+    }
+
+    pub(super) fn begin_up(&mut self, id: NodeId, now: Now, out: &mut Vec<Action>) {
+        if self
+            .view
+            .node(id)
+            .is_none_or(|n| n.status != NodeStatus::Down)
+        {
+            let code = self.view.node(id).map_or(0, |n| n.status.code());
+            say(
+                out,
+                format!(
+                    "invalid failback request, status: [{code}] of node id : {id} is invalid for failback"
+                ),
+            );
+            return;
+        }
+        self.say_framed(out, "starting fail back. reconnect host", id);
+        let someone_up = self
+            .view
+            .nodes
+            .iter()
+            .find(|n| n.is_valid())
+            .map(|n| (n.id, n.status.code()));
+        if let Some((other, code)) = someone_up {
+            say(out, format!("Node {other} is not down (status: {code})"));
+        }
+        if let Some(node) = self.view.nodes.get_mut(id) {
+            node.status = NodeStatus::Waiting;
+            node.quarantine = false;
+            node.status_changed = now.wall;
+        }
+        self.write_status_file(out);
+        let old_primary = self.view.primary;
+        let had_none = someone_up.is_none() && self.view.has_primary();
+        self.operation = Some(Operation {
+            kind: Kind::Up(id),
+            old_main: self.main,
+            old_primary,
+            new_main: self.view.main_node(),
+            // All nodes were down: whoever comes now waits until it is known what this node is.
+            hold: had_none,
+            all_were_down: someone_up.is_none(),
+            stage: Stage::Hook { call: 0 },
+        });
+        self.view.version += 1;
+        if self.attached.len() <= id {
+            self.attached.resize(id + 1, 0);
+        }
+        if let Some(at) = self.attached.get_mut(id) {
+            *at = self.view.version;
+        }
+        self.view.primary_search_running = had_none;
+        out.push(Action::Publish(self.view.clone()));
+
+        let template = self.settings.failback_command.clone();
+        // Here the original's %P falls back to the main node.
+        let shown_primary = old_primary.or(self.main);
+        self.run_hook(HookKind::Failback, id, &template, shown_primary, now, out);
+    }
+
+    /// Starts the hook, or goes on at once when there is nothing to run.
+    fn run_hook(
+        &mut self,
+        kind: HookKind,
+        node: NodeId,
+        template: &str,
+        old_primary: Option<NodeId>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let call = self.ticket();
+        let Some(operation) = &mut self.operation else {
+            return;
+        };
+        operation.stage = Stage::Hook { call };
+        let nodes = hook_line::Nodes {
+            node,
+            new_main: operation.new_main,
+            old_main: operation.old_main,
+            old_primary,
+        };
+        let line = hook_line::expand(template, nodes, &self.view, self.settings.dialect);
+        if line.is_empty() {
+            self.hook_is_over(now, out);
+            return;
+        }
+        say(out, format!("execute command: {line}"));
+        out.push(Action::RunHook(HookCall {
+            call,
+            kind,
+            node,
+            line,
+        }));
+    }
+
+    pub(super) fn hook_finished(&mut self, finished: u64, now: Now, out: &mut Vec<Action>) {
+        let expected = self
+            .operation
+            .as_ref()
+            .is_some_and(|o| matches!(o.stage, Stage::Hook { call } if call == finished));
+        if expected {
+            self.hook_is_over(now, out);
+        }
+    }
+
+    fn hook_is_over(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Some(Operation {
+            kind: Kind::Up(id),
+            old_primary,
+            all_were_down,
+            ..
+        }) = self.operation
+        {
+            let nobody_is_cut = self.view.mode == ClusteringMode::StreamingReplication
+                && !all_were_down
+                && old_primary.is_some();
+            self.say_restart(out, id, nobody_is_cut.then_some("failing back"));
+        }
+        self.search_or_finish(now, out);
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        primary: Option<NodeId>,
+        judgement: Option<Judgement>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(operation) = self.operation.take() else {
+            return;
+        };
+        let old_primary = match operation.kind {
+            Kind::Start => None,
+            Kind::Search | Kind::Down(_) | Kind::Up(_) => operation.old_primary,
+        };
+        if old_primary != primary && operation.kind != Kind::Start {
+            for id in [old_primary, primary].into_iter().flatten() {
+                if let Some(node) = self.view.nodes.get_mut(id) {
+                    node.status_changed = now.wall;
+                }
+            }
+        }
+        let before = (self.view.primary, self.view.primary_search_running);
+        self.view.primary = primary;
+        self.view.primary_search_running = false;
+        if before != (primary, false) {
+            self.view.version += 1;
+            out.push(Action::Publish(self.view.clone()));
+        }
+        if operation.kind == Kind::Start {
+            self.started(now, judgement, out);
+            return;
+        }
+        say(
+            out,
+            format!("failover: set new primary node: {}", number(primary)),
+        );
+        if let Some(main) = operation.new_main {
+            self.main = Some(main);
+            say(out, format!("failover: set new main node: {main}"));
+        }
+        out.push(Action::RestartReplicationCheck);
+        out.push(Action::Log(Entry::log(
+            Source::ReplicationCheck,
+            "worker process received restart request",
+        )));
+        match operation.kind {
+            Kind::Down(id) => self.say_framed(out, "failover done. shutdown host", id),
+            Kind::Up(id) => self.say_framed(out, "failback done. reconnect host", id),
+            Kind::Start | Kind::Search => {}
+        }
+    }
+
+    fn started(&mut self, now: Now, judgement: Option<Judgement>, out: &mut Vec<Action>) {
+        self.started = true;
+        out.push(Action::Started);
+        if self.view.mode != ClusteringMode::StreamingReplication {
+            return;
+        }
+        let mut invalid = Vec::new();
+        for id in 0..self.view.nodes.len() {
+            let verdict = judgement
+                .as_ref()
+                .and_then(|j| j.verdicts.get(id).copied())
+                .unwrap_or(search::Verdict::Unused);
+            say(out, format!("node status[{id}]: {}", verdict as u8));
+            if verdict == search::Verdict::Invalid {
+                say(out, format!("pgpool_main: invalid node found {id}"));
+                invalid.push(id);
+            }
+        }
+        for node in invalid {
+            // A refusal has been logged; nobody else waits for it.
+            let _ = self.take(Request::Down { node }, Source::Main, now, out);
+        }
+    }
+}

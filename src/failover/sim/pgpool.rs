@@ -1,0 +1,212 @@
+//! What pgpool does in a history: its core, the hooks that it runs, its end by SIGKILL.
+
+use super::*;
+
+impl World {
+    /// pgpool starts, for the first time or after it was killed.
+    pub(super) fn start(&mut self) {
+        self.life += 1;
+        let mut view = testing::view(self.servers.len());
+        let reporter = Reporter::new("main");
+        let statuses = self
+            .file
+            .as_ref()
+            .map(|text| status_file::interpret(text.as_bytes(), &reporter))
+            .unwrap_or_default();
+        for node in &mut view.nodes {
+            node.status = statuses
+                .get(node.id)
+                .copied()
+                .unwrap_or(NodeStatus::Waiting);
+        }
+        view.primary_search_running = view.main_node().is_some();
+        assert!(view.main_node().is_some(), "a restart has a node to try");
+        self.main = view.main_node();
+        self.published = view.clone();
+        self.core = Core::new(self.settings.clone(), view);
+        self.checks.clear();
+        self.ongoing = None;
+        self.wanted.fill(None);
+        self.answers.clear();
+        self.crash_in = None;
+        let actions = self.core.handle(Event::Start, self.now());
+        self.carry_out(actions);
+    }
+
+    fn crash(&mut self) {
+        self.note(|| "pgpool is killed and started again".to_owned());
+        self.start();
+    }
+
+    pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
+        let life = self.life;
+        for action in actions {
+            if let Some(steps) = &mut self.crash_in {
+                if *steps == 0 {
+                    self.crash();
+                    return;
+                }
+                *steps -= 1;
+            }
+            self.carry_out_one(action);
+            if self.life != life {
+                return;
+            }
+        }
+        self.check_at_rest();
+    }
+
+    fn carry_out_one(&mut self, action: Action) {
+        match action {
+            Action::Log(entry) => self.heard(&entry.message),
+            Action::WriteStatusFile(text) => self.file = Some(text),
+            Action::Publish(view) => self.publish(view),
+            Action::RunHook(call) => self.run_hook(call),
+            Action::Ask { sweep, nodes } => {
+                for node in nodes {
+                    let after = match self.servers[node].state {
+                        ServerState::Hung => Duration::from_secs(10),
+                        _ => self.random.millis(1, 60),
+                    };
+                    self.due(after, Due::Answer { sweep, node });
+                }
+            }
+            Action::WakeAt(at) => {
+                let after = (at - self.base).saturating_sub(self.time);
+                self.due(after, Due::CoreTimer);
+            }
+            Action::RestartReplicationCheck => {}
+            Action::LookAgain { node } => {
+                // Its request is not lost: the check asks again if the reason still holds.
+                self.wanted[node] = None;
+                self.bad_probes[node] = 0;
+                self.looked[node] = true;
+                self.health(node, health::Event::Look(health::Cause::Waited));
+            }
+            Action::Started => {
+                let count = self.servers.len();
+                self.checks = (0..count)
+                    .map(|node| {
+                        health::HealthCheck::new(
+                            node,
+                            self.health_settings.clone(),
+                            HealthStats::default(),
+                        )
+                    })
+                    .collect();
+                for node in 0..count {
+                    self.bad_probes[node] = 0;
+                    self.looked[node] = false;
+                    self.wake_health(node, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, view: ClusterView) {
+        let old = std::mem::replace(&mut self.published, view);
+        let new = self.published.clone();
+        assert!(new.version >= old.version, "versions grow");
+        let valid = |v: &ClusterView| v.valid_nodes().collect::<Vec<_>>();
+        if valid(&old) != valid(&new)
+            || old.primary != new.primary
+            || old.primary_search_running != new.primary_search_running
+        {
+            assert!(new.version > old.version, "a change has a new version");
+        }
+        if let Some(primary) = new.primary {
+            assert!(new.is_valid(primary), "the primary is a valid node");
+            if old.primary != new.primary {
+                let answer = self.answers.get(&primary);
+                assert!(
+                    matches!(answer, Some((_, true))),
+                    "node {primary} became primary without having said so: {answer:?}"
+                );
+            }
+        }
+        if new.primary_search_running {
+            assert_eq!(new.write_node(), None, "nobody writes during a search");
+            assert!(self.core.is_busy(), "somebody searches");
+        }
+        for id in 0..self.servers.len() {
+            if new.is_valid(id) && !old.is_valid(id) {
+                self.bad_probes[id] = 0;
+                self.looked[id] = false;
+                self.health(id, health::Event::Attached);
+            }
+        }
+    }
+
+    fn run_hook(&mut self, call: HookCall) {
+        let ongoing = self
+            .ongoing
+            .as_mut()
+            .expect("a hook belongs to an operation");
+        ongoing.hook_calls += 1;
+        assert_eq!(ongoing.node, call.node);
+        assert_eq!(ongoing.up, call.kind == HookKind::Failback);
+        let expected = expected_line(ongoing, &self.published, self.main);
+        assert_eq!(call.line, expected, "arguments of the hook");
+        self.note(|| format!("hook: {}", call.line));
+        self.last_run += 1;
+        let after = if self.random.chance(10) {
+            self.random.millis(2000, 20_000)
+        } else {
+            self.random.millis(5, 300)
+        };
+        let run = self.last_run;
+        let life = self.life;
+        self.hooks.insert(run, Hook { call, life });
+        self.due(after, Due::HookEnds { run });
+    }
+
+    /// The operator's script: promotes the new main node when the primary has failed.
+    pub(super) fn hook_ends(&mut self, run: u64) {
+        let Some(Hook { call, life }) = self.hooks.remove(&run) else {
+            return;
+        };
+        let words: Vec<&str> = call.line.split(' ').collect();
+        if call.kind == HookKind::Failover
+            && words[1] == words[8]
+            && let Ok(new) = words[5].parse::<NodeId>()
+            && self.random.chance(85)
+            && self.servers[new].state == ServerState::Running
+        {
+            self.note(|| format!("server {new} is promoted"));
+            self.servers[new].primary = true;
+            if let Ok(old) = words[1].parse::<NodeId>()
+                && self.servers[old].state != ServerState::Running
+            {
+                // Comes back as a standby, most of the time.
+                self.servers[old].primary = self.random.chance(20);
+            }
+        }
+        if life == self.life {
+            let actions = self
+                .core
+                .handle(Event::HookFinished { call: call.call }, self.now());
+            self.carry_out(actions);
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        request: Request,
+        source: Source,
+        evidence: Option<u64>,
+    ) -> Result<(), Refusal> {
+        self.note(|| format!("{source:?} requests {request:?}"));
+        let life = self.life;
+        let (result, actions) = self
+            .core
+            .request(request.clone(), source, evidence, self.now());
+        if result.is_ok() {
+            self.wanted[request.node()] = Some(matches!(request, Request::Up { .. }));
+        }
+        self.carry_out(actions);
+        if self.life != life {
+            return Err(Refusal::error("killed"));
+        }
+        result
+    }
+}
