@@ -12,6 +12,7 @@
 #   make pcp-replay  recorded PCP dialogues against ours
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
+#   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
 #   make man     read the manual page
 #
 # COMPAT_SLOW=3 makes the compat tests three times as patient on a slow or busy machine.
@@ -22,12 +23,12 @@ PATTERN ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock demo bench man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock demo bench deny man clean
 
 all: build
 
 help:
-	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
 
 setup:
 	compat/setup
@@ -71,6 +72,10 @@ demo: setup build
 
 bench: setup build
 	compat/bench
+
+deny:
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; this takes some minutes: cargo install cargo-deny --locked" >&2; exit 1; }
+	$(CARGO) deny --locked check
 
 man:
 	man -l man/pgpool.8

@@ -164,7 +164,7 @@ class Full(CompatCase):
 
 class Log(CompatCase):
     nodes = 2
-    config = {"num_init_children": 2, "log_statement": True, "log_per_node_statement": True, "log_connections": True, "log_disconnections": True, "log_error_verbosity": "verbose"}
+    config = {"num_init_children": 2, "log_statement": True, "log_per_node_statement": True, "log_connections": True, "log_disconnections": True}
 
     def since(self):
         mark = self.pool.log_size()

@@ -687,11 +687,6 @@ mod tests {
             size_of::<F>()
         }
         let (future, session) = (size(serve_ready), size_of::<Session>());
-        eprintln!(
-            "future {future} session {session} relay {} ending {}",
-            size_of::<Relay>(),
-            size_of::<Ending>()
-        );
         assert!(future <= session + 64, "the beginning stays: {future}");
         assert!(session <= 800, "a session: {session}");
     }

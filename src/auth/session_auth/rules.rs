@@ -226,17 +226,16 @@ impl SessionAuth {
             self.stored(request)
                 .is_some_and(|credential| request.is_met_by(&credential))
         };
+        let would_ask = request == Request::Password && self.allow_clear_text;
         match self.standing {
             Standing::Proven => return Plan::Nothing,
-            Standing::Trusted | Standing::Certified => {
-                let would_ask = request == Request::Password && self.allow_clear_text;
-                if could_connect() && !would_ask {
-                    return Plan::Nothing;
-                }
-            }
-            Standing::Verified if request == Request::Password && could_connect() => {
+            Standing::Trusted | Standing::Certified if could_connect() && !would_ask => {
                 return Plan::Nothing;
             }
+            Standing::Verified if request == Request::Password && could_connect() && !would_ask => {
+                return Plan::Nothing;
+            }
+            Standing::Trusted | Standing::Certified => {}
             Standing::Verified | Standing::Stranger => {}
         }
         // Never the client's own password: it would be compared with itself (CVE-2025-46801).
