@@ -76,8 +76,9 @@ class Attempt(wire.Client):
         except wire.ServerError as error:
             self.errors.append(error.fields)
             self._rest()
-        except wire.Closed:
-            self.result = "closed"
+        except wire.Closed as error:
+            # Behind a handshake that this side took for done, the other side's alert comes as an error of reading.
+            self.result, self.detail = "tls-refused" if "[SSL:" in str(error) else "closed", str(error)
         except TimeoutError:
             self.result = "hang"
         except ssl.SSLError as error:

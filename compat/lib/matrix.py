@@ -232,7 +232,9 @@ class Matrix:
             statements.append(f"SET password_encryption = '{'md5' if backend == 'md5' else 'scram-sha-256'}'")
             for entry in ENTRIES:
                 user = user_of(entry, backend)
-                statements.append(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'")
+                # As an operator copies it from the server to pool_passwd.
+                copied = entry == "scram" and backend != "md5"
+                statements.append(f"CREATE ROLE {user} LOGIN PASSWORD '{self.entries[user] if copied else PASSWORD}'")
                 if backend == "cert":
                     hba.append(f"hostssl all {user} all cert map=proxy")
                     hba.append(f"host all {user} all reject")
