@@ -45,6 +45,7 @@ pub(super) fn whole(
     check.spare_children();
     check.backends();
     check.listen_addresses();
+    check.routing();
 }
 
 impl Check<'_> {
@@ -61,6 +62,12 @@ impl Check<'_> {
         let place = self.place(names);
         let finding = Finding::error(place, text);
         self.findings.push(finding.detail(detail).remedy(remedy));
+    }
+
+    fn routing(&mut self) {
+        let first = Place::new(&self.paths.config, 1, 1);
+        let found = super::routing::findings(self.values, self.dialect, &first);
+        self.findings.extend(found);
     }
 
     fn node_id(&mut self, mode: LoadMode, read: Read<'_>) {

@@ -17,6 +17,7 @@ pub mod parameter;
 mod paths;
 mod release;
 mod reload;
+mod routing;
 mod session;
 pub mod settings;
 mod source;

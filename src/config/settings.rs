@@ -3,7 +3,7 @@
 //! Field names are the parameter names of release 4.3 (of the newest release, for newer ones).
 //! `None` stands for the parameter's "off" or "never" value, usually zero.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::observe::Severity;
 
@@ -43,9 +43,11 @@ pub struct Settings {
     pub connection_cache: bool,
     pub reset_query_list: Vec<String>,
 
-    // Load balancing (a later part; read here so that SHOW and warnings are right)
+    // Load balancing
     pub load_balance_mode: bool,
     pub allow_sql_comments: bool,
+    /// All that decides where statements go, with its lists compiled.
+    pub routing: Arc<crate::routing::settings::Settings>,
 
     // Logging
     pub log_to_stderr: bool,

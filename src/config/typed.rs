@@ -1,6 +1,6 @@
 //! Values by name into [`Settings`], with the meaning that the file's dialect gives them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Config, Release, checks,
@@ -87,6 +87,7 @@ fn settings(values: &Values, dialect: Release, paths: &Paths) -> Settings {
 
         load_balance_mode: values.bool("load_balance_mode"),
         allow_sql_comments: values.bool("allow_sql_comments"),
+        routing: Arc::new(super::routing::settings(values, dialect)),
 
         log_to_stderr: destination("stderr"),
         log_to_syslog: destination("syslog"),

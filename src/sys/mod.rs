@@ -8,6 +8,7 @@ pub mod limits;
 #[cfg(feature = "pam")]
 pub mod pam;
 pub mod process;
+pub mod regex;
 #[cfg(feature = "ldap")]
 pub mod resolver;
 pub mod socket;

@@ -229,13 +229,14 @@ impl SessionAuth {
         let would_ask = request == Request::Password && self.allow_clear_text;
         match self.standing {
             Standing::Proven => return Plan::Nothing,
-            Standing::Trusted | Standing::Certified if !would_ask && could_connect() => {
+            Standing::Trusted | Standing::Certified if could_connect() && !would_ask => {
                 return Plan::Nothing;
             }
-            Standing::Verified if request == Request::Password && !would_ask && could_connect() => {
+            Standing::Verified if request == Request::Password && could_connect() && !would_ask => {
                 return Plan::Nothing;
             }
-            _ => {}
+            Standing::Trusted | Standing::Certified => {}
+            Standing::Verified | Standing::Stranger => {}
         }
         // Never the client's own password: it would be compared with itself (CVE-2025-46801).
         let basis = self.entry.clone().or_else(|| self.remembered_credential());

@@ -1,0 +1,578 @@
+//! SELECT, INSERT, UPDATE, DELETE, MERGE and what contains one: finds relations and functions.
+//!
+//! A stack of parentheses says whether a `FROM` is one of a query and whether a comma is followed
+//! by a table. That is all the grammar there is.
+
+use super::{
+    Collector, Name, Statement, is_ident,
+    keyword::{Keyword, keyword},
+};
+use crate::routing::lexer::{Token, TokenKind};
+
+/// One open parenthesis, or the statement itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    /// A query: a FROM in it lists tables.
+    query: bool,
+    from: From,
+    /// Words behind the current table that are no keywords; more than one is no SQL.
+    aliases: u8,
+    /// Nothing has been read in it.
+    first: bool,
+    /// Between WITH and the main statement.
+    with: bool,
+    /// INSERT or MERGE: INTO names a table.
+    writes_into: bool,
+    /// DELETE or MERGE: USING names tables.
+    using: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// Not in a FROM clause.
+    No,
+    /// A table comes next.
+    Expect,
+    /// Behind a table: its alias, another table, a join.
+    After,
+    /// In a join condition.
+    Condition,
+}
+
+/// What stood before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Start,
+    Keyword(Keyword),
+    /// Name, constant, parameter.
+    Operand,
+    Open,
+    Close,
+    Comma,
+    /// `*` that stands for all columns.
+    Star,
+    Cast,
+    Other,
+}
+
+impl Level {
+    fn new(query: bool, from: From) -> Level {
+        Level {
+            query,
+            from,
+            aliases: 0,
+            first: true,
+            with: false,
+            writes_into: false,
+            using: false,
+        }
+    }
+}
+
+struct Scan {
+    level: Level,
+    depth: usize,
+    before: Before,
+    /// What stood before `before`, as far as `IS NOT DISTINCT FROM` wants to know.
+    negated: bool,
+    /// The next parenthesis holds a function's arguments.
+    arguments: bool,
+    statement: Statement,
+}
+
+impl<'a> Collector<'a, '_> {
+    /// The query that `token` begins, up to and with its semicolon; says what it is.
+    pub(super) fn query(&mut self, token: Token<'a>) -> Statement {
+        self.query_until(token, false)
+    }
+
+    /// `inner`: ends with the parenthesis that closes the one before it, as in COPY (query) TO.
+    pub(super) fn query_until(&mut self, token: Token<'a>, inner: bool) -> Statement {
+        let base = self.facts.levels.len();
+        let mut scan = Scan {
+            level: Level::new(true, From::No),
+            depth: 0,
+            before: Before::Start,
+            negated: false,
+            arguments: false,
+            statement: Statement::Select,
+        };
+        let mut next = Some(token);
+        while let Some(token) = next {
+            match token.kind {
+                TokenKind::Word => self.word(&mut scan, token),
+                TokenKind::Quoted | TokenKind::UnicodeQuoted => {
+                    self.operand_check(&scan);
+                    self.named(&mut scan, token, Keyword::None);
+                }
+                TokenKind::String | TokenKind::Number | TokenKind::Parameter => {
+                    self.operand_check(&scan);
+                    scan.before = Before::Operand;
+                }
+                TokenKind::Operator => {
+                    let all = token.text == b"*"
+                        && matches!(
+                            scan.before,
+                            Before::Comma
+                                | Before::Keyword(
+                                    Keyword::Select | Keyword::Distinct | Keyword::SetOperation
+                                )
+                        );
+                    scan.before = if all { Before::Star } else { Before::Other };
+                }
+                TokenKind::Cast => scan.before = Before::Cast,
+                TokenKind::Punctuation(b'(') => self.open(&mut scan),
+                TokenKind::Punctuation(b')') => {
+                    if scan.depth == 0 {
+                        if inner {
+                            return scan.statement;
+                        }
+                        self.facts.unknown = true;
+                    } else {
+                        scan.depth -= 1;
+                        scan.level = self.facts.levels.pop().unwrap_or(scan.level);
+                    }
+                    scan.level.first = false;
+                    scan.before = Before::Close;
+                }
+                TokenKind::Punctuation(b',') => {
+                    if matches!(scan.level.from, From::After | From::Condition) {
+                        scan.level.from = From::Expect;
+                    }
+                    scan.before = Before::Comma;
+                }
+                TokenKind::Punctuation(b';') => {
+                    if scan.depth > 0 || inner {
+                        self.facts.unknown = true;
+                    }
+                    break;
+                }
+                TokenKind::Punctuation(b']') => scan.before = Before::Operand,
+                TokenKind::Punctuation(_) => scan.before = Before::Other,
+                TokenKind::Unterminated => self.facts.unknown = true,
+            }
+            scan.level.first = false;
+            if scan.before == Before::Open {
+                scan.level.first = true;
+            }
+            next = self.lexer.next();
+        }
+        if scan.depth > 0 || inner || scan.level.with {
+            self.facts.unknown = true;
+        }
+        self.facts.levels.truncate(base);
+        scan.statement
+    }
+
+    /// All columns and then a name or constant: a misspelt FROM.
+    fn operand_check(&mut self, scan: &Scan) {
+        if scan.before == Before::Star {
+            self.facts.unknown = true;
+        }
+    }
+
+    fn open(&mut self, scan: &mut Scan) {
+        let arguments = std::mem::take(&mut scan.arguments);
+        let from = if scan.level.from == From::Expect && !arguments {
+            // A join in parentheses, or a query.
+            From::Expect
+        } else {
+            From::No
+        };
+        if scan.level.from == From::Expect {
+            scan.level.from = From::After;
+            scan.level.aliases = 0;
+        }
+        self.facts.levels.push(scan.level);
+        scan.depth += 1;
+        scan.level = Level::new(from == From::Expect, from);
+        scan.before = Before::Open;
+    }
+
+    fn word(&mut self, scan: &mut Scan, token: Token<'a>) {
+        use Keyword as K;
+        let word = keyword(token.text);
+        if word == K::None {
+            self.operand_check(scan);
+            self.named(scan, token, word);
+            return;
+        }
+        let next = self.lexer.peek_byte();
+        // Behind a dot a keyword is a name; `name` takes those. Before a dot it is one as well.
+        if next == b'.' {
+            self.named(scan, token, word);
+            return;
+        }
+        let level = &mut scan.level;
+        match word {
+            K::Select => {
+                level.query = true;
+                level.from = From::No;
+                level.with = false;
+            }
+            K::Values => {
+                level.from = From::No;
+                level.with = false;
+            }
+            K::Table => {
+                let begins = matches!(
+                    scan.before,
+                    Before::Start | Before::Open | Before::Keyword(K::SetOperation)
+                ) || level.with;
+                if begins {
+                    level.query = true;
+                    level.from = From::Expect;
+                    level.with = false;
+                }
+            }
+            K::With if level.first => level.with = true,
+            K::With => level.aliases = 0,
+            K::From => {
+                let distinct = scan.before == Before::Keyword(K::Distinct) && scan.negated;
+                if level.query && !distinct {
+                    level.from = From::Expect;
+                }
+            }
+            K::Join if level.from != From::No => level.from = From::Expect,
+            K::On if level.from != From::No => level.from = From::Condition,
+            K::Using => {
+                if level.using && next != b'(' {
+                    level.from = From::Expect;
+                } else if level.from != From::No {
+                    level.from = From::Condition;
+                }
+            }
+            // ROWS FROM (f(), g()): expressions, not tables.
+            K::Rows if level.from == From::Expect && self.take_word("from") => {
+                level.from = From::After;
+                level.aliases = 0;
+            }
+            K::Clause | K::SetOperation | K::Set | K::Fetch => {
+                // SET (a, b) = ...; FETCH FIRST; as a function name or column they are not used.
+                level.from = From::No;
+            }
+            K::For => self.locking(scan),
+            K::Into => {
+                self.into(scan);
+                return;
+            }
+            K::Insert | K::Update | K::Delete | K::Merge if self.begins_write(scan, word) => {}
+            K::As => scan.level.aliases = 0,
+            K::Sugar if scan.level.from != From::Expect => self.sugar(token, next),
+            K::SyntaxFunction if next == b'(' => {
+                self.syntax_function(scan, token);
+                return;
+            }
+            K::Syntax if next == b'(' => {
+                // Behind an operand or a keyword of its clause it belongs to the grammar; a user's
+                // function of this name stands where an expression begins.
+                let begins_expression = matches!(
+                    scan.before,
+                    Before::Open
+                        | Before::Comma
+                        | Before::Other
+                        | Before::Keyword(K::Select | K::Clause | K::On | K::Word)
+                );
+                if begins_expression {
+                    self.named(scan, token, K::None);
+                    return;
+                }
+                if token.text.eq_ignore_ascii_case(b"escape") {
+                    self.system_function(b"like_escape");
+                }
+            }
+            K::Word if next == b'(' && is_function_word(token.text) && !joins(scan) => {
+                self.named(scan, token, K::None);
+                return;
+            }
+            // Keywords that begin other statements are names here.
+            K::Abort
+            | K::Analyze
+            | K::Begin
+            | K::Call
+            | K::Close
+            | K::Commit
+            | K::Copy
+            | K::Deallocate
+            | K::Declare
+            | K::Discard
+            | K::Drop
+            | K::Execute
+            | K::Explain
+            | K::Lock
+            | K::Move
+            | K::Prepare
+            | K::Release
+            | K::Reset
+            | K::Rollback
+            | K::Savepoint
+            | K::Show
+            | K::Start
+            | K::Truncate
+            | K::Recursive
+            | K::Ordinality
+            | K::Rows
+            | K::By
+            | K::Insert
+            | K::Update
+            | K::Delete
+            | K::Merge
+                if names(scan, word, next) =>
+            {
+                self.named(scan, token, K::None);
+                return;
+            }
+            K::Syntax
+                if token.text.eq_ignore_ascii_case(b"escape") && scan.before == Before::Operand =>
+            {
+                self.system_function(b"like_escape");
+            }
+            K::Syntax if names(scan, word, next) => {
+                self.named(scan, token, K::None);
+                return;
+            }
+            _ => {}
+        }
+        scan.negated = match word {
+            K::Is | K::Not => true,
+            K::Distinct => scan.negated,
+            _ => false,
+        };
+        scan.before = Before::Keyword(word);
+    }
+
+    /// INSERT, UPDATE, DELETE, MERGE as the beginning of a statement: itself, inside parentheses,
+    /// or behind WITH.
+    fn begins_write(&mut self, scan: &mut Scan, word: Keyword) -> bool {
+        let main = scan.depth == 0
+            && (scan.level.first
+                || (scan.level.with
+                    && !matches!(
+                        scan.before,
+                        Before::Comma | Before::Keyword(Keyword::With | Keyword::Recursive)
+                    )));
+        let nested = scan.depth > 0 && scan.level.first
+            || scan.depth > 0 && scan.level.with && scan.before == Before::Close;
+        if !main && !nested {
+            return false;
+        }
+        if nested {
+            self.facts.data_modifying_with = true;
+        } else {
+            scan.statement = match word {
+                Keyword::Insert => Statement::Insert,
+                Keyword::Update => Statement::Update,
+                Keyword::Delete => Statement::Delete,
+                _ => Statement::Merge,
+            };
+        }
+        let level = &mut scan.level;
+        level.query = true;
+        level.with = false;
+        level.writes_into = matches!(word, Keyword::Insert | Keyword::Merge);
+        level.using = matches!(word, Keyword::Delete | Keyword::Merge);
+        level.from = if word == Keyword::Update {
+            From::Expect
+        } else {
+            From::No
+        };
+        true
+    }
+
+    /// FOR UPDATE, FOR NO KEY UPDATE, FOR SHARE, FOR KEY SHARE.
+    fn locking(&mut self, scan: &mut Scan) {
+        let strength = self
+            .peek()
+            .filter(|t| t.kind == TokenKind::Word)
+            .is_some_and(|t| {
+                [&b"update"[..], b"share", b"no", b"key"]
+                    .iter()
+                    .any(|w| t.text.eq_ignore_ascii_case(w))
+            });
+        if strength {
+            self.facts.locking = true;
+            self.facts.locking_outside |= scan.depth == 0;
+            self.lexer.next();
+            scan.level.from = From::No;
+        }
+    }
+
+    fn into(&mut self, scan: &mut Scan) {
+        scan.before = Before::Operand;
+        scan.level.from = From::No;
+        if scan.level.writes_into {
+            scan.level.writes_into = false;
+            if let Some(mut name) = self.take_name() {
+                name.nested = scan.depth > 0;
+                self.facts.relations.push(name);
+            }
+            // The columns are no arguments, and an alias is no function.
+            return;
+        }
+        self.facts.into = true;
+        let temporary = self.take_word("temporary") || self.take_word("temp");
+        if !temporary {
+            self.take_word("unlogged");
+        }
+        self.take_word("table");
+        let Some(name) = self.take_name() else { return };
+        if temporary {
+            self.facts
+                .statements
+                .push(Statement::CreateTemporary(name.name));
+        }
+    }
+
+    /// The grammar turns these into calls of functions of pg_catalog.
+    fn syntax_function(&mut self, scan: &mut Scan, token: Token<'a>) {
+        if token.text.eq_ignore_ascii_case(b"trim") {
+            let mut ahead = self.lexer;
+            ahead.next();
+            let side = ahead.next().map_or(&b""[..], |t| t.text);
+            self.system_function(if side.eq_ignore_ascii_case(b"leading") {
+                b"ltrim"
+            } else if side.eq_ignore_ascii_case(b"trailing") {
+                b"rtrim"
+            } else {
+                b"btrim"
+            });
+        } else {
+            self.system_function(token.text);
+        }
+        scan.arguments = true;
+        scan.before = Before::Operand;
+    }
+
+    fn sugar(&mut self, token: Token<'a>, next: u8) {
+        match token.text.first().map(u8::to_ascii_lowercase) {
+            Some(b's') => self.system_function(b"similar_to_escape"),
+            Some(b'o') if next == b'(' => self.system_function(b"overlaps"),
+            Some(b'a') if matches!(next, b't' | b'T') => self.system_function(b"timezone"),
+            _ => {}
+        }
+    }
+
+    fn system_function(&mut self, name: &[u8]) {
+        let names = &mut self.facts.names;
+        let start = names.len();
+        names.extend_from_slice(b"pg_catalog");
+        let middle = names.len();
+        names.extend(name.iter().map(u8::to_ascii_lowercase));
+        let end = names.len();
+        self.facts.functions.push(Name {
+            schema: Some(ident(start, middle)),
+            name: ident(middle, end),
+            nested: false,
+        });
+    }
+
+    /// A name: of a table, function, type, column or alias.
+    fn named(&mut self, scan: &mut Scan, token: Token<'a>, word: Keyword) {
+        let before = scan.before;
+        scan.before = Before::Operand;
+        scan.negated = false;
+        // Most names are columns: only what may be a table or function goes into the arena.
+        let next = self.lexer.peek_byte();
+        let table = scan.level.from == From::Expect;
+        if !table && next != b'(' && next != b'.' {
+            if word == Keyword::None
+                && scan.level.from == From::After
+                && matches!(
+                    before,
+                    Before::Operand | Before::Close | Before::Keyword(Keyword::As)
+                )
+            {
+                scan.level.aliases = scan.level.aliases.saturating_add(1);
+                if scan.level.aliases > 1 {
+                    self.facts.unknown = true;
+                }
+            }
+            return;
+        }
+        let (names, mark) = (self.facts.names.len(), self.facts.unknown);
+        let mut name = self.name(token);
+        name.nested = scan.depth > 0;
+        let next = self.lexer.peek_byte();
+        if next == b'.' {
+            // `name.*`: all columns.
+            self.lexer.next();
+            scan.before = if self.peek().is_some_and(|t| t.text == b"*") {
+                self.lexer.next();
+                Before::Star
+            } else {
+                Before::Other
+            };
+            self.facts.names.truncate(names);
+            return;
+        }
+        if table {
+            scan.level.aliases = 0;
+            if next == b'(' {
+                self.facts.functions.push(name);
+                scan.level.from = From::After;
+                scan.arguments = true;
+            } else {
+                self.facts.relations.push(name);
+                scan.level.from = From::After;
+            }
+            return;
+        }
+        let function = next == b'('
+            && match before {
+                Before::Cast | Before::Keyword(Keyword::As | Keyword::TableSample) => false,
+                // An alias with its columns.
+                Before::Operand | Before::Close => scan.level.from != From::After,
+                Before::Keyword(Keyword::With | Keyword::Recursive) => !scan.level.with,
+                Before::Comma => !scan.level.with,
+                _ => true,
+            };
+        if function {
+            self.facts.functions.push(name);
+            scan.arguments = true;
+        } else {
+            self.facts.names.truncate(names);
+            self.facts.unknown = mark;
+        }
+    }
+
+    /// Whether `token` begins a query.
+    pub(super) fn begins_query(&self, token: Token<'a>) -> bool {
+        let mut ahead = self.lexer;
+        let mut token = Some(token);
+        while token.is_some_and(|t| t.kind == TokenKind::Punctuation(b'(')) {
+            token = ahead.next();
+        }
+        token.filter(is_ident).is_some_and(|t| {
+            t.kind == TokenKind::Word
+                && matches!(
+                    keyword(t.text),
+                    Keyword::Select | Keyword::With | Keyword::Values | Keyword::Table
+                )
+        })
+    }
+}
+
+/// LEFT and RIGHT are functions as well.
+fn is_function_word(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"left") || word.eq_ignore_ascii_case(b"right")
+}
+
+fn joins(scan: &Scan) -> bool {
+    scan.level.from == From::After
+}
+
+/// A keyword that is not reserved, where a table or function is due, or before parentheses.
+fn names(scan: &Scan, word: Keyword, next: u8) -> bool {
+    let clause = matches!(
+        word,
+        Keyword::By | Keyword::Recursive | Keyword::Ordinality | Keyword::Rows
+    );
+    scan.level.from == From::Expect || (next == b'(' && !clause)
+}
+
+fn ident(start: usize, end: usize) -> super::Ident {
+    super::Ident {
+        start: super::position(start),
+        end: super::position(end),
+    }
+}

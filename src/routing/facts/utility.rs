@@ -1,0 +1,515 @@
+//! Statements that are no queries: transactions, SET, PREPARE, COPY, LOCK, DDL on temporary tables.
+
+use super::{
+    Collector, Copy, CopySource, Discard, Ident, LockMode, Set, Statement, TransactionModes,
+    keyword::{Keyword, keyword},
+};
+use crate::routing::lexer::{Token, TokenKind};
+
+impl<'a> Collector<'a, '_> {
+    /// The statement that `token` begins, up to and with its semicolon.
+    pub(super) fn statement(&mut self, token: Token<'a>) -> Statement {
+        use Keyword as K;
+        if token.kind == TokenKind::Punctuation(b'(') {
+            if !self.begins_query(token) {
+                self.facts.unknown = true;
+            }
+            return self.query(token);
+        }
+        if token.kind != TokenKind::Word {
+            self.facts.unknown = true;
+            self.skip_statement();
+            return Statement::Other;
+        }
+        let word = keyword(token.text);
+        let statement = match word {
+            K::Select
+            | K::With
+            | K::Values
+            | K::Table
+            | K::Insert
+            | K::Update
+            | K::Delete
+            | K::Merge => return self.query(token),
+            K::Begin => {
+                let _ = self.take_word("work") || self.take_word("transaction");
+                Statement::Begin(self.transaction_modes())
+            }
+            K::Start if self.take_word("transaction") => Statement::Begin(self.transaction_modes()),
+            K::Commit | K::End => {
+                if word == K::Commit && self.take_word("prepared") {
+                    Statement::FinishPrepared
+                } else {
+                    Statement::Commit {
+                        chain: self.chain(),
+                    }
+                }
+            }
+            K::Rollback | K::Abort => self.rollback(word),
+            K::Savepoint => self.with_name(Statement::Savepoint),
+            K::Release => {
+                self.take_word("savepoint");
+                self.with_name(Statement::Release)
+            }
+            K::Set => self.set(),
+            K::Reset => self.reset(),
+            K::Show => Statement::Show,
+            K::Discard => self.discard(),
+            K::Prepare => return self.prepare(),
+            K::Execute => self.with_name(Statement::Execute),
+            K::Deallocate => {
+                self.take_word("prepare");
+                // A name in quotes may be "all".
+                if self
+                    .peek()
+                    .is_some_and(|t| t.text.eq_ignore_ascii_case(b"all"))
+                {
+                    Statement::Deallocate(None)
+                } else {
+                    self.with_name(|name| Statement::Deallocate(Some(name)))
+                }
+            }
+            K::Declare => return self.declare(),
+            K::Fetch | K::Move => Statement::Fetch,
+            K::Close => Statement::ClosePortal,
+            K::Explain => return self.explain(),
+            K::Copy => self.copy(),
+            K::Lock => self.lock(),
+            K::Truncate => {
+                self.take_word("table");
+                self.relation_list();
+                Statement::Truncate
+            }
+            K::Create => return self.create(),
+            K::Drop => return self.drop(),
+            K::Call => Statement::Call,
+            K::Do => Statement::Do,
+            _ => Statement::Other,
+        };
+        self.skip_statement();
+        statement
+    }
+
+    fn with_name(&mut self, statement: impl FnOnce(Ident) -> Statement) -> Statement {
+        match self.take_ident() {
+            Some(name) => statement(name),
+            None => {
+                self.facts.unknown = true;
+                Statement::Other
+            }
+        }
+    }
+
+    /// `ISOLATION LEVEL ...`, `READ ONLY`, `[NOT] DEFERRABLE`, in any order, with or without commas.
+    fn transaction_modes(&mut self) -> TransactionModes {
+        let mut modes = TransactionModes::default();
+        loop {
+            if self.take_word("isolation") {
+                self.take_word("level");
+                modes.serializable = Some(self.take_word("serializable"));
+                if modes.serializable == Some(false) {
+                    // READ COMMITTED, REPEATABLE READ and so on.
+                    self.lexer.next();
+                    self.lexer.next();
+                }
+            } else if self.take_word("read") {
+                if self.take_word("only") {
+                    modes.read_only = Some(true);
+                } else if self.take_word("write") {
+                    modes.read_only = Some(false);
+                }
+            } else if self.lexer.peek_byte() == b',' {
+                self.lexer.next();
+            } else if !(self.take_word("not") || self.take_word("deferrable")) {
+                return modes;
+            }
+        }
+    }
+
+    fn chain(&mut self) -> bool {
+        let _ = self.take_word("work") || self.take_word("transaction");
+        self.take_word("and") && self.take_word("chain")
+    }
+
+    fn rollback(&mut self, word: Keyword) -> Statement {
+        if word == Keyword::Rollback && self.take_word("prepared") {
+            return Statement::FinishPrepared;
+        }
+        let _ = self.take_word("work") || self.take_word("transaction");
+        if word == Keyword::Rollback && self.take_word("to") {
+            self.take_word("savepoint");
+            return self.with_name(Statement::RollbackTo);
+        }
+        Statement::Rollback {
+            chain: self.chain(),
+        }
+    }
+
+    fn set(&mut self) -> Statement {
+        if self.take_word("constraints") {
+            return Statement::Set(Set::Constraints);
+        }
+        // SESSION and LOCAL may be the beginning of a name of two parts, or of other commands.
+        let session = self.take_word("session");
+        if !session {
+            self.take_word("local");
+        }
+        if session && self.take_word("characteristics") {
+            self.take_word("as");
+            self.take_word("transaction");
+            return Statement::Set(Set::Characteristics(self.transaction_modes()));
+        }
+        if self.take_word("transaction") {
+            if self.take_word("snapshot") {
+                return Statement::Set(Set::Snapshot);
+            }
+            return Statement::Set(Set::Transaction(self.transaction_modes()));
+        }
+        let Some(token) = self.lexer.next() else {
+            self.facts.unknown = true;
+            return Statement::Other;
+        };
+        let parameter = Parameter::of(token.text);
+        if parameter == Parameter::Other {
+            return Statement::Set(Set::Other);
+        }
+        if !self.take_word("to") {
+            self.lexer.next();
+        }
+        let value = self.peek();
+        let text = value.map_or(&b""[..], |t| unquoted(t.text));
+        Statement::Set(match parameter {
+            Parameter::ReadOnly => Set::TransactionReadOnly(boolean(text)),
+            Parameter::Isolation => Set::Transaction(TransactionModes {
+                read_only: None,
+                serializable: Some(text.eq_ignore_ascii_case(b"serializable")),
+            }),
+            _ => Set::DefaultIsolation {
+                serializable: text.eq_ignore_ascii_case(b"serializable"),
+            },
+        })
+    }
+
+    fn reset(&mut self) -> Statement {
+        let Some(token) = self.peek() else {
+            return Statement::Reset(Set::Other);
+        };
+        Statement::Reset(match Parameter::of(token.text) {
+            Parameter::ReadOnly => Set::TransactionReadOnly(None),
+            Parameter::Isolation => Set::Transaction(TransactionModes::default()),
+            Parameter::DefaultIsolation => Set::DefaultIsolation {
+                serializable: false,
+            },
+            Parameter::Other if token.text.eq_ignore_ascii_case(b"all") => Set::All,
+            Parameter::Other => Set::Other,
+        })
+    }
+
+    fn discard(&mut self) -> Statement {
+        let kind = if self.take_word("all") {
+            Discard::All
+        } else if self.take_word("plans") {
+            Discard::Plans
+        } else if self.take_word("sequences") {
+            Discard::Sequences
+        } else if self.take_word("temp") || self.take_word("temporary") {
+            Discard::Temp
+        } else {
+            self.facts.unknown = true;
+            return Statement::Other;
+        };
+        Statement::Discard(kind)
+    }
+
+    fn prepare(&mut self) -> Statement {
+        if self.peek_is("transaction") {
+            // `PREPARE transaction AS ...` is possible as well.
+            let mut ahead = self.lexer;
+            ahead.next();
+            if ahead.next().is_some_and(|t| t.kind == TokenKind::String) {
+                self.skip_statement();
+                return Statement::PrepareTransaction;
+            }
+        }
+        let statement = self.with_name(Statement::Prepare);
+        if self.lexer.peek_byte() == b'(' {
+            self.skip_parentheses();
+        }
+        self.take_word("as");
+        self.rest_of_query();
+        statement
+    }
+
+    fn declare(&mut self) -> Statement {
+        let statement = self.with_name(Statement::Declare);
+        loop {
+            match self.lexer.next() {
+                Some(t) if t.kind == TokenKind::Punctuation(b';') => return statement,
+                Some(t) if t.text.eq_ignore_ascii_case(b"for") => break,
+                Some(_) => {}
+                None => return statement,
+            }
+        }
+        self.rest_of_query();
+        statement
+    }
+
+    /// The query in the rest of the statement, for the names in it.
+    fn rest_of_query(&mut self) -> Statement {
+        match self.lexer.next() {
+            Some(token) => self.inner_statement(token),
+            None => {
+                self.facts.unknown = true;
+                Statement::Other
+            }
+        }
+    }
+
+    fn inner_statement(&mut self, token: Token<'a>) -> Statement {
+        let write = token.kind == TokenKind::Word
+            && matches!(
+                keyword(token.text),
+                Keyword::Insert | Keyword::Update | Keyword::Delete | Keyword::Merge
+            );
+        if write || self.begins_query(token) {
+            return self.query(token);
+        }
+        if token.kind != TokenKind::Punctuation(b';') {
+            self.skip_statement();
+        }
+        Statement::Other
+    }
+
+    fn explain(&mut self) -> Statement {
+        let mut analyze = false;
+        let options = self.lexer.peek_byte() == b'(' && {
+            let mut ahead = self.lexer;
+            ahead.next().is_some_and(|open| !self.begins_query_at(open))
+        };
+        if options {
+            self.lexer.next();
+            for token in self.lexer.by_ref() {
+                match token.kind {
+                    TokenKind::Punctuation(b')') => break,
+                    TokenKind::Word if keyword(token.text) == Keyword::Analyze => analyze = true,
+                    _ => {}
+                }
+            }
+        } else {
+            while let Some(token) = self.peek() {
+                if keyword(token.text) == Keyword::Analyze {
+                    analyze = true;
+                } else if !token.text.eq_ignore_ascii_case(b"verbose") {
+                    break;
+                }
+                self.lexer.next();
+            }
+        }
+        let inner = self.rest_of_query();
+        Statement::Explain {
+            analyze,
+            select: inner == Statement::Select,
+        }
+    }
+
+    fn begins_query_at(&self, open: Token<'a>) -> bool {
+        let mut ahead = Collector {
+            lexer: self.lexer,
+            facts: &mut super::Facts::default(),
+        };
+        ahead.lexer.next();
+        ahead.begins_query(open)
+    }
+
+    fn copy(&mut self) -> Statement {
+        let mut source = CopySource::Table;
+        if self.lexer.peek_byte() == b'(' {
+            self.lexer.next();
+            let Some(token) = self.lexer.next() else {
+                self.facts.unknown = true;
+                return Statement::Other;
+            };
+            source = if self.query_until(token, true) == Statement::Select {
+                CopySource::Select
+            } else {
+                CopySource::Write
+            };
+        } else {
+            self.take_word("binary");
+            match self.take_name() {
+                Some(name) => self.facts.relations.push(name),
+                None => self.facts.unknown = true,
+            }
+            if self.lexer.peek_byte() == b'(' {
+                self.skip_parentheses();
+            }
+        }
+        let from = self.take_word("from");
+        if !from && !self.take_word("to") {
+            self.facts.unknown = true;
+        }
+        let file = !(self.peek_is("stdin") || self.peek_is("stdout"));
+        Statement::Copy(Copy { from, file, source })
+    }
+
+    fn lock(&mut self) -> Statement {
+        self.take_word("table");
+        self.relation_list();
+        if !self.take_word("in") {
+            return Statement::Lock(LockMode::AccessExclusive);
+        }
+        let mode = if self.take_word("access") {
+            if self.take_word("share") {
+                LockMode::AccessShare
+            } else {
+                LockMode::AccessExclusive
+            }
+        } else if self.take_word("row") {
+            if self.take_word("share") {
+                LockMode::RowShare
+            } else {
+                LockMode::RowExclusive
+            }
+        } else if self.take_word("share") {
+            if self.take_word("update") {
+                LockMode::ShareUpdateExclusive
+            } else if self.take_word("row") {
+                LockMode::ShareRowExclusive
+            } else {
+                LockMode::Share
+            }
+        } else {
+            LockMode::Exclusive
+        };
+        Statement::Lock(mode)
+    }
+
+    fn create(&mut self) -> Statement {
+        if self.take_word("or") {
+            self.take_word("replace");
+        }
+        let _ = self.take_word("global") || self.take_word("local");
+        let temporary = self.take_word("temporary") || self.take_word("temp");
+        if !temporary {
+            self.take_word("unlogged");
+        }
+        self.take_word("recursive");
+        let object =
+            self.take_word("table") || self.take_word("view") || self.take_word("sequence");
+        if !object {
+            self.skip_statement();
+            return Statement::Other;
+        }
+        if self.take_word("if") {
+            self.take_word("not");
+            self.take_word("exists");
+        }
+        let name = self.take_name();
+        let statement = name.map_or(Statement::Other, |name| {
+            let schema = name.schema.map_or(&b""[..], |s| self.facts.text(s));
+            if temporary || schema == b"pg_temp" {
+                Statement::CreateTemporary(name.name)
+            } else {
+                Statement::Other
+            }
+        });
+        self.skip_statement();
+        statement
+    }
+
+    fn drop(&mut self) -> Statement {
+        let object =
+            self.take_word("table") || self.take_word("view") || self.take_word("sequence");
+        if !object {
+            self.skip_statement();
+            return Statement::Other;
+        }
+        if self.take_word("if") {
+            self.take_word("exists");
+        }
+        let mut first = None;
+        while let Some(name) = self.take_name() {
+            let drop = Statement::Drop(name.name);
+            match first {
+                None => first = Some(drop),
+                Some(_) => self.facts.statements.push(drop),
+            }
+            if self.lexer.peek_byte() != b',' {
+                break;
+            }
+            self.lexer.next();
+        }
+        self.skip_statement();
+        first.unwrap_or(Statement::Other)
+    }
+
+    fn peek_is(&self, word: &str) -> bool {
+        self.peek().is_some_and(|t| {
+            t.kind == TokenKind::Word && t.text.eq_ignore_ascii_case(word.as_bytes())
+        })
+    }
+
+    fn skip_parentheses(&mut self) {
+        let mut depth = 0;
+        for token in self.lexer.by_ref() {
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return;
+                    }
+                }
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ => {}
+            }
+        }
+        self.facts.unknown = true;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parameter {
+    ReadOnly,
+    Isolation,
+    DefaultIsolation,
+    Other,
+}
+
+impl Parameter {
+    fn of(name: &[u8]) -> Parameter {
+        let name = unquoted(name);
+        if name.eq_ignore_ascii_case(b"transaction_read_only") {
+            Parameter::ReadOnly
+        } else if name.eq_ignore_ascii_case(b"transaction_isolation") {
+            Parameter::Isolation
+        } else if name.eq_ignore_ascii_case(b"default_transaction_isolation") {
+            Parameter::DefaultIsolation
+        } else {
+            Parameter::Other
+        }
+    }
+}
+
+fn unquoted(text: &[u8]) -> &[u8] {
+    match text {
+        [b'\'' | b'"', inner @ .., b'\'' | b'"'] => inner,
+        _ => text,
+    }
+}
+
+/// As PostgreSQL's parse_bool: unique beginnings of the words count.
+fn boolean(text: &[u8]) -> Option<bool> {
+    let begins = |word: &str, least: usize| {
+        text.len() >= least
+            && text.len() <= word.len()
+            && word.as_bytes()[..text.len()].eq_ignore_ascii_case(text)
+    };
+    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || text == b"1" {
+        Some(true)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || text == b"0" {
+        Some(false)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,498 @@
+//! What routing remembers of a session: its transaction, its writes, its prepared statements and
+//! temporary tables.
+//!
+//! Writes count from the moment they are sent ([`SessionState::sent`]), since statements of a
+//! pipeline are decided before the earlier ones are answered. Everything that lets statements go
+//! to a standby again counts from the answer only: [`SessionState::succeeded`],
+//! [`SessionState::failed`], [`SessionState::ready`].
+
+mod tables;
+
+use std::collections::HashMap;
+
+use super::{
+    facts::{Copy, Discard, Facts, LockMode, Set, Statement, TransactionModes},
+    settings::{Object, OnWrite, Settings},
+};
+use crate::cluster::NodeId;
+use tables::TemporaryTables;
+
+/// A set of node ids; ids go up to 127.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeSet(u128);
+
+impl NodeSet {
+    pub fn of(node: NodeId) -> NodeSet {
+        let mut set = NodeSet::default();
+        set.insert(node);
+        set
+    }
+
+    pub fn insert(&mut self, node: NodeId) {
+        self.0 |= bit(node);
+    }
+
+    pub fn remove(&mut self, node: NodeId) {
+        self.0 &= !bit(node);
+    }
+
+    pub fn contains(self, node: NodeId) -> bool {
+        self.0 & bit(node) != 0
+    }
+
+    pub fn union(self, other: NodeSet) -> NodeSet {
+        NodeSet(self.0 | other.0)
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Ascending.
+    pub fn iter(self) -> impl Iterator<Item = NodeId> {
+        (0..128).filter(move |&node| self.contains(node))
+    }
+}
+
+impl FromIterator<NodeId> for NodeSet {
+    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> NodeSet {
+        let mut set = NodeSet::default();
+        nodes.into_iter().for_each(|node| set.insert(node));
+        set
+    }
+}
+
+fn bit(node: NodeId) -> u128 {
+    u32::try_from(node)
+        .ok()
+        .and_then(|shift| 1u128.checked_shl(shift))
+        .unwrap_or(0)
+}
+
+/// The byte of ReadyForQuery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransactionStatus {
+    #[default]
+    Idle,
+    Active,
+    Failed,
+}
+
+impl TransactionStatus {
+    pub fn from_byte(byte: u8) -> TransactionStatus {
+        match byte {
+            b'T' => TransactionStatus::Active,
+            b'E' => TransactionStatus::Failed,
+            _ => TransactionStatus::Idle,
+        }
+    }
+}
+
+/// A prepared statement, of PREPARE or of a Parse message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Nodes that have it.
+    pub nodes: NodeSet,
+    /// Made by PREPARE: it cannot be made on another node without the client noticing.
+    pub by_sql: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Savepoint {
+    name: Box<[u8]>,
+    /// Whether the transaction had written when it was set.
+    written: bool,
+    /// How many objects had been written.
+    objects: usize,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct SessionState {
+    /// The load balance node of the session; with `statement_level_load_balance`, of the last
+    /// statement.
+    pub load_balance_node: Option<NodeId>,
+    /// Whether sessions of this user begin with a default isolation level of SERIALIZABLE, once
+    /// it is known.
+    pub begins_serializable: Option<bool>,
+    status: TransactionStatus,
+    /// A BEGIN was sent and not answered.
+    opening: bool,
+    /// Written, as `disable_load_balance_on_write` counts it.
+    written: bool,
+    /// Something that may write was sent since the last ReadyForQuery: a pipeline is one
+    /// transaction up to its Sync.
+    unsynced_write: bool,
+    /// The isolation level of this transaction, if it was set.
+    serializable: Option<bool>,
+    /// default_transaction_isolation, if this session has set it.
+    default_serializable: Option<bool>,
+    /// Nodes whose last ReadyForQuery was not idle, or to which BEGIN is on its way.
+    in_transaction: NodeSet,
+    savepoints: Vec<Savepoint>,
+    /// dml_adaptive: what was written in this transaction, in lower case, without schema.
+    written_objects: Vec<Box<[u8]>>,
+    temporary: TemporaryTables,
+    prepared: HashMap<Box<[u8]>, Prepared>,
+}
+
+impl SessionState {
+    pub fn new() -> SessionState {
+        SessionState::default()
+    }
+
+    /// Inside an explicit transaction, or about to be.
+    pub fn is_in_transaction(&self) -> bool {
+        self.status != TransactionStatus::Idle || self.opening
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.status == TransactionStatus::Failed
+    }
+
+    /// The transaction, or with `always` the session, has written.
+    pub fn has_written(&self) -> bool {
+        self.written
+    }
+
+    pub fn has_unsynced_write(&self) -> bool {
+        self.unsynced_write
+    }
+
+    /// Whether this transaction is SERIALIZABLE; `None`: the session's default decides and is not
+    /// known yet.
+    pub fn is_serializable(&self) -> Option<bool> {
+        self.serializable
+            .or(self.default_serializable)
+            .or(self.begins_serializable)
+    }
+
+    /// Whether every statement on a standby would run SERIALIZABLE, which a standby refuses: the
+    /// default of the database or user says so, and this session has not changed it everywhere.
+    /// `None`: not known yet.
+    pub fn standby_is_serializable(&self) -> Option<bool> {
+        match self.default_serializable {
+            Some(false) => Some(false),
+            _ => self.begins_serializable,
+        }
+    }
+
+    pub fn is_node_in_transaction(&self, node: NodeId) -> bool {
+        self.in_transaction.contains(node)
+    }
+
+    /// Nodes that have a transaction open, as far as they have answered.
+    pub fn nodes_in_transaction(&self) -> NodeSet {
+        self.in_transaction
+    }
+
+    pub fn is_temporary(&self, name: &[u8]) -> bool {
+        self.temporary.contains(name)
+    }
+
+    /// dml_adaptive: a write of this transaction concerns `name`.
+    pub fn has_written_object(&self, name: &[u8]) -> bool {
+        self.written_objects
+            .iter()
+            .any(|written| written.eq_ignore_ascii_case(name))
+    }
+
+    pub fn prepared(&self, name: &[u8]) -> Option<&Prepared> {
+        self.prepared.get(name)
+    }
+
+    /// A Parse message made `name` on `node` (as well).
+    pub fn parsed(&mut self, name: &[u8], node: NodeId) {
+        if let Some(prepared) = self.prepared.get_mut(name) {
+            prepared.nodes.insert(node);
+        } else {
+            self.prepared.insert(
+                name.into(),
+                Prepared {
+                    nodes: NodeSet::of(node),
+                    by_sql: false,
+                },
+            );
+        }
+    }
+
+    /// A Close message.
+    pub fn closed(&mut self, name: &[u8]) {
+        self.prepared.remove(name);
+    }
+
+    /// A Query or an Execute was sent to these nodes.
+    pub fn sent(&mut self, facts: &Facts, settings: &Settings, writes: bool, nodes: NodeSet) {
+        if writes {
+            self.unsynced_write = true;
+        }
+        for statement in facts.statements() {
+            if let Statement::Begin(_) = statement {
+                self.opening = true;
+                self.in_transaction = self.in_transaction.union(nodes);
+            }
+        }
+        if settings.on_write == OnWrite::DmlAdaptive && self.is_in_transaction() {
+            self.remember_objects(facts, settings, writes);
+        }
+    }
+
+    fn remember_objects(&mut self, facts: &Facts, settings: &Settings, writes: bool) {
+        let read = is_read(facts.first(), facts);
+        if !read && !matches!(facts.first(), Statement::Lock(_)) {
+            // What a sub-select reads is not written; what a query in WITH writes is not told apart.
+            let all = facts.has_data_modifying_with();
+            for relation in facts.relations().iter().filter(|r| all || !r.nested) {
+                let name = facts.text(relation.name);
+                self.remember(name);
+                self.remember_dependents(settings, |o| match o {
+                    Object::Relation(r) => r.eq_ignore_ascii_case(name),
+                    Object::Function(_) => false,
+                });
+            }
+        }
+        if !writes && !read {
+            return;
+        }
+        for function in facts.functions() {
+            let name = facts.text(function.name);
+            self.remember_dependents(settings, |o| match o {
+                Object::Function(f) => f.eq_ignore_ascii_case(name),
+                Object::Relation(_) => false,
+            });
+        }
+    }
+
+    fn remember_dependents(&mut self, settings: &Settings, matches: impl Fn(&Object) -> bool) {
+        for relationship in &settings.relationships {
+            if matches(&relationship.object) {
+                self.remember(&relationship.dependent);
+            }
+        }
+    }
+
+    fn remember(&mut self, name: &[u8]) {
+        if !self.has_written_object(name) {
+            self.written_objects.push(name.into());
+        }
+    }
+
+    /// The statements were executed: CommandComplete of an Execute, or the end of a Query without
+    /// an error. `nodes` are those it was sent to.
+    pub fn succeeded(&mut self, facts: &Facts, settings: &Settings, writes: bool, nodes: NodeSet) {
+        let on_write = settings.on_write;
+        for &statement in facts.statements() {
+            self.apply(statement, facts, on_write, nodes);
+        }
+        if writes && (facts.count() > 1 || !ends_or_begins(facts.first())) {
+            self.note_write(on_write);
+        }
+    }
+
+    fn note_write(&mut self, on_write: OnWrite) {
+        match on_write {
+            OnWrite::Off | OnWrite::DmlAdaptive => {}
+            OnWrite::Always => self.written = true,
+            OnWrite::Transaction | OnWrite::TransTransaction => {
+                self.written |= self.status != TransactionStatus::Idle;
+            }
+        }
+    }
+
+    fn apply(&mut self, statement: Statement, facts: &Facts, on_write: OnWrite, nodes: NodeSet) {
+        match statement {
+            Statement::Begin(modes) => self.begin(modes, on_write),
+            Statement::Commit { chain } | Statement::Rollback { chain } => {
+                let committed = matches!(statement, Statement::Commit { .. })
+                    && self.status != TransactionStatus::Failed;
+                self.end(committed, on_write, chain);
+            }
+            Statement::PrepareTransaction => self.end(true, on_write, false),
+            Statement::Savepoint(name) => {
+                let savepoint = Savepoint {
+                    name: facts.text(name).into(),
+                    written: self.written,
+                    objects: self.written_objects.len(),
+                };
+                self.savepoints.push(savepoint);
+            }
+            Statement::Release(name) => {
+                if let Some(at) = self.savepoint(facts.text(name)) {
+                    self.savepoints.truncate(at);
+                }
+            }
+            Statement::RollbackTo(name) => {
+                if self.status == TransactionStatus::Failed {
+                    self.status = TransactionStatus::Active;
+                }
+                if let Some(at) = self.savepoint(facts.text(name)) {
+                    self.savepoints.truncate(at + 1);
+                    let savepoint = &self.savepoints[at];
+                    self.written_objects.truncate(savepoint.objects);
+                    if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
+                        self.written = savepoint.written;
+                    }
+                }
+            }
+            Statement::Set(set) => self.set(set),
+            Statement::Reset(Set::All | Set::DefaultIsolation { .. }) => {
+                self.default_serializable = None;
+            }
+            Statement::Discard(kind) => {
+                if kind == Discard::All {
+                    self.prepared.clear();
+                    self.default_serializable = None;
+                }
+                if matches!(kind, Discard::All | Discard::Temp) {
+                    self.temporary.clear();
+                }
+            }
+            Statement::Prepare(name) => {
+                self.prepared.insert(
+                    facts.text(name).into(),
+                    Prepared {
+                        nodes,
+                        by_sql: true,
+                    },
+                );
+            }
+            Statement::Deallocate(None) => self.prepared.clear(),
+            Statement::Deallocate(Some(name)) => self.closed(facts.text(name)),
+            Statement::CreateTemporary(name) => {
+                let open = self.status != TransactionStatus::Idle;
+                self.temporary.create(facts.text(name), open);
+            }
+            Statement::Drop(name) => {
+                let open = self.status != TransactionStatus::Idle;
+                self.temporary.drop(facts.text(name), open);
+            }
+            _ => {}
+        }
+    }
+
+    fn savepoint(&self, name: &[u8]) -> Option<usize> {
+        self.savepoints.iter().rposition(|s| *s.name == *name)
+    }
+
+    fn begin(&mut self, modes: TransactionModes, on_write: OnWrite) {
+        self.opening = false;
+        if self.status != TransactionStatus::Idle {
+            // Only a warning: the transaction goes on.
+            self.serializable = modes.serializable.or(self.serializable);
+            return;
+        }
+        self.status = TransactionStatus::Active;
+        self.serializable = modes.serializable;
+        self.forget_writes(on_write);
+    }
+
+    /// With `trans_transaction` a write of an earlier transaction goes on to count, with `always`
+    /// every write.
+    fn forget_writes(&mut self, on_write: OnWrite) {
+        if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
+            self.written = false;
+        }
+        self.written_objects.clear();
+        self.savepoints.clear();
+    }
+
+    fn end(&mut self, committed: bool, on_write: OnWrite, chain: bool) {
+        if self.status == TransactionStatus::Idle {
+            return;
+        }
+        self.forget_writes(on_write);
+        self.temporary.end(committed);
+        if chain {
+            self.status = TransactionStatus::Active;
+        } else {
+            self.status = TransactionStatus::Idle;
+            self.serializable = None;
+        }
+    }
+
+    fn set(&mut self, set: Set) {
+        match set {
+            Set::Transaction(modes) if self.status != TransactionStatus::Idle => {
+                self.serializable = modes.serializable.or(self.serializable);
+            }
+            Set::Characteristics(modes) => {
+                self.default_serializable = modes.serializable.or(self.default_serializable);
+            }
+            Set::DefaultIsolation { serializable } => {
+                self.default_serializable = Some(serializable);
+            }
+            _ => {}
+        }
+    }
+
+    /// ErrorResponse, of any node that the statement was sent to. What it means shows in the next
+    /// [`SessionState::ready`]; until then nothing is balanced.
+    pub fn failed(&mut self) {
+        if self.is_in_transaction() {
+            self.status = TransactionStatus::Failed;
+            self.opening = false;
+        } else {
+            self.unsynced_write = true;
+        }
+    }
+
+    /// ReadyForQuery of the node that decides about the transaction: the primary. A standby tells
+    /// [`SessionState::node_ready`] only.
+    pub fn ready(&mut self, status: TransactionStatus, settings: &Settings) {
+        self.unsynced_write = false;
+        self.opening = false;
+        if status == TransactionStatus::Idle && self.status != TransactionStatus::Idle {
+            // The end was not noticed, as that of a statement that failed and ended it.
+            self.end(false, settings.on_write, false);
+        }
+        self.status = status;
+    }
+
+    /// ReadyForQuery of any node.
+    pub fn node_ready(&mut self, node: NodeId, status: TransactionStatus) {
+        if status == TransactionStatus::Idle {
+            self.in_transaction.remove(node);
+        } else {
+            self.in_transaction.insert(node);
+        }
+    }
+}
+
+fn ends_or_begins(statement: Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Begin(_)
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::RollbackTo(_)
+    )
+}
+
+/// Whether the statement leaves its transaction one that has not written, leaving functions aside (`is_select_query` of
+/// `src/protocol/pool_process_query.c @ V4_3_5`; the look at the text's beginning is the policy's).
+pub fn is_read(statement: Statement, facts: &Facts) -> bool {
+    match statement {
+        Statement::Empty | Statement::Select => {
+            !facts.has_outer_locking_clause()
+                && !facts.has_into()
+                && !facts.has_data_modifying_with()
+                && !facts.is_unknown()
+        }
+        Statement::Copy(Copy {
+            from: false,
+            file: false,
+            source,
+        }) => source != super::facts::CopySource::Write,
+        Statement::Explain { analyze, select } => select || !analyze,
+        Statement::Show => true,
+        _ => false,
+    }
+}
+
+/// Whether a statement that goes to several nodes is one that a standby takes.
+pub fn is_weak_lock(mode: LockMode) -> bool {
+    mode < LockMode::RowExclusive
+}
+
+#[cfg(test)]
+mod tests;

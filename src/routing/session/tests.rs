@@ -1,0 +1,203 @@
+use super::*;
+
+struct Session {
+    state: SessionState,
+    settings: Settings,
+}
+
+impl Session {
+    fn new(on_write: OnWrite) -> Session {
+        Session {
+            state: SessionState::new(),
+            settings: Settings {
+                on_write,
+                ..Settings::default()
+            },
+        }
+    }
+
+    fn send(&mut self, sql: &str, writes: bool) -> Facts {
+        let facts = Facts::of(sql.as_bytes());
+        self.state
+            .sent(&facts, &self.settings, writes, NodeSet::of(0));
+        facts
+    }
+
+    /// Sent, done, and answered by ReadyForQuery.
+    fn run(&mut self, sql: &str, writes: bool, ready: u8) {
+        let facts = self.send(sql, writes);
+        self.state
+            .succeeded(&facts, &self.settings, writes, NodeSet::of(0));
+        self.ready(ready);
+    }
+
+    fn ready(&mut self, status: u8) {
+        let status = TransactionStatus::from_byte(status);
+        self.state.node_ready(0, status);
+        self.state.ready(status, &self.settings);
+    }
+}
+
+#[test]
+fn a_write_counts_when_it_is_sent_and_a_begin_as_well() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.send("begin", false);
+    assert!(s.state.is_in_transaction() && !s.state.has_unsynced_write());
+    s.send("insert into t values (1)", true);
+    assert!(s.state.has_unsynced_write() && !s.state.has_written());
+}
+
+#[test]
+fn the_end_counts_when_it_is_answered() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("begin", false, b'T');
+    s.run("insert into t values (1)", true, b'T');
+    let commit = s.send("commit", false);
+    assert!(s.state.has_written());
+    s.state
+        .succeeded(&commit, &s.settings, false, NodeSet::of(0));
+    assert!(!s.state.has_written() && !s.state.is_in_transaction());
+}
+
+#[test]
+fn a_failure_stays_until_the_server_says_otherwise() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("begin", false, b'T');
+    s.run("savepoint a", true, b'T');
+    s.state.failed();
+    s.ready(b'E');
+    assert!(s.state.has_failed());
+    s.run("rollback to a", false, b'T');
+    assert!(!s.state.has_failed() && !s.state.has_written());
+    s.state.failed();
+    s.ready(b'E');
+    s.run("commit", false, b'I');
+    assert!(!s.state.is_in_transaction());
+}
+
+#[test]
+fn a_savepoint_remembers_whether_there_was_a_write_before_it() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("begin", false, b'T');
+    s.run("savepoint a", true, b'T');
+    s.run("insert into t values (1)", true, b'T');
+    s.run("savepoint b", true, b'T');
+    s.run("rollback to b", false, b'T');
+    assert!(s.state.has_written());
+    s.run("rollback to a", false, b'T');
+    assert!(!s.state.has_written());
+    s.run("release a", true, b'T');
+    assert!(s.state.has_written());
+}
+
+#[test]
+fn the_five_values_of_disable_load_balance_on_write() {
+    for (on_write, within, after, next, lone) in [
+        (OnWrite::Off, false, false, false, false),
+        (OnWrite::Transaction, true, false, false, false),
+        (OnWrite::TransTransaction, true, true, true, false),
+        (OnWrite::Always, true, true, true, true),
+        (OnWrite::DmlAdaptive, false, false, false, false),
+    ] {
+        let mut s = Session::new(on_write);
+        s.run("insert into t values (1)", true, b'I');
+        assert_eq!(s.state.has_written(), lone, "{on_write:?}");
+        let mut s = Session::new(on_write);
+        s.run("begin", false, b'T');
+        s.run("insert into t values (1)", true, b'T');
+        assert_eq!(s.state.has_written(), within, "{on_write:?}");
+        s.run("rollback", false, b'I');
+        assert_eq!(s.state.has_written(), after, "{on_write:?}");
+        s.run("begin", false, b'T');
+        assert_eq!(s.state.has_written(), next, "{on_write:?}");
+    }
+}
+
+#[test]
+fn dml_adaptive_remembers_what_was_written_and_what_depends_on_it() {
+    let mut s = Session::new(OnWrite::DmlAdaptive);
+    s.settings.relationships =
+        super::super::settings::relationships("t1:v1, t1:v2,public.f_vol():\"T2\"").0;
+    s.run("begin", false, b'T');
+    s.run(
+        "update T1 set a = (select max(a) from t3) from t4",
+        true,
+        b'T',
+    );
+    for (name, want) in [
+        ("t1", true),
+        ("V1", true),
+        ("v2", true),
+        ("t3", false),
+        ("t4", true),
+    ] {
+        assert_eq!(s.state.has_written_object(name.as_bytes()), want, "{name}");
+    }
+    s.run("savepoint a", true, b'T');
+    s.run("select s.f_vol()", true, b'T');
+    assert!(s.state.has_written_object(b"t2"));
+    s.run("rollback to a", false, b'T');
+    assert!(!s.state.has_written_object(b"t2") && s.state.has_written_object(b"t1"));
+    s.run("commit", false, b'I');
+    assert!(!s.state.has_written_object(b"t1"));
+}
+
+#[test]
+fn temporary_tables_are_traced_through_transactions() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("create temp table a(i int)", true, b'I');
+    s.run("begin", false, b'T');
+    s.run("drop table a", true, b'T');
+    s.run("select 1 into temp b", true, b'T');
+    assert!(!s.state.is_temporary(b"a") && s.state.is_temporary(b"b"));
+    s.run("rollback", false, b'I');
+    assert!(s.state.is_temporary(b"a") && !s.state.is_temporary(b"b"));
+    s.run("discard temp", true, b'I');
+    assert!(!s.state.is_temporary(b"a"));
+}
+
+#[test]
+fn prepared_statements_know_their_nodes() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("prepare A as select 1", true, b'I');
+    s.state.parsed(b"B", 1);
+    s.state.parsed(b"B", 0);
+    assert!(
+        s.state
+            .prepared(b"a")
+            .is_some_and(|p| p.by_sql && p.nodes == NodeSet::of(0))
+    );
+    assert_eq!(
+        s.state.prepared(b"B").map(|p| p.nodes),
+        Some([0, 1].into_iter().collect())
+    );
+    s.run("deallocate a", true, b'I');
+    assert!(s.state.prepared(b"a").is_none() && s.state.prepared(b"B").is_some());
+    s.run("discard plans", true, b'I');
+    assert!(s.state.prepared(b"B").is_some());
+    s.run("discard all", true, b'I');
+    assert!(s.state.prepared(b"B").is_none());
+}
+
+#[test]
+fn the_isolation_level_of_transaction_and_session() {
+    let mut s = Session::new(OnWrite::Transaction);
+    assert_eq!(s.state.is_serializable(), None);
+    s.state.begins_serializable = Some(false);
+    s.run("set transaction isolation level serializable", false, b'I');
+    assert_eq!(s.state.is_serializable(), Some(false));
+    s.run("begin isolation level serializable", false, b'T');
+    assert_eq!(s.state.is_serializable(), Some(true));
+    s.run("commit and chain", false, b'T');
+    assert_eq!(s.state.is_serializable(), Some(true));
+    s.run("commit", false, b'I');
+    s.run(
+        "set default_transaction_isolation = 'serializable'",
+        false,
+        b'I',
+    );
+    assert_eq!(s.state.is_serializable(), Some(true));
+    assert_eq!(s.state.standby_is_serializable(), Some(false));
+    s.run("reset all", true, b'I');
+    assert_eq!(s.state.is_serializable(), Some(false));
+}
