@@ -2,8 +2,9 @@
 
 import os
 import re
+import subprocess
 
-from lib import proc, wire
+from lib import env, proc, wire
 from lib.case import CompatCase, ours_only
 from lib.server import PASSWORDS
 from lib.subject import md5
@@ -169,30 +170,6 @@ result: the login can work, given the right password
         self.assertEqual(done.code, 1, done)
         self.assertIn("result: the login cannot work: there is no backend that it could go to\n", done.out)
 
-    def test_different_methods_of_the_servers(self):
-        server = self.cluster.servers[1]
-        path = os.path.join(server.data, "pg_hba.conf")
-        with open(path) as file:
-            before = file.read()
-        self.addCleanup(lambda: open(path, "w").write(before))
-        with open(path, "w") as file:
-            file.write("host all md5user all scram-sha-256\n" + before)
-        with server.client(user="postgres", database="postgres", unix=server.home) as client:
-            client.value("SELECT pg_reload_conf()")
-        out = self._until_scram()
-        self.assertIn("asks for scram-sha-256, pool_passwd has an md5 entry: this cannot work\n    remedy: write the entry as TEXT or AES with pg_enc, or use auth_query\n", out)
-        self.assertIn("result: the login cannot work; the client reads: ERROR: failed to authenticate with backend using SCRAM: valid password not found\n", out)
-
-    def _until_scram(self):
-        found = []
-
-        def asks():
-            found[:] = [check_auth(self.pool, "md5user", "app", "127.0.0.1").out]
-            return "asks for scram" in found[0]
-
-        self.eventually(asks, "the new pg_hba.conf")
-        return found[0]
-
     def test_a_bad_file(self):
         pool = self.another_pool("bad", hba="local all all ident\n", passwd=self.passwd)
         done = check_auth(pool, "app", "app", "local")
@@ -220,6 +197,79 @@ result: the login can work, given the right password
             done = check_auth(self.pool, *words)
             self.assertEqual(done.code, 1, done)
             self.assertIn("Usage:", done.err)
+
+
+@ours_only("--check-auth")
+class ServersOfDifferentMethods(CompatCase):
+    nodes = 2
+    config = {"enable_pool_hba": True}
+    start = False
+    hba = "host all all all md5\n"
+
+    def test_different_methods_of_the_servers(self):
+        server = self.cluster.servers[1]
+        path = os.path.join(server.data, "pg_hba.conf")
+        with open(path) as file:
+            before = file.read()
+        with open(path, "w") as file:
+            file.write("host all md5user all scram-sha-256\n" + before)
+        server.value("SELECT pg_reload_conf()")
+        out = self._until_scram()
+        self.assertIn("asks for scram-sha-256, pool_passwd has an md5 entry: this cannot work\n    remedy: write the entry as TEXT or AES with pg_enc, or use auth_query\n", out)
+        self.assertIn("result: the login cannot work; the client reads: ERROR: failed to authenticate with backend using SCRAM: valid password not found\n", out)
+
+    def _until_scram(self):
+        found = []
+
+        def asks():
+            found[:] = [check_auth(self.pool, "md5user", "app", "127.0.0.1").out]
+            return "asks for scram" in found[0]
+
+        self.eventually(asks, "the new pg_hba.conf")
+        return found[0]
+
+
+@ours_only("--check-auth")
+class WithTls(CompatCase):
+    nodes = 1
+    config = {"enable_pool_hba": True}
+    start = False
+    hba = "hostssl all pwuser all password\nhostssl all scramuser all cert\n"
+
+    def check(self, *words):
+        return check_auth(self.pool, *words)
+
+    def test_clients_with_tls(self):
+        done = self.check("pwuser", "app", "127.0.0.1", "--tls")
+        self.assertEqual(done.code, 1, done)
+        self.assertIn("remedy: set ssl = on in pgpool.conf", done.out)
+
+        key, certificate = self.pool.file("server.key"), self.pool.file("server.crt")
+        self.pool.write_config(ssl=True, ssl_key=key, ssl_cert=certificate)
+        done = self.check("pwuser", "app", "127.0.0.1", "--tls")
+        self.assertEqual(done.code, 1, done)
+        self.assertRegex(done.out, r"(?m)^ssl: .*server\.(crt|key)")
+        self.assertIn("remedy: mend what the lines about ssl name", done.out)
+
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "30", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+        os.chmod(key, 0o600)
+        env.hand_over(key)
+        env.hand_over(certificate)
+        done = self.check("pwuser", "app", "127.0.0.1", "--tls")
+        self.assertEqual(done.code, 0, done)
+        self.assertIn("from 127.0.0.1, with TLS\n", done.out)
+        self.assertIn("asks for the password in clear text, answered with what pool_passwd has", done.out)
+        done = self.check("pwuser", "app", "127.0.0.1")
+        self.assertEqual(done.code, 1, done)
+        self.assertIn("hostssl is for clients with TLS", done.out)
+
+        done = self.check("scramuser", "app", "127.0.0.1", "--tls")
+        self.assertEqual(done.code, 1, done)
+        self.assertIn("remedy: set ssl_ca_cert in pgpool.conf", done.out)
+        self.pool.write_config(ssl_ca_cert=certificate)
+        done = self.check("scramuser", "app", "127.0.0.1", "--tls")
+        self.assertEqual(done.code, 0, done)
+        self.assertIn("result: the login can work, given a certificate of the client with this common name\n", done.out)
 
 
 @ours_only("--check-auth")

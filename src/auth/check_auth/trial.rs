@@ -165,7 +165,7 @@ impl Stage<'_> {
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::SendClient(bytes) => self.to_client(&bytes),
+                Action::SendClient(bytes) => self.tell_client(&bytes),
                 Action::SendBackend(node, bytes) => {
                     let server = self.servers.get_mut(&node);
                     let replies = server.map(|s| s.on_message(body_of(&bytes)));
@@ -214,7 +214,7 @@ impl Stage<'_> {
         }
     }
 
-    fn to_client(&mut self, message: &[u8]) {
+    fn tell_client(&mut self, message: &[u8]) {
         let body = body_of(message);
         let asked = match Authentication::decode(body) {
             Some(Authentication::CleartextPassword) => Some(Asked::ClearText),

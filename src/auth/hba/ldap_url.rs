@@ -76,10 +76,9 @@ pub(super) fn parse(text: &str) -> Result<LdapUrl, &'static str> {
         }
         url.filter = Some(filter);
     }
-    match parts.next() {
-        Some("") => return Err("the part behind its last \"?\" is empty"),
-        // Extensions say nothing that a login needs.
-        Some(_) | None => {}
+    // Extensions say nothing that a login needs.
+    if parts.next() == Some("") {
+        return Err("the part behind its last \"?\" is empty");
     }
     match parts.next() {
         Some(_) => Err("it has too many parts"),
