@@ -1,11 +1,12 @@
 """What is ours in authentication: auth_query, SCRAM secrets without clear text, slow answers to guesses, and no secret in the log."""
 
+import os
 import threading
 import time
 
-from lib import wire
+from lib import certs, proc, wire
 from lib.case import CompatCase, ours_only
-from lib.server import PASSWORDS
+from lib.server import PASSWORDS, pg
 from lib.subject import md5
 
 MD5 = ("md5user", "md5pw")
@@ -325,3 +326,45 @@ class NoSecretInTheLog(Base):
         for word in secrets:
             self.assertNotIn(word, log)
             self.assertNotIn(word, "".join(shown))
+
+
+@ours_only("SCRAM channel binding")
+class ChannelBinding(Base):
+    config = {"enable_pool_hba": True, "num_init_children": 2, "ssl": True}
+    hba = "hostssl all all all scram-sha-256\n"
+
+    @classmethod
+    def _build(cls, where, home, add_cleanup):
+        where.authority = certs.Authority(os.path.join(home, "ca"))
+        where.own_pair = where.authority.issue("pgpool", san="DNS:localhost,IP:127.0.0.1")
+        pair = where.authority.issue("server", san="DNS:localhost,IP:127.0.0.1")
+        cls.server_settings = {"ssl": "on", "ssl_cert_file": pair.cert, "ssl_key_file": pair.key}
+        super()._build(where, home, add_cleanup)
+
+    @classmethod
+    def make_pool(cls, where, home, **changes):
+        config = {"ssl_cert": where.own_pair.cert, "ssl_key": where.own_pair.key, **changes.pop("config", {})}
+        return super().make_pool(where, home, config=config, **changes)
+
+    def psql(self, *more, password="scrampw"):
+        conninfo = f"host=127.0.0.1 port={self.pool.port} user=scramuser dbname=app sslmode=require " + " ".join(more)
+        return proc.run([pg("psql"), "-X", "-A", "-t", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", conninfo], extra_env={"PGPASSWORD": password})
+
+    def test_a_client_may_insist_on_it(self):
+        for more in ("channel_binding=require", "channel_binding=disable", ""):
+            for version in ("TLSv1.2", "TLSv1.3"):
+                done = self.psql(more, f"ssl_max_protocol_version={version}")
+                self.assertEqual((done.code, done.out.strip()), (0, "t"), done)
+        done = self.psql("channel_binding=require", password="wrong")
+        self.assertNotEqual(done.code, 0)
+        self.assertIn("authentication failed", done.err)
+
+    def test_it_is_offered_where_there_is_tls_and_nowhere_else(self):
+        client = self.client(startup=False)
+        client.send(wire.startup_packet("scramuser", "app"))
+        self.assertEqual(client.until_closed().error["M"], "client authentication failed", "hostssl")
+        plain = self.another_pool("plain", hba="host all all all scram-sha-256\n", config={"ssl": False}).start()
+        client = plain.client(startup=False)
+        client.send(wire.startup_packet("scramuser", "app"))
+        self.assertEqual(client.receive().body[4:], b"SCRAM-SHA-256\0\0")
+        client.abort()
