@@ -37,6 +37,10 @@ pub(super) fn at_pool_hba(facts: &Facts, setting: &Setting<'_>) -> String {
             "write the entry as TEXT or AES with pg_enc, or use auth_query; or ask for md5 in this record"
                 .to_owned()
         }
+        (Method::Md5, Kind::Verifier) => {
+            "a SCRAM secret serves clients that are asked for scram-sha-256: write that in this record"
+                .to_owned()
+        }
         (_, Kind::Nothing) => unknown_user(facts),
         _ => String::new(),
     }

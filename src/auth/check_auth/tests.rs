@@ -1,4 +1,7 @@
+use std::path::PathBuf;
+
 use super::*;
+use crate::auth::passwd::Place;
 
 const USER: &str = "app";
 
@@ -491,4 +494,79 @@ fn auth_query_stands_in_for_an_entry() {
             .remedy
             .contains("password_encryption")
     );
+}
+
+#[test]
+fn whatever_cannot_work_has_a_remedy() {
+    let kinds = [
+        Kind::Nothing,
+        Kind::Clear,
+        Kind::Md5,
+        Kind::Verifier,
+        Kind::BadVerifier,
+        Kind::Undecryptable,
+    ];
+    let methods = [
+        "trust",
+        "md5",
+        "scram-sha-256",
+        "password",
+        "cert",
+        "pam",
+        "ldap",
+        "reject",
+    ];
+    let hbas = methods
+        .into_iter()
+        .map(|word| record(method_of(word)))
+        .chain([HbaFacts::Off]);
+    let requests = [
+        Asks::Nothing,
+        Asks::Password,
+        Asks::Md5,
+        SCRAM,
+        Asks::Scram { same_secret: false },
+        Asks::Other(9),
+    ];
+    for hba in hbas {
+        for (kind, asks) in kinds
+            .iter()
+            .flat_map(|k| requests.iter().map(move |a| (k, a)))
+        {
+            for (clear, tls) in [(false, false), (true, false), (false, true)] {
+                let mut facts = facts(hba.clone(), *kind, std::slice::from_ref(asks));
+                facts.allow_clear_text = clear;
+                if tls {
+                    facts.ssl = Ssl::On;
+                    facts.client_ca = true;
+                    facts.origin = Origin::Host {
+                        address: "192.0.2.7".parse().unwrap(),
+                        tls: true,
+                    };
+                }
+                let report = check(&facts);
+                let remedies = report.lines.iter().filter(|l| !l.remedy.is_empty());
+                assert!(
+                    report.works || remedies.count() > 0,
+                    "{asks:?} {kind:?} {clear}\n{report}"
+                );
+            }
+        }
+    }
+}
+
+fn method_of(word: &str) -> Method {
+    [
+        Method::Trust,
+        Method::Reject,
+        Method::Md5,
+        Method::ScramSha256,
+        Method::Password,
+        Method::Cert,
+        Method::Pam,
+        Method::Ldap,
+    ]
+    .into_iter()
+    .find(|method| method.word() == word)
+    .unwrap()
 }
