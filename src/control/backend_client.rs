@@ -373,9 +373,10 @@ impl Client {
                     let end_point = self.tls.as_ref().and_then(TlsInfo::channel_binding);
                     let (mechanism, binding) = match end_point {
                         None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
-                        Some(data) if is_offered(SCRAM_SHA_256_PLUS) => {
-                            (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(data))
-                        }
+                        Some(data) if is_offered(SCRAM_SHA_256_PLUS) => (
+                            SCRAM_SHA_256_PLUS,
+                            ChannelBinding::tls_server_end_point(data),
+                        ),
                         // Had somebody taken the better one off the list, the server would notice.
                         Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
                     };

@@ -11,9 +11,7 @@ use postgres_protocol::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Address, Client, Failure, Received, ServerError, broken, server_error, unexpected,
-};
+use super::{Address, Client, Failure, Received, ServerError, broken, server_error, unexpected};
 use crate::auth::scram::client::{Binding, ClientDialogue};
 
 /// The answer to a start-up packet.
