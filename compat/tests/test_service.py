@@ -251,7 +251,7 @@ class NotBuiltYet(CompatCase):
 
     @ours_only("parts that are not built yet")
     def test_dangerous_settings_refuse_the_start_with_their_line(self):
-        cases = [({"backend_clustering_mode": "native_replication"}, "backend_clustering_mode"), ({"backend_clustering_mode": "snapshot_isolation"}, "backend_clustering_mode"), ({"ssl": True}, "ssl")]
+        cases = [({"backend_clustering_mode": "native_replication"}, "backend_clustering_mode"), ({"backend_clustering_mode": "snapshot_isolation"}, "backend_clustering_mode")]
         for number, (config, name) in enumerate(cases):
             with self.subTest(config=config):
                 pool = self.another_pool(f"d{number}", config=config)

@@ -178,6 +178,13 @@ class Clients(Base):
                 self.assertEqual(client.until().error["C"], "57014")
                 self.assertLess(time.monotonic() - began, 15)
 
+    @ours_only("stock sends tickets")
+    def test_no_ticket_for_another_session_is_sent(self):
+        for version in (V12, V13):
+            client = self.client(tls=context(version=version))
+            client.value("SELECT 1")
+            self.assertFalse(client.socket.session is not None and client.socket.session.has_ticket)
+
     def test_many_sessions_one_after_another_use_the_cache(self):
         with self.client(tls=context()) as client:
             pid = client.pid()
@@ -361,6 +368,31 @@ class BeforeTheHandshake(Base):
         for direct in (True, False):
             with self.assertRaises((wire.Closed, OSError)):
                 self.pool.client(tls=other, direct=direct)
+
+
+class Off(CompatCase):
+    config = {"num_init_children": 2}
+
+    def test_requests_are_answered_n_and_plain_text_follows(self):
+        client = self.client(startup=False)
+        client.send(wire.SSL_REQUEST)
+        self.assertEqual(client.byte(), "N")
+        client.send(wire.startup_packet("app", "app"))
+        client.login()
+        self.assertEqual(client.value("SELECT 1"), "1")
+
+    @ours_only("bytes before the answer are refused, as by PostgreSQL")
+    def test_bytes_that_come_with_the_request_are_refused(self):
+        client = self.client(startup=False)
+        client.send(wire.SSL_REQUEST + wire.startup_packet("app", "app"))
+        self.assertEqual(client.byte(), "N")
+        self.assertEqual(client.receive().fields["C"], "08P01")
+        self.assertTrue(client.is_closed())
+
+    @ours_only("a line in the log")
+    def test_a_tls_handshake_without_a_request_is_closed(self):
+        with self.assertRaises((wire.Closed, OSError)):
+            self.pool.client(tls=context(), direct=True)
 
 
 class Hba(Base):

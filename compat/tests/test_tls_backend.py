@@ -121,6 +121,7 @@ class AsStock(Base):
         self.assertEqual(self.client().value("SELECT 1"), "1")
 
     def test_password_methods_work_inside(self):
+        # With SCRAM, the certificate is bound into the login.
         for user, password in (("md5user", "md5pw"), ("scramuser", "scrampw"), ("pwuser", "clearpw")):
             with self.client(user=user, password=password) as client:
                 self.assertEqual(client.value(IS_TLS), "t")
@@ -167,6 +168,13 @@ class StockVerifies(Base):
         pool.launch()
         pool.wait_log(r'pool_ssl: "SSL_connect": "certificate verify failed')
         proc.never(lambda: self.reaches(pool), "a session with a server that could not be verified", 3)
+
+    @ours_only("stock goes on in plain text")
+    def test_a_ca_file_that_is_missing_costs_the_verification_and_not_tls(self):
+        pool = self.another_pool("missing", config={"ssl": True, "ssl_ca_cert": "/nowhere.ca"}).start()
+        with pool.client() as client:
+            self.assertEqual(client.value(IS_TLS), "t")
+        self.assertIn('could not load root certificate file "/nowhere.ca"', pool.log())
 
     def reaches(self, pool):
         try:
@@ -308,9 +316,18 @@ class ClientCertificate(Base):
         self.assertRegex(self.log_of_last, "primary node is 0")
         self.assertIn("certificate authentication failed", self.outcome(full + show(wrong), "wrong"))
         self.assertIn("requires a valid client certificate", self.outcome(full, "none"))
+
+    def test_a_certificate_that_the_server_does_not_take_is_no_reason_for_a_failover(self):
         foreign = certs.Authority(os.path.join(self.root, "foreign")).issue("app")
-        self.assertNotEqual(self.outcome(full + show(foreign), "foreign"), "t")
-        self.assertNotIn("failover", self.log_of_last.replace("failover_on", ""))
+        pool = self.pool_with(f"backend_sslmode = 'require'\nbackend_ssl_cert = '{foreign.cert}'\nbackend_ssl_key = '{foreign.key}'\n", "foreign",
+                              config={"health_check_max_retries": 0, "failover_on_backend_error": True, "search_primary_node_timeout": 1}).start()
+        for _ in range(5):
+            with self.assertRaises((wire.ServerError, wire.Closed)):
+                pool.client()
+            time.sleep(1)
+        with pool.client(database="pgpool_admin", user="scramuser", password="scrampw") as client:
+            self.assertNotEqual(client.rows("SHOW POOL_NODES")[0][3], "down")
+        self.assertNotIn("starting degeneration", pool.log())
 
 
 @ours_only("certificates are read again at a reload")

@@ -21,7 +21,7 @@ use md5::{Digest, Md5};
 use postgres_protocol::{
     authentication::{
         md5_hash,
-        sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
+        sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256},
     },
     message::{
         backend::{self, ErrorFields, Message},
@@ -37,7 +37,7 @@ use tokio::{
 use crate::{
     auth::passwd::{PoolPasswd, Secret},
     sys::errors,
-    tls::{BackendTls, Secured, TlsError, TlsFailure},
+    tls::{BackendTls, Secured, TlsError, TlsFailure, TlsInfo},
 };
 
 pub use ask::{Asked, ScramSalt, ask};
@@ -138,6 +138,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub struct Client {
     stream: Box<dyn Stream>,
     input: BytesMut,
+    tls: Option<TlsInfo>,
+    /// The server has said something.
+    heard: bool,
 }
 
 impl Client {
@@ -152,13 +155,11 @@ impl Client {
         limit: Option<Duration>,
     ) -> Result<Client, Failure> {
         let work = async {
-            let stream = open(address, limit).await?;
-            let mut client = Client {
-                stream,
-                input: BytesMut::new(),
-            };
-            client.log_in(login).await?;
-            Ok(client)
+            let mut client = Client::open(address, limit).await?;
+            match client.log_in(login).await {
+                Ok(()) => Ok(client),
+                Err(failure) => Err(client.judged(failure)),
+            }
         };
         match limit {
             None => work.await,
@@ -290,6 +291,31 @@ impl Client {
         }
     }
 
+    /// As far as the start-up packet.
+    async fn open(address: &Address, limit: Option<Duration>) -> Result<Client, Failure> {
+        let (stream, tls) = open(address, limit).await?;
+        Ok(Client {
+            stream,
+            input: BytesMut::new(),
+            tls,
+            heard: false,
+        })
+    }
+
+    /// A server that shakes hands and closes without a word is alive. In TLS 1.3 it judges our
+    /// certificate after the handshake, and its alert may be lost with the connection.
+    fn judged(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Unreachable(why) if self.tls.is_some() && !self.heard => {
+                Failure::Login(format!(
+                    "the server closed the SSL connection after the handshake ({why}): it may not \
+                     take the certificate of backend_ssl_cert, and its log says why"
+                ))
+            }
+            other => other,
+        }
+    }
+
     async fn log_in(&mut self, login: &Login) -> Result<(), Failure> {
         let parameters = [
             ("user", login.user.as_str()),
@@ -338,20 +364,31 @@ impl Client {
                         .map_err(broken)?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    let offered = body
+                    let offered: Vec<String> = body
                         .mechanisms()
-                        .any(|name| Ok(name == SCRAM_SHA_256))
+                        .map(|name| Ok(name.to_owned()))
+                        .collect()
                         .map_err(broken)?;
-                    if !offered {
+                    let is_offered = |wanted: &str| offered.iter().any(|name| name == wanted);
+                    let end_point = self.tls.as_ref().and_then(TlsInfo::channel_binding);
+                    let (mechanism, binding) = match end_point {
+                        None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+                        Some(data) if is_offered(SCRAM_SHA_256_PLUS) => (
+                            SCRAM_SHA_256_PLUS,
+                            ChannelBinding::tls_server_end_point(data),
+                        ),
+                        // Had somebody taken the better one off the list, the server would notice.
+                        Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+                    };
+                    if !is_offered(mechanism) {
                         return Err(Failure::Login(
                             "the server offers no SASL mechanism that is supported".to_owned(),
                         ));
                     }
                     let password = login.clear("SCRAM-SHA-256")?;
-                    let state =
-                        ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+                    let state = ScramSha256::new(password.as_bytes(), binding);
                     self.send(|out| {
-                        frontend::sasl_initial_response(SCRAM_SHA_256, state.message(), out)
+                        frontend::sasl_initial_response(mechanism, state.message(), out)
                     })
                     .await
                     .map_err(broken)?;
@@ -419,7 +456,9 @@ impl Client {
                     return Ok(Received::Message(message));
                 }
             }
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            let read = self.stream.read_buf(&mut self.input).await?;
+            self.heard |= read > 0;
+            if read == 0 {
                 return Ok(match self.input.strip_prefix(b"E") {
                     Some(text) if !text.is_empty() => Received::OldError(
                         String::from_utf8_lossy(text)
@@ -556,9 +595,12 @@ pub fn socket_path(hostname: &str, port: u16) -> Option<PathBuf> {
     })
 }
 
-async fn open(address: &Address, limit: Option<Duration>) -> Result<Box<dyn Stream>, Failure> {
+/// A connection, and what is known of its TLS.
+type Opened = (Box<dyn Stream>, Option<TlsInfo>);
+
+async fn open(address: &Address, limit: Option<Duration>) -> Result<Opened, Failure> {
     if let Some(path) = socket_path(&address.hostname, address.port) {
-        return open_socket(&path).await;
+        return Ok((open_socket(&path).await?, None));
     }
     let mut last = Failure::Unreachable(format!("no address for \"{}\"", address.hostname));
     for socket in resolve(&address.hostname, address.port, limit).await? {
@@ -588,10 +630,13 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Box<dyn Stre
     Err(last)
 }
 
-async fn secure(address: &Address, stream: TcpStream) -> Result<Box<dyn Stream>, Failure> {
+async fn secure(address: &Address, stream: TcpStream) -> Result<Opened, Failure> {
     match address.tls.secure(stream, &address.hostname).await {
-        Ok(Secured::Plain(stream)) => Ok(Box::new(stream)),
-        Ok(Secured::Tls(stream)) => Ok(stream),
+        Ok(Secured::Plain(stream)) => Ok((Box::new(stream), None)),
+        Ok(Secured::Tls(stream)) => {
+            let tls = stream.info();
+            Ok((stream, Some(tls)))
+        }
         Err(TlsError::Io(e)) => Err(broken(e)),
         Err(refused @ TlsError::Refused(_)) => Err(Failure::Login(refused.to_string())),
     }

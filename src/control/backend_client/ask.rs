@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::{
     authentication::sasl::SCRAM_SHA_256,
@@ -12,9 +11,7 @@ use postgres_protocol::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Address, Client, Failure, Received, ServerError, broken, open, server_error, unexpected,
-};
+use super::{Address, Client, Failure, Received, ServerError, broken, server_error, unexpected};
 use crate::auth::scram::client::{Binding, ClientDialogue};
 
 /// The answer to a start-up packet.
@@ -51,11 +48,7 @@ pub async fn ask(
     limit: Duration,
 ) -> Result<Asked, Failure> {
     let work = async {
-        let stream = open(address, Some(limit)).await?;
-        let mut client = Client {
-            stream,
-            input: BytesMut::new(),
-        };
+        let mut client = Client::open(address, Some(limit)).await?;
         let asked = client.ask(user, database, want_salt).await?;
         if asked == Asked::Nothing {
             client.close().await;
