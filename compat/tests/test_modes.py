@@ -117,6 +117,7 @@ class Raw(Mode, CompatCase):
     def test_3_a_node_that_gets_no_statements_dies(self):
         done = tools.pcp(self.pool, "detach_node", "-n", 2)
         self.assertIn("invalid degenerate backend request, node id : 2 status: [1] is not valid for failover", done.err)
+        self.pool.wait_log("invalid degenerate backend request")
         mark = self.pool.log_size()
         self.cluster[2].stop("fast")
         proc.never(lambda: "degenerat" in self.pool.log(mark), "a failover of a spare", 4)
