@@ -192,14 +192,24 @@ impl<'a> Reader<'a> {
         };
         // The original keeps C strings.
         let inner = inner.split(|b| *b == 0).next().unwrap_or_default();
+        let at = self.lines.position(name_at);
+        // Behind an unclosed quote the words of a password are taken for names and values.
+        let is_password = self.document.settings.last().is_some_and(|last| {
+            let unclosed = last.form == Form::Symbol && names_a_password(last.name.as_bytes());
+            last.at.line == at.line && (last.name == HIDDEN || unclosed)
+        });
+        let shown = |text: &[u8]| match is_password {
+            true => HIDDEN.to_owned(),
+            false => lossy(text),
+        };
         self.document.settings.push(Setting {
-            name: lossy(name.text),
-            at: self.lines.position(name_at),
-            value: lossy(inner),
+            name: shown(name.text),
+            at,
+            value: shown(inner),
             form,
             value_at: self.lines.position(value_at),
             token,
-            raw: lossy(raw),
+            raw: shown(raw),
         });
     }
 
@@ -209,7 +219,7 @@ impl<'a> Reader<'a> {
         let column = position.column as usize;
         let before = self.bytes.get((at + 1).saturating_sub(column)..at);
         let text = if names_a_password(before.unwrap_or_default()) {
-            "*****".to_owned()
+            HIDDEN.to_owned()
         } else {
             lossy(token.text)
         };
@@ -225,6 +235,9 @@ impl<'a> Reader<'a> {
 
 /// Whether a line that begins so may hold a secret: `health_check_password`, `wd_authkey` and their
 /// like, misspelt or not.
+/// In the place of what may be a password.
+const HIDDEN: &str = "*****";
+
 fn names_a_password(line: &[u8]) -> bool {
     let line = line.to_ascii_lowercase();
     let has = |word: &[u8]| line.windows(word.len()).any(|part| part == word);

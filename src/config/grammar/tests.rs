@@ -111,6 +111,16 @@ fn a_syntax_error_does_not_show_what_may_be_a_password() {
     assert_eq!(error("port = 1 2\n").2, "2");
 }
 
+#[test]
+fn words_behind_the_unclosed_quote_of_a_password_are_not_shown() {
+    let document = parse(b"sr_check_password = 'my secret word\nport = 1\n");
+    let shown = format!("{document:?}");
+    for word in ["my", "secret", "word\""] {
+        assert!(!shown.contains(&format!("\"{word}")), "{shown}");
+    }
+    assert!(document.settings.iter().any(|s| s.name == "port"));
+}
+
 /// The value is `/`; what follows reads as an unquoted word, which is no name.
 #[test]
 fn a_path_without_quotes_is_a_syntax_error() {
