@@ -85,7 +85,15 @@ pub async fn by_pool_hba(
         },
     };
     let config = worker.shared.config.load_full();
-    let attempt = Attempt::begin(worker, client.peer.address, &startup.user).await;
+    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
+    let allow_clear_text = config.settings.allow_clear_text_frontend_auth;
+    // Who is let in without a password cannot guess one, and does not wait for those who do.
+    let asks_nothing = matches!(hba, HbaVerdict::Method(Method::Trust | Method::Cert));
+    let attempt = if asks_nothing && !allow_clear_text {
+        Attempt::uncounted(worker, client.peer.address, &startup.user)
+    } else {
+        Attempt::begin(worker, client.peer.address, &startup.user).await
+    };
     let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
@@ -95,13 +103,12 @@ pub async fn by_pool_hba(
             return None;
         }
     };
-    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
         origin,
         hba,
-        allow_clear_text: config.settings.allow_clear_text_frontend_auth,
+        allow_clear_text,
         entry: worker.shared.passwd.load().get(&startup.user),
         channel_binding: tls.as_ref().and_then(TlsInfo::channel_binding),
         client_name: tls.and_then(|tls| tls.client_name),
@@ -119,8 +126,12 @@ pub async fn by_pool_hba(
     };
     match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
-        Err(error) => {
-            refuse(worker, client, &auth, attempt, error?).await;
+        Err(Some(error)) => {
+            refuse(worker, client, &auth, attempt, error).await;
+            None
+        }
+        Err(None) => {
+            left(worker, client, &auth, attempt);
             None
         }
     }
@@ -311,7 +322,18 @@ pub async fn without_backend(
             refuse(worker, client, &auth, attempt, error).await;
             false
         }
-        Err(None) => false,
+        Err(None) => {
+            left(worker, client, &auth, attempt);
+            false
+        }
+    }
+}
+
+/// The client has hung up before the end. Who knows from the time that it takes that a guess was wrong
+/// does not wait for the answer: that is a failed login like any other.
+fn left(worker: &Worker, client: &Client, auth: &SessionAuth, attempt: Attempt) {
+    if auth.may_be_a_guess() {
+        attempt.failed(worker, client);
     }
 }
 
