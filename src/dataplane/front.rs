@@ -607,8 +607,10 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
         }
     };
     occupied.set_cancel_key(started.cancel_key);
-    control.cancel_node.set(Some(started.target));
-    control.load_balance_node.set(Some(started.target));
+    let balance_node = started.balancing.as_ref().map(|b| b.load_balance_node);
+    control
+        .load_balance_node
+        .set(balance_node.or(Some(started.target)));
     *control.facts.borrow_mut() = Some(started.entry.facts.clone());
     let ending = Ending {
         control: control.clone(),
@@ -624,6 +626,7 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
             client: client.stream,
             entry: started.entry,
             target: started.target,
+            balancing: started.balancing,
             greeting: started.greeting,
             early: client.input,
         },

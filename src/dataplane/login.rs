@@ -18,7 +18,7 @@ use super::{
     admin_session::read_message,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
-    session::SessionControl,
+    session::{Balancing, SessionControl},
     table::SlotIndex,
     worker::Worker,
 };
@@ -63,8 +63,10 @@ type Refusal = Option<Refused>;
 /// A session that may begin.
 pub struct Started {
     pub entry: PoolEntry,
-    /// The node that all statements go to.
+    /// The node to write to.
     pub target: NodeId,
+    /// How to balance, if the session does.
+    pub balancing: Option<Balancing>,
     /// What the client is sent first.
     pub greeting: Vec<u8>,
     pub cancel_key: (u32, u32),
@@ -367,7 +369,7 @@ pub async fn at_backends(
     control: &SessionControl,
 ) -> Result<Started, Refusal> {
     let (view, target) = node_to_work_on(worker, client).await.ok_or(None)?;
-    control.load_balance_node.set(Some(target));
+    control.logs_in_at.set(Some(target));
     let cached = take_cached(worker, control.slot, startup, &view)
         .and_then(|entry| still_good(worker, &admitted.auth, entry));
     let limit = worker.shared.config.load().settings.authentication_timeout;
@@ -421,6 +423,7 @@ pub async fn at_backends(
     messages::backend_key_data(key.0, key.1, &mut greeting);
     messages::ready_for_query(b'I', &mut greeting);
     Ok(Started {
+        balancing: Balancing::begin(worker, &view, target, &entry),
         entry,
         target,
         greeting,
