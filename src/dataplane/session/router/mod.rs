@@ -577,10 +577,11 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`Step::LookUp`]
+    /// [`Step::LookUp`] or [`Step::Wait`]
     pub fn explain<C: Catalog>(
         &mut self,
         sql: &[u8],
+        ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Result<Explanation, Step> {
         let mut facts = std::mem::take(env.facts);
@@ -592,10 +593,16 @@ impl Router {
             self.state.load_balance_node = chosen;
         }
         *env.facts = facts;
-        plan.map(|plan| Explanation {
-            nodes: plan.nodes(),
-            rule: plan.decision.rule,
-        })
+        match plan {
+            Ok(plan) => {
+                self.unanswered = false;
+                Ok(Explanation {
+                    nodes: plan.nodes(),
+                    rule: plan.decision.rule,
+                })
+            }
+            Err(step) => Err(self.ask_when_free(step, ledgers)),
+        }
     }
 
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
