@@ -362,11 +362,12 @@ impl Relay {
         let Some(routed) = &mut self.routed else {
             return;
         };
-        let look_up = LookUp::new(routed.router.primary(), questions);
+        let settings = &routed.config.settings.routing;
+        let look_up = LookUp::new(routed.router.catalog_node(settings), questions);
+        let (node, bytes) = (look_up.node, look_up.encode());
         routed
             .router
-            .look_up_sent(look_up.message_count(), &mut self.ledgers);
-        let (node, bytes) = (look_up.node, look_up.encode());
+            .look_up_sent(node, look_up.message_count(), &mut self.ledgers);
         routed.look_up = Some(Box::new(look_up));
         self.forward(cx, node, &bytes);
     }
