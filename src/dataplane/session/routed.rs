@@ -444,7 +444,7 @@ impl Relay {
 }
 
 impl Before {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Before::Parse { name, parsed, sync } => {
@@ -461,7 +461,7 @@ impl Before {
 }
 
 impl Order {
-    fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Order::Flush => out.extend_from_slice(&messages::FLUSH),
@@ -478,7 +478,7 @@ impl Order {
 }
 
 /// The message with `BEGIN` as its statement.
-fn plain_begin(message: Message<'_>) -> Vec<u8> {
+pub(super) fn plain_begin(message: Message<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     if message.kind == b'P' {
         let body = message.body();

@@ -18,6 +18,8 @@
 mod answers;
 mod extended;
 mod ledger;
+#[cfg(test)]
+mod sim;
 
 use std::{collections::HashMap, rc::Rc};
 
