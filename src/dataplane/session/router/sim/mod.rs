@@ -333,6 +333,18 @@ impl World {
         true
     }
 
+    fn run(&mut self) {
+        loop {
+            if self.random.chance(5) && !self.chance() {
+                return;
+            }
+            if !self.step() {
+                break;
+            }
+        }
+        self.check_end();
+    }
+
     /// All is sent and answered.
     fn check_end(&mut self) {
         assert_eq!(self.sent, self.script.len(), "the client waits for ever");
@@ -395,15 +407,7 @@ fn history(seed: u64, explained: bool) {
     let mut world = World::new(seed, explained);
     let explain = Explain(&mut world);
     let world = &mut *explain.0;
-    loop {
-        if world.random.chance(5) && !world.chance() {
-            return;
-        }
-        if !world.step() {
-            break;
-        }
-    }
-    world.check_end();
+    world.run();
 }
 
 fn number_from(variable: &str) -> Option<u64> {
@@ -431,5 +435,41 @@ fn in_random_histories_the_client_reads_what_one_server_would_say() {
             println!("SIM_SEED={seed} fails:");
             history(seed, true);
         }
+    }
+}
+
+/// Kinds of failures of many histories, each with its shortest history.
+#[test]
+#[ignore = "for whoever looks for faults"]
+fn survey() {
+    let first = number_from("SIM_SEED").unwrap_or(1);
+    let count = number_from("SIM_HISTORIES").unwrap_or(20_000);
+    let mut kinds: std::collections::BTreeMap<String, (u64, usize, u64)> = Default::default();
+    std::panic::set_hook(Box::new(|_| ()));
+    for seed in first..first + count {
+        let length = std::cell::Cell::new(0);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut world = World::new(seed, false);
+            length.set(world.script.len());
+            world.run();
+        }));
+        let Err(payload) = result else { continue };
+        let text = payload
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_default();
+        let kind: String = text.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let entry = kinds.entry(kind).or_insert((0, usize::MAX, 0));
+        entry.0 += 1;
+        if length.get() < entry.1 {
+            (entry.1, entry.2) = (length.get(), seed);
+        }
+    }
+    let _ = std::panic::take_hook();
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, (n, ..))| std::cmp::Reverse(*n));
+    for (kind, (times, length, seed)) in kinds {
+        println!("{times} times, SIM_SEED={seed} ({length} messages): {kind}");
     }
 }

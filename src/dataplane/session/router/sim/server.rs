@@ -527,7 +527,6 @@ impl Server {
         if sql.is_transaction() || matches!(sql, Sql::Discard(what) if what == "ALL") {
             return self.finish();
         }
-        self.transaction.pipelining = true;
         Ok(())
     }
 
@@ -588,7 +587,6 @@ impl Server {
         self.transaction.state.add(&table, rows)?;
         let tag = format!("COPY {rows}");
         let Some((left, _)) = &self.query else {
-            self.transaction.pipelining = true;
             self.complete(&tag);
             return Ok(());
         };
@@ -878,6 +876,10 @@ impl Server {
     }
 
     fn carry_out_prepared(&mut self, inner: &Sql) -> Done<Outcome> {
+        // PostgreSQL takes more, in ways of its own: nobody does that.
+        if !matches!(inner, Sql::Select(_) | Sql::Show(_) | Sql::Write(_)) {
+            return failure("0A000", "EXECUTE of a command");
+        }
         self.analyse(inner)?;
         self.carry_out(inner)
     }

@@ -183,6 +183,7 @@ fn statement(text: &str) -> Result<Sql, Failure> {
         "ROLLBACK" if has("PREPARED") => Sql::FinishPrepared { commit: false },
         "COMMIT" | "END" => Sql::Commit { chain },
         "ROLLBACK" if has("TO") => Sql::RollbackTo(name(2)),
+        "ABORT" if words.len() > 1 => return failure("42601", "syntax error at or near \"ALL\""),
         "ROLLBACK" | "ABORT" => Sql::Rollback { chain },
         "SAVEPOINT" => Sql::Savepoint(name(1)),
         "RELEASE" => Sql::Release(name(1)),

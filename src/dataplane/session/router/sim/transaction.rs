@@ -42,8 +42,6 @@ pub struct Transaction {
     pub state: State,
     /// The state at the begin of the transaction, then at each savepoint.
     saved: Vec<(String, State)>,
-    /// More than one message of the extended protocol since the last Sync.
-    pub pipelining: bool,
     database: Rc<RefCell<Database>>,
 }
 
@@ -58,7 +56,6 @@ impl Transaction {
                 ..State::default()
             },
             saved: Vec::new(),
-            pipelining: false,
             database,
         }
     }
@@ -87,7 +84,6 @@ impl Transaction {
 
     fn begin(&mut self, block: Block) {
         self.block = block;
-        self.pipelining = false;
         self.state.tables = self.database.borrow().tables.clone();
         self.state.read_only = self.standby || self.state.default_read_only;
         self.state.serializable = self.state.default_serializable;
@@ -128,7 +124,6 @@ impl Transaction {
     fn end(&mut self) {
         self.block = Block::None;
         self.saved.clear();
-        self.pipelining = false;
         self.publish();
     }
 
@@ -291,15 +286,17 @@ impl Transaction {
         };
         if commit {
             for (name, rows) in added {
+                *self.state.tables.entry(name.clone()).or_default() += rows;
                 *database.tables.entry(name).or_default() += rows;
             }
         }
-        self.state.tables = database.tables.clone();
         Ok(())
     }
 
     pub fn prevent_in_block(&self, what: &str) -> Result<(), Failure> {
-        if self.block == Block::Single && !self.pipelining {
+        // Within a pipeline PostgreSQL refuses it as well; the router does not copy that, since the
+        // statements before it may have gone to another node.
+        if self.block == Block::Single {
             return Ok(());
         }
         failure("25001", format!("{what} cannot run inside a transaction block"))
