@@ -129,21 +129,27 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
     ));
     for (index, messages) in receivers.into_iter().enumerate() {
         let (shared, plane) = (shared.clone(), plane.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let (built, outcome) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name(format!("worker{index}"))
             .spawn(move || {
                 let _end = EndsWithTheProcess;
-                let local = tokio::task::LocalSet::new();
+                // It cannot leave the thread that builds it. A LocalSet on an ordinary runtime could, and
+                // would wake, queue and poll twice for each wake of a session.
+                let runtime = match worker_runtime() {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _ = built.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = built.send(Ok(()));
                 let worker = Worker::new(index, shared, plane, slots);
-                // A task of its own: the outermost future is polled at every wake of any session.
-                let work = async { tokio::task::spawn_local(worker.run(messages)).await };
-                if local.block_on(&runtime, work).is_err() {
-                    panic!("a worker has failed");
-                }
+                runtime.block_on(worker.run(messages));
             })?;
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
     }
     std::thread::Builder::new()
         .name("admin".to_owned())
@@ -156,6 +162,12 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
             accept::run(&accept_plane, listeners, &OwnedFd::from(stop));
         })?;
     Ok(Handle { plane })
+}
+
+fn worker_runtime() -> io::Result<tokio::runtime::LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
 }
 
 impl Handle {
