@@ -1,6 +1,6 @@
 //! The data plane: accepting clients, slots, sessions, the relay.
 //!
-//! W worker threads with a runtime each, and one thread that accepts. The control plane holds a
+//! W worker threads with a runtime each; the first one accepts. The control plane holds a
 //! [`Handle`]; nothing here ever waits for the control plane except admin SQL.
 
 pub mod accept;
@@ -29,7 +29,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    io::unix::AsyncFd,
+    runtime::{LocalOptions, LocalRuntime},
+    sync::{mpsc, oneshot, watch},
+};
 
 pub use accept::Listener;
 pub use info::{PoolInfo, SlotInfo, SlotStatus};
@@ -74,8 +78,6 @@ pub struct Plane {
     pub auth_query: AuthQuery,
     /// Failed logins.
     pub throttle: Mutex<crate::auth::throttle::Throttle>,
-    /// Dropping it ends the accepting thread.
-    accepting: Mutex<Option<io::PipeWriter>>,
 }
 
 /// What the control plane holds of the data plane.
@@ -89,7 +91,7 @@ pub struct Handle {
 /// # Errors
 ///
 /// When threads or descriptors cannot be had.
-pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handle> {
+pub fn start(shared: &Arc<Shared>, mut listeners: Vec<Listener>) -> io::Result<Handle> {
     let config = shared.config.load_full();
     let settings = &config.settings;
     let workers = settings.own.worker_threads.max(1);
@@ -97,7 +99,6 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let backlog = slots.saturating_mul(settings.listen_backlog_multiplier as usize);
-    let (stop, accepting) = io::pipe()?;
     let admin = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -120,54 +121,61 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         client_keys: crate::auth::client_keys::ClientKeys::default(),
         auth_query,
         throttle: Mutex::default(),
-        accepting: Mutex::new(Some(accepting)),
     });
     admin.spawn(login::auth_query::serve(
         shared.clone(),
         Arc::downgrade(&plane),
         questions,
     ));
-    for (index, messages) in receivers.into_iter().enumerate() {
-        let (shared, plane) = (shared.clone(), plane.clone());
-        let (built, outcome) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || admin.block_on(std::future::pending::<()>()))?;
+    // The first worker last: it accepts.
+    for (index, messages) in receivers.into_iter().enumerate().rev() {
+        let listeners = if index == 0 {
+            std::mem::take(&mut listeners)
+        } else {
+            Vec::new()
+        };
+        let worker = (shared.clone(), plane.clone(), slots);
+        let (ready, outcome) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name(format!("worker{index}"))
             .spawn(move || {
                 let _end = EndsWithTheProcess;
-                // It cannot leave the thread that builds it. A LocalSet on an ordinary runtime could, and
-                // would wake, queue and poll twice for each wake of a session.
-                let runtime = match worker_runtime() {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _ = built.send(Err(error));
-                        return;
+                let (shared, plane, slots) = worker;
+                match prepare(listeners) {
+                    Ok((runtime, listeners)) => {
+                        // Start waits for it.
+                        let _ = ready.send(Ok(()));
+                        runtime.block_on(async move {
+                            let worker = Worker::new(index, shared, plane, slots);
+                            worker.accept(listeners);
+                            worker.run(messages).await;
+                        });
                     }
-                };
-                let _ = built.send(Ok(()));
-                let worker = Worker::new(index, shared, plane, slots);
-                runtime.block_on(worker.run(messages));
+                    Err(error) => drop(ready.send(Err(error))),
+                }
             })?;
         outcome
             .recv()
             .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
     }
-    std::thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || admin.block_on(std::future::pending::<()>()))?;
-    let accept_plane = plane.clone();
-    std::thread::Builder::new()
-        .name("accept".to_owned())
-        .spawn(move || {
-            let _end = EndsWithTheProcess;
-            accept::run(&accept_plane, listeners, &OwnedFd::from(stop));
-        })?;
     Ok(Handle { plane })
 }
 
-fn worker_runtime() -> io::Result<tokio::runtime::LocalRuntime> {
-    tokio::runtime::Builder::new_current_thread()
+/// What cannot leave the thread that prepares it: a worker's runtime, and the listeners on it.
+///
+/// A `LocalSet` on an ordinary runtime would wake, queue and poll twice for each wake of a session.
+fn prepare(listeners: Vec<Listener>) -> io::Result<(LocalRuntime, Vec<AsyncFd<OwnedFd>>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
+        .build_local(LocalOptions::default())?;
+    let registered: io::Result<_> = {
+        let _context = runtime.enter();
+        listeners.into_iter().map(Listener::register).collect()
+    };
+    registered.map(|listeners| (runtime, listeners))
 }
 
 impl Handle {
@@ -227,7 +235,6 @@ impl Handle {
 
     /// Stops accepting; smart lets sessions finish, the other modes cut them.
     pub fn stop(&self, mode: StopMode) {
-        lock(&self.plane.accepting).take();
         self.plane.shutdown.send_replace(Some(mode));
         self.plane.send_all(|| WorkerMessage::Stop(mode));
     }

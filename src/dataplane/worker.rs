@@ -5,15 +5,20 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
-    Live, Plane, cancel,
+    Live, Plane, accept, cancel,
     front::{self, Peer, ReadyClient},
     info::{SlotInfo, SlotStatus},
     pool::PoolEntry,
@@ -63,6 +68,8 @@ pub struct Worker {
     /// Clients that have not finished their login, oldest first; dropping the sender closes the connection.
     greeting: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
     next_greeting: Cell<u64>,
+    /// Of the worker that accepts: one task per listener.
+    accepting: RefCell<Vec<JoinHandle<()>>>,
 }
 
 /// The part of a child process of the original.
@@ -99,6 +106,7 @@ impl Worker {
             stopping: Cell::new(None),
             greeting: RefCell::default(),
             next_greeting: Cell::new(0),
+            accepting: RefCell::default(),
         })
     }
 
@@ -117,7 +125,15 @@ impl Worker {
         }
     }
 
-    fn handle(self: &Rc<Self>, message: WorkerMessage) {
+    /// Accepts clients at `listeners` until the stop.
+    pub fn accept(self: &Rc<Self>, listeners: Vec<AsyncFd<OwnedFd>>) {
+        let tasks = listeners
+            .into_iter()
+            .map(|listener| tokio::task::spawn_local(accept::run(self.clone(), listener)));
+        self.accepting.borrow_mut().extend(tasks);
+    }
+
+    pub fn handle(self: &Rc<Self>, message: WorkerMessage) {
         match message {
             WorkerMessage::Client { stream, peer, live } => {
                 self.now_exactly();
@@ -276,6 +292,9 @@ impl Worker {
 
     fn stop(&self, mode: StopMode) {
         self.stopping.set(Some(mode));
+        for task in self.accepting.borrow_mut().drain(..) {
+            task.abort();
+        }
         self.greeting.borrow_mut().clear();
         for slot in self.slots.borrow_mut().iter_mut() {
             slot.entries.drain(..).for_each(PoolEntry::close);
