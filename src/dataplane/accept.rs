@@ -8,6 +8,7 @@ use std::{io, os::fd::OwnedFd, rc::Rc, time::Duration};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
+    EndsWithTheProcess,
     front::Peer,
     stream::BareStream,
     worker::{Worker, WorkerMessage},
@@ -37,6 +38,8 @@ impl Listener {
 
 /// Accepts until it is dropped, and closes the listener then.
 pub async fn run(worker: Rc<Worker>, listener: AsyncFd<OwnedFd>) {
+    // A panic would end this task alone, and pgpool would only look alive.
+    let _end = EndsWithTheProcess;
     let reporter = Reporter::new("child");
     loop {
         match listener.async_io(Interest::READABLE, accept).await {

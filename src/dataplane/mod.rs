@@ -359,7 +359,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread without which pgpool only looks alive. A session's panic ends inside its task; a panic
+/// Of a thread or task without which pgpool only looks alive. A session's panic ends inside its task; a panic
 /// that gets here would leave clients without an answer for ever.
 struct EndsWithTheProcess;
 
