@@ -18,6 +18,7 @@ use super::{
     admin_session::read_message,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
+    pool_key,
     session::SessionControl,
     table::SlotIndex,
     worker::Worker,
@@ -584,6 +585,7 @@ fn message_of(error: &ErrorReport) -> ErrorMessage {
 impl PoolFacts {
     fn new(startup: StartupPacket, backend_pids: Vec<Option<u32>>) -> Rc<PoolFacts> {
         Rc::new(PoolFacts {
+            key: pool_key(&startup),
             startup,
             created: SystemTime::now(),
             counter: Cell::new(0),

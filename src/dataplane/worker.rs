@@ -320,10 +320,7 @@ impl Worker {
 impl Slot {
     /// What is cached, for the table of slots.
     pub fn keys(&self) -> Vec<u64> {
-        self.entries
-            .iter()
-            .map(|e| super::pool_key(&e.facts.startup))
-            .collect()
+        self.entries.iter().map(|e| e.facts.key).collect()
     }
 
     /// The part of a child process that ends and is replaced: nothing cached, counters at zero.
