@@ -121,7 +121,7 @@ pub async fn by_pool_hba(
     match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
         Err(error) => {
-            refuse(worker, client, &auth, attempt, error?).await;
+            Box::pin(refuse(worker, client, &auth, attempt, error?)).await;
             None
         }
     }
@@ -202,13 +202,15 @@ async fn converse(
                     hint,
                 } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                 Action::LookUp => {
-                    let found = look_up(worker, judged.user).await;
+                    let found = Box::pin(look_up(worker, judged.user)).await;
                     asked = Some(auth.on_looked_up(found));
                 }
                 Action::VerifyPassword(service, password) => {
                     let verdict = match &judged.check {
                         Some(check) => {
-                            ask_outside(client, auth, check, judged.user, &password).await?
+                            // Rare and big: not a part of every login's future.
+                            Box::pin(ask_outside(client, auth, check, judged.user, &password))
+                                .await?
                         }
                         None => Err(service.refusal(judged.user)),
                     };

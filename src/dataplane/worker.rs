@@ -62,6 +62,8 @@ pub struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub plane: Arc<Plane>,
+    /// What sessions make theirs of: asking for the pid is a system call.
+    pub reporter: Reporter,
     slots: RefCell<Vec<Slot>>,
     clock: Cell<Instant>,
     stopping: Cell<Option<StopMode>>,
@@ -101,6 +103,7 @@ impl Worker {
             index,
             shared,
             plane,
+            reporter: Reporter::new("child"),
             slots: RefCell::new(slots),
             clock: Cell::new(now),
             stopping: Cell::new(None),
