@@ -214,6 +214,11 @@ impl SessionState {
         self.in_transaction
     }
 
+    /// How many savepoints are open, as far as they have been answered.
+    pub fn savepoints(&self) -> usize {
+        self.savepoints.len()
+    }
+
     pub fn is_temporary(&self, name: &[u8]) -> bool {
         self.temporary.contains(name)
     }
@@ -236,6 +241,13 @@ impl SessionState {
             parsed: Some(parsed),
         };
         self.prepared.insert(name.into(), prepared);
+    }
+
+    /// The node does not have it after all.
+    pub fn not_parsed(&mut self, name: &[u8], node: NodeId) {
+        if let Some(prepared) = self.prepared.get_mut(name) {
+            prepared.nodes.remove(node);
+        }
     }
 
     /// The same Parse message has gone to these nodes as well.
@@ -483,6 +495,11 @@ impl SessionState {
     pub fn ready(&mut self, status: TransactionStatus, settings: &Settings) {
         self.unsynced_write = false;
         self.opening = false;
+        self.ready_amid(status, settings);
+    }
+
+    /// The same, but the node has been sent more behind it: that goes on to count.
+    pub fn ready_amid(&mut self, status: TransactionStatus, settings: &Settings) {
         if status == TransactionStatus::Idle && self.status != TransactionStatus::Idle {
             // The end was not noticed, as that of a statement that failed and ended it.
             self.end(false, settings.on_write, false);

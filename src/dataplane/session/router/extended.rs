@@ -10,7 +10,7 @@ use crate::{
     cluster::NodeId,
     routing::{
         facts::{Facts, Statement},
-        policy::{Catalog, Protocol},
+        policy::{Catalog, Destination, Protocol},
         session::{NodeSet, Parsed},
     },
 };
@@ -40,9 +40,10 @@ impl Router {
             Err(step) => return step,
         };
         if name.is_empty() {
-            let step = self.extended(b'P', plan, None, ledgers);
+            let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
+            let step = self.extended_with(b'P', plan, None, entry, ledgers);
             if matches!(step, Step::Send(_)) {
-                self.unnamed = Some((parsed, plan.nodes()));
+                self.set_unnamed(Some((parsed, plan.nodes())));
             }
             return step;
         }
@@ -133,8 +134,9 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
-        // A name that is taken is refused by the node that has it.
-        if !portal.is_empty()
+        // A name that is taken is refused by the node that has it. It may be free after all, so a
+        // write stays where it belongs.
+        if plan.decision.destination == Destination::LoadBalance
             && let Some(taken) = self.portals.get(portal)
         {
             plan.leader = taken.leader;
@@ -155,6 +157,7 @@ impl Router {
             None => None,
         };
         let new = Portal {
+            savepoints: self.state.savepoints(),
             parsed,
             decision: plan.decision,
             leader: plan.leader,
@@ -165,10 +168,14 @@ impl Router {
                 Some(old) => **old = new,
                 none => *none = Some(Box::new(new)),
             }
-        } else {
-            self.portals.insert(portal.into(), new);
+            return self.extended(b'B', plan, before, ledgers);
         }
-        self.extended(b'B', plan, before, ledgers)
+        let mut entry = Entry::Nothing;
+        if !self.portals.contains_key(portal) {
+            self.portals.insert(portal.into(), new);
+            entry = Entry::Bind(portal.into());
+        }
+        self.extended_with(b'B', plan, before, entry, ledgers)
     }
 
     pub(super) fn execute<C: Catalog>(
@@ -198,7 +205,8 @@ impl Router {
         let Some(parsed) = portal.parsed.clone() else {
             return self.extended(b'E', plan, None, ledgers);
         };
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        let wait = self.wait_for_lone(&plan, ledgers);
+        if let Some(step) = wait.or_else(|| self.place(&plan, false, ledgers)) {
             return step;
         }
         let entry = self
@@ -276,7 +284,7 @@ impl Router {
                 let step = self.extended_with(b'C', plan, None, entry, ledgers);
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
-                        self.unnamed = None;
+                        self.set_unnamed(None);
                     } else {
                         self.state.closed(name);
                     }
@@ -365,6 +373,7 @@ impl Router {
         }
         self.commit(&plan, ledgers);
         self.before_sent(before.as_ref(), ledgers);
+        self.lone |= plan.followers.is_empty() && matches!(kind, b'P' | b'B' | b'E');
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);

@@ -140,6 +140,8 @@ pub struct Explanation {
 
 #[derive(Debug)]
 struct Portal {
+    /// How many savepoints there were.
+    savepoints: usize,
     parsed: Option<Rc<Parsed>>,
     decision: Decision,
     leader: NodeId,
@@ -154,6 +156,10 @@ struct Comparison {
     leader_failed: Option<bool>,
     pending: NodeSet,
     failed: NodeSet,
+    /// They have no transaction open and have not failed: what they did is done.
+    ended: NodeSet,
+    /// [`Router::changes`] when it was sent.
+    changes: u32,
 }
 
 /// See the module. One per session that balances.
@@ -174,6 +180,14 @@ pub struct Router {
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
+    /// Something was sent to [`Router::current`] alone that may make a transaction fail.
+    lone: bool,
+    /// How many changes of the session have been sent to several nodes.
+    changes: u32,
+    /// So many of them are there to stay, or undone by all.
+    settled_changes: u32,
+    /// How often the unnamed statement has changed.
+    unnamed_turn: u32,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
     /// The open transaction has changed the catalog.
@@ -211,6 +225,10 @@ impl Router {
             unfit: NodeSet::default(),
             waits: NodeSet::default(),
             comparison: None,
+            lone: false,
+            changes: 0,
+            settled_changes: 0,
+            unnamed_turn: 0,
             unanswered: false,
             catalog_changed: false,
             effects: Effects::default(),
@@ -316,7 +334,7 @@ impl Router {
         if let Some(ledger) = ledgers.get_mut(node) {
             ledger.hidden = true;
             for _ in 0..messages {
-                ledger.owed.sent_ours();
+                ledger.owed.sent_ours(Entry::Nothing);
             }
             ledger.owed.sent_our_sync();
         }
@@ -391,7 +409,8 @@ impl Router {
                 return Err(step);
             }
         };
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        let wait = self.wait_for_lone(&plan, ledgers);
+        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
@@ -409,12 +428,12 @@ impl Router {
         give_back(env, facts);
         self.commit(&plan, ledgers);
         let mut before = prepared.and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
-        if let Some((nodes, Before::Parse { sync, .. })) = &mut before {
+        if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
             *sync = true;
             for node in nodes.iter() {
                 if let Some(ledger) = ledgers.get_mut(node) {
-                    ledger.owed.sent_ours();
-                    ledger.owed.sent_ours();
+                    ledger.owed.sent_ours(Entry::Nothing);
+                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
                     ledger.owed.sent_our_sync();
                 }
             }
@@ -431,8 +450,9 @@ impl Router {
             }
         }
         self.compare(&plan);
+        self.lone = plan.followers.is_empty();
         // PostgreSQL drops the unnamed statement and portal at each Query.
-        self.unnamed = None;
+        self.set_unnamed(None);
         self.portal = None;
         Ok(Step::Send(Sending {
             leader: plan.leader,
@@ -456,12 +476,17 @@ impl Router {
             let entry = executed.map_or(Entry::Nothing, Entry::Executed);
             ledger.owed.sent(b'F', entry);
         }
+        self.lone = true;
         Step::Send(Sending::to(plan.leader))
     }
 
     /// To all that have an open sequence; one of them answers the client.
     fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
-        let leader = if self.used.is_empty() || self.used.contains(self.current) {
+        // The primary says whether a write is committed.
+        let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
+        let leader = if commits && self.used.contains(self.primary) {
+            self.primary
+        } else if self.used.is_empty() || self.used.contains(self.current) {
             self.current
         } else if self.used.contains(self.primary) {
             self.primary
@@ -473,7 +498,11 @@ impl Router {
             leader,
             ..self.to_primary(false)
         };
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        // In an open transaction nothing is done yet that the others could not undo.
+        let wait = commits
+            .then(|| self.wait_for_lone(&plan, ledgers))
+            .flatten();
+        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
             return step;
         }
         self.commit(&plan, ledgers);
@@ -618,6 +647,24 @@ impl Router {
         }
     }
 
+    /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
+    /// transaction of all of them has to fail first.
+    fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        let open = self.state.is_in_transaction() || !self.used.is_empty();
+        let ledger = ledgers.get_mut(self.current)?;
+        if ledger.owed.is_settled() {
+            self.lone = false;
+        }
+        if !self.lone || !open || plan.followers.is_empty() {
+            return None;
+        }
+        if ledger.wants_flush() {
+            self.effects.orders.push((self.current, Order::Flush));
+        }
+        self.waits = NodeSet::of(self.current);
+        Some(Step::Wait)
+    }
+
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
     /// is one that ReadyForQuery answers.
     fn place(&mut self, plan: &Plan, boundary: bool, ledgers: &mut [Ledger]) -> Option<Step> {
@@ -678,6 +725,8 @@ impl Router {
                 leader_failed: None,
                 pending: plan.followers,
                 failed: NodeSet::default(),
+                ended: NodeSet::default(),
+                changes: self.changes,
             }));
         }
     }
@@ -711,15 +760,28 @@ impl Router {
         let changes = facts.statements().iter().any(|statement| {
             matches!(
                 statement,
-                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(_)
+                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None)
             ) || matches!(statement, Statement::Set(set)
                 if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
         });
-        // What only the primary takes changes nothing for reads.
-        if changes && told.iter().any(|node| node != self.primary) {
-            let missed = view.valid_nodes().filter(|&node| !told.contains(node));
-            self.unfit = self.unfit.union(missed.collect());
+        let several = facts.count() > 1;
+        let mut missed = NONE;
+        // What only the primary takes changes nothing for reads, if it stands alone.
+        if changes && (several || told.iter().any(|node| node != self.primary)) {
+            missed = view.valid_nodes().collect();
+            self.changes = self.changes.wrapping_add(1);
         }
+        // What became of the transaction is the primary's secret.
+        if several && facts.statements().iter().any(is_transaction_command) {
+            missed = missed.union(self.state.nodes_in_transaction());
+        }
+        missed = missed.without(told).without(NodeSet::of(self.primary));
+        self.unfit = self.unfit.union(missed);
+    }
+
+    fn set_unnamed(&mut self, unnamed: Option<(Rc<Parsed>, NodeSet)>) {
+        self.unnamed = unnamed;
+        self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
     }
 
     /// The nodes of a plan that do not have the statement; they have it from now on.
@@ -759,9 +821,9 @@ impl Router {
             };
             self.used.insert(node);
             ledger.flushed = false;
-            ledger.owed.sent_ours();
-            if matches!(before, Before::Parse { .. }) {
-                ledger.owed.sent_ours();
+            ledger.owed.sent_ours(Entry::Nothing);
+            if let Before::Parse { name, .. } = before {
+                ledger.owed.sent_ours(Entry::Lacked(name.clone()));
             }
         }
     }
@@ -790,6 +852,7 @@ impl Router {
         if let Some(comparison) = &mut self.comparison {
             comparison.pending.remove(node);
             comparison.failed.remove(node);
+            comparison.ended.remove(node);
         }
         self.resolve_comparison();
     }
@@ -818,6 +881,19 @@ fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
     if let Some(facts) = facts {
         *env.facts = facts;
     }
+}
+
+fn is_transaction_command(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Begin(_)
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::Release(_)
+            | Statement::RollbackTo(_)
+            | Statement::PrepareTransaction
+    )
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {

@@ -211,7 +211,8 @@ impl World {
         };
         let bytes: Vec<u8> = self.client_wire.drain(..len).collect();
         let random = &mut self.random;
-        let mut number = || f64::from(u32::try_from(random.below(1 << 20)).expect("small")) / f64::from(1 << 20);
+        let mut number =
+            || f64::from(u32::try_from(random.below(1 << 20)).expect("small")) / f64::from(1 << 20);
         self.shell.client_bytes(&mut number, &bytes);
         for (text, question) in std::mem::take(&mut self.shell.asked) {
             self.database.borrow_mut().questions.insert(text, question);

@@ -155,7 +155,9 @@ impl Server {
     }
 
     fn say(&mut self, kind: u8, text: &str) {
-        frame(kind, &mut self.out, |out| out.extend_from_slice(text.as_bytes()));
+        frame(kind, &mut self.out, |out| {
+            out.extend_from_slice(text.as_bytes())
+        });
     }
 
     fn complete(&mut self, tag: &str) {
@@ -504,7 +506,11 @@ impl Server {
         }
         let portal = self.portals.get_mut(&name);
         let rows = portal.and_then(|p| p.rows.as_mut()).expect("rows");
-        let take = if limit == 0 { rows.len() } else { limit.min(rows.len()) };
+        let take = if limit == 0 {
+            rows.len()
+        } else {
+            limit.min(rows.len())
+        };
         let now: Vec<String> = rows.drain(..take).collect();
         self.rows(&now);
         if limit > 0 && now.len() == limit {

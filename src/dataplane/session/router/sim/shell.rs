@@ -56,7 +56,9 @@ impl Known {
 
     fn forget(&mut self, gone: &[u8]) {
         self.0.retain(|question, _| match question {
-            Question::Relation { name, .. } | Question::Function { name, .. } => !name.ends_with(gone),
+            Question::Relation { name, .. } | Question::Function { name, .. } => {
+                !name.ends_with(gone)
+            }
             Question::DefaultIsolation { .. } => true,
         });
     }

@@ -31,14 +31,24 @@ pub enum Sql {
     CopyIn(String),
     CopyOut(Select),
     Begin(Modes),
-    Commit { chain: bool },
-    Rollback { chain: bool },
+    Commit {
+        chain: bool,
+    },
+    Rollback {
+        chain: bool,
+    },
     Savepoint(String),
     Release(String),
     RollbackTo(String),
     PrepareTransaction,
-    FinishPrepared { commit: bool },
-    Set { name: String, value: i64, local: bool },
+    FinishPrepared {
+        commit: bool,
+    },
+    Set {
+        name: String,
+        value: i64,
+        local: bool,
+    },
     SetModes(Modes),
     Characteristics(Modes),
     /// `None`: RESET ALL.
@@ -47,13 +57,22 @@ pub enum Sql {
     Prepare(String, Rc<Sql>),
     Execute(String),
     Deallocate(Option<String>),
-    Declare { name: String, hold: bool, select: Select },
-    Fetch { name: String, count: usize },
+    Declare {
+        name: String,
+        hold: bool,
+        select: Select,
+    },
+    Fetch {
+        name: String,
+        count: usize,
+    },
     Close(String),
     CreateTemp(String),
     Create(String),
     Drop(String),
-    Lock { strong: bool },
+    Lock {
+        strong: bool,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

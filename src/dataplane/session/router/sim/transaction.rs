@@ -168,7 +168,10 @@ impl Transaction {
             return failure("0A000", "cannot use serializable mode in a hot standby");
         }
         if self.standby && modes.read_only == Some(false) {
-            return failure("0A000", "cannot set transaction read-write mode during recovery");
+            return failure(
+                "0A000",
+                "cannot set transaction read-write mode during recovery",
+            );
         }
         self.state.read_only = modes.read_only.unwrap_or(self.state.read_only);
         self.state.serializable = modes.serializable.unwrap_or(self.state.serializable);
@@ -205,7 +208,10 @@ impl Transaction {
         if self.block == Block::Open {
             return Ok(());
         }
-        failure("25P01", format!("{what} can only be used in transaction blocks"))
+        failure(
+            "25P01",
+            format!("{what} can only be used in transaction blocks"),
+        )
     }
 
     pub fn savepoint(&mut self, name: &str) -> Result<(), Failure> {
@@ -247,15 +253,24 @@ impl Transaction {
             return Ok(("ROLLBACK", warns, change));
         }
         if self.standby {
-            return failure("25006", "cannot execute PREPARE TRANSACTION during recovery");
+            return failure(
+                "25006",
+                "cannot execute PREPARE TRANSACTION during recovery",
+            );
         }
         let taken = self.database.borrow().prepared.is_some();
         let refusal = if self.state.deferred_failure {
             Some(("23503", "violates foreign key constraint"))
         } else if self.state.temporary_touched {
-            Some(("0A000", "cannot PREPARE a transaction that has operated on temporary objects"))
+            Some((
+                "0A000",
+                "cannot PREPARE a transaction that has operated on temporary objects",
+            ))
         } else if self.state.has_hold_cursor {
-            Some(("55000", "cannot PREPARE a transaction that has created a cursor WITH HOLD"))
+            Some((
+                "55000",
+                "cannot PREPARE a transaction that has created a cursor WITH HOLD",
+            ))
         } else {
             taken.then_some(("42710", "transaction identifier is already in use"))
         };
@@ -299,7 +314,10 @@ impl Transaction {
         if self.block == Block::Single {
             return Ok(());
         }
-        failure("25001", format!("{what} cannot run inside a transaction block"))
+        failure(
+            "25001",
+            format!("{what} cannot run inside a transaction block"),
+        )
     }
 
     pub fn lock(&self, strong: bool) -> Result<(), Failure> {
