@@ -235,7 +235,7 @@ impl Router {
         if self.state.is_in_transaction() {
             return;
         }
-        if !hidden && !self.portals.is_empty() {
+        if !hidden && !more && !self.portals.is_empty() {
             // Outside a transaction none outlives its sequence.
             self.portals.clear();
         }

@@ -135,9 +135,11 @@ impl Router {
             Err(step) => return step,
         };
         // A name that is taken is refused by the node that has it. It may be free after all, so a
-        // write stays where it belongs.
-        if plan.decision.destination == Destination::LoadBalance
+        // write does not go to a standby for it.
+        let writes = plan.decision.writes && plan.decision.destination == Destination::Primary;
+        if !portal.is_empty()
             && let Some(taken) = self.portals.get(portal)
+            && (!writes || taken.leader == self.primary)
         {
             plan.leader = taken.leader;
             plan.followers = taken.followers;
@@ -342,7 +344,7 @@ impl Router {
     }
 
     /// Which of these nodes answers the client without waiting, if one does.
-    fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
+    pub(super) fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
         [self.current, self.primary]
             .into_iter()
             .find(|&node| nodes.contains(node))

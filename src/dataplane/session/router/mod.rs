@@ -273,6 +273,8 @@ impl Router {
         self.waits
             .iter()
             .all(|node| ledger(ledgers, node).is_none_or(|l| l.owed.is_settled()))
+            // The copy waits for the client, and its next message is the copy's.
+            || ledger(ledgers, self.current).is_some_and(|l| l.owed.is_copying_in())
     }
 
     /// Decides about the next message of the client. After [`Step::Send`] it counts as sent.
@@ -560,11 +562,18 @@ impl Router {
             self.choose(env);
         }
         let nodes = decision.nodes(&self.state, &env.situation());
-        let leader = if nodes.contains(self.primary) {
+        let mut leader = if nodes.contains(self.primary) {
             self.primary
         } else {
             nodes.first().unwrap_or(self.primary)
         };
+        // A name that is taken is refused by the node that has it.
+        if let Statement::Prepare(name) = facts.first()
+            && facts.count() == 1
+            && let Some(taken) = self.state.prepared(facts.text(name))
+        {
+            leader = self.preferred(taken.nodes).unwrap_or(leader);
+        }
         Ok(Plan {
             decision,
             leader,
@@ -648,14 +657,13 @@ impl Router {
     }
 
     /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
-    /// transaction of all of them has to fail first.
+    /// transaction of all of them has to fail first, or it fails before one begins.
     fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
-        let open = self.state.is_in_transaction() || !self.used.is_empty();
         let ledger = ledgers.get_mut(self.current)?;
         if ledger.owed.is_settled() {
             self.lone = false;
         }
-        if !self.lone || !open || plan.followers.is_empty() {
+        if !self.lone || plan.followers.is_empty() {
             return None;
         }
         if ledger.wants_flush() {

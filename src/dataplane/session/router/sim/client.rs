@@ -196,7 +196,8 @@ impl Client<'_> {
         if self.random.chance(20) {
             self.describe(b'S', name);
         }
-        if !portal.is_empty() && self.random.chance(50) {
+        // A name that is taken: what may write is not sent to a standby to be refused there.
+        if !portal.is_empty() && (self.random.chance(50) || !sql.starts_with("SELECT *")) {
             self.close(b'P', portal);
         }
         self.bind(portal, name);
@@ -260,7 +261,12 @@ impl Client<'_> {
                 let sql = self.statement();
                 self.parse(name, &sql);
             }
-            1 | 2 => self.bind(portal, name),
+            1 | 2 => {
+                if !portal.is_empty() {
+                    self.close(b'P', portal);
+                }
+                self.bind(portal, name);
+            }
             3 => self.execute(portal),
             4 => self.execute("c1"),
             5 => self.describe(b'S', name),
