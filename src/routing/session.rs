@@ -219,6 +219,11 @@ impl SessionState {
         self.savepoints.len()
     }
 
+    /// How many savepoints are older than the one that this name means now.
+    pub fn savepoints_before(&self, name: &[u8]) -> Option<usize> {
+        self.savepoint(name)
+    }
+
     pub fn is_temporary(&self, name: &[u8]) -> bool {
         self.temporary.contains(name)
     }

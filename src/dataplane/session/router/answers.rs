@@ -68,7 +68,15 @@ impl Router {
                 self.ready(&ready, settings, ledgers);
             }
             _ => {
-                if let Answer::End(entry) = ledger.owed.received(kind) {
+                let answer = ledger.owed.received(kind);
+                // The copy has swallowed the Flush or Sync that would have made its end come.
+                if kind == b'G' {
+                    ledger.flushed = false;
+                    if self.waits.contains(node) && ledger.wants_flush() {
+                        self.effects.orders.push((node, Order::Flush));
+                    }
+                }
+                if let Answer::End(entry) = answer {
                     self.carried_out(entry, kind, settings);
                 }
             }
@@ -161,15 +169,6 @@ impl Router {
             catalog,
         } = executed;
         self.state.succeeded(facts, settings, *writes, *nodes);
-        match facts.first() {
-            Statement::RollbackTo(_) => {
-                let savepoints = self.state.savepoints();
-                self.portals.retain(|_, p| p.savepoints < savepoints);
-            }
-            // A portal ends with its transaction.
-            Statement::Commit { .. } | Statement::Rollback { .. } => self.portals.clear(),
-            _ => {}
-        }
         for statement in facts.statements() {
             if let Statement::CreateTemporary(name) | Statement::Drop(name) = statement {
                 self.effects.forget.push(facts.text(*name).into());

@@ -150,7 +150,7 @@ impl Router {
             }
             plan.followers = NodeSet::EMPTY;
         }
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(b'B', &plan, ledgers) {
             return step;
         }
         let before = match &parsed {
@@ -207,8 +207,7 @@ impl Router {
         let Some(parsed) = portal.parsed.clone() else {
             return self.extended(b'E', plan, None, ledgers);
         };
-        let wait = self.wait_for_lone(&plan, ledgers);
-        if let Some(step) = wait.or_else(|| self.place(&plan, false, ledgers)) {
+        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
             return step;
         }
         let entry = self
@@ -218,15 +217,26 @@ impl Router {
         self.state
             .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
         self.note_missed(&parsed.facts, nodes, env.view);
-        let step = self.extended_with(b'E', plan, None, entry, ledgers);
-        if matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. }
-        ) {
-            // Portals end with their transaction.
-            self.portals.clear();
+        self.end_portals(&parsed.facts);
+        self.extended_with(b'E', plan, None, entry, ledgers)
+    }
+
+    /// Portals end with their transaction or savepoint.
+    pub(super) fn end_portals(&mut self, facts: &Facts) {
+        if self.portals.is_empty() {
+            return;
         }
-        step
+        for statement in facts.statements() {
+            match statement {
+                Statement::Commit { .. } | Statement::Rollback { .. } => self.portals.clear(),
+                Statement::RollbackTo(name) => {
+                    if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
+                        self.portals.retain(|_, portal| portal.savepoints <= at);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn describe(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
@@ -361,6 +371,12 @@ impl Router {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
+    fn place_extended(&mut self, kind: u8, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        // A Close may go ahead: whoever does not get there has the name back.
+        let wait = (kind != b'C').then(|| self.wait_for_lone(plan, ledgers));
+        wait.flatten().or_else(|| self.place(plan, false, ledgers))
+    }
+
     /// Sends a message of a sequence.
     fn extended_with(
         &mut self,
@@ -370,7 +386,7 @@ impl Router {
         entry: Entry,
         ledgers: &mut [Ledger],
     ) -> Step {
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(kind, &plan, ledgers) {
             return step;
         }
         self.commit(&plan, ledgers);

@@ -177,6 +177,8 @@ pub struct Router {
     used: NodeSet,
     /// Nodes that were not told of a change of the session.
     unfit: NodeSet,
+    /// Nodes that this session has lost its connection to.
+    lost: NodeSet,
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
@@ -223,6 +225,7 @@ impl Router {
             portals: HashMap::new(),
             used: NodeSet::default(),
             unfit: NodeSet::default(),
+            lost: NodeSet::default(),
             waits: NodeSet::default(),
             comparison: None,
             lone: false,
@@ -311,7 +314,7 @@ impl Router {
 
     /// Who is asked what the relation caches do not know (`relcache_query_target`).
     pub fn catalog_node(&self, settings: &Settings) -> NodeId {
-        let fit = |node: &NodeId| !self.unfit.contains(*node);
+        let fit = |node: &NodeId| !self.unfit.union(self.lost).contains(*node);
         match self.state.load_balance_node.filter(fit) {
             Some(node) if settings.asks_load_balance_node => node,
             _ => self.primary,
@@ -349,6 +352,7 @@ impl Router {
     fn send_to_current(&mut self, kind: u8, ledgers: &mut [Ledger]) -> Step {
         if let Some(ledger) = ledgers.get_mut(self.current) {
             // Not carried out, or no statement: nothing has to be known of its answer.
+            ledger.flushed = false;
             ledger.owed.sent(kind, Entry::Nothing);
         }
         Step::Send(Sending::to(self.current))
@@ -426,6 +430,7 @@ impl Router {
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
             self.note_missed(facts, nodes, env.view);
+            self.end_portals(facts);
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
@@ -842,6 +847,7 @@ impl Router {
             *ledger = Ledger::default();
         }
         self.state.node_lost(node);
+        self.lost.insert(node);
         self.used.remove(node);
         self.waits.remove(node);
         if let Some((_, nodes)) = &mut self.unnamed {
