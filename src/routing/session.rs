@@ -132,6 +132,7 @@ struct Savepoint {
     written: bool,
     /// How many objects had been written.
     objects: usize,
+    default_serializable: Option<bool>,
 }
 
 /// See the module.
@@ -155,6 +156,8 @@ pub struct SessionState {
     serializable: Option<bool>,
     /// default_transaction_isolation, if this session has set it.
     default_serializable: Option<bool>,
+    /// The same before the transaction, or pipeline, if that has set it.
+    default_before: Option<Option<bool>>,
     /// Nodes whose last ReadyForQuery was not idle, or to which BEGIN is on its way.
     in_transaction: NodeSet,
     savepoints: Vec<Savepoint>,
@@ -372,6 +375,7 @@ impl SessionState {
                     name: facts.text(name).into(),
                     written: self.written,
                     objects: self.written_objects.len(),
+                    default_serializable: self.default_serializable,
                 };
                 self.savepoints.push(savepoint);
             }
@@ -387,6 +391,7 @@ impl SessionState {
                 if let Some(at) = self.savepoint(facts.text(name)) {
                     self.savepoints.truncate(at + 1);
                     let savepoint = &self.savepoints[at];
+                    self.default_serializable = savepoint.default_serializable;
                     self.written_objects.truncate(savepoint.objects);
                     if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
                         self.written = savepoint.written;
@@ -394,13 +399,11 @@ impl SessionState {
                 }
             }
             Statement::Set(set) => self.set(set),
-            Statement::Reset(Set::All | Set::DefaultIsolation { .. }) => {
-                self.default_serializable = None;
-            }
+            Statement::Reset(Set::All | Set::DefaultIsolation { .. }) => self.set_default(None),
             Statement::Discard(kind) => {
                 if kind == Discard::All {
                     self.prepared.clear();
-                    self.default_serializable = None;
+                    self.set_default(None);
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.clear();
@@ -460,6 +463,7 @@ impl SessionState {
             return;
         }
         self.forget_writes(on_write);
+        self.end_default(committed);
         self.temporary.end(committed);
         if chain {
             self.status = TransactionStatus::Active;
@@ -475,12 +479,23 @@ impl SessionState {
                 self.serializable = modes.serializable.or(self.serializable);
             }
             Set::Characteristics(modes) => {
-                self.default_serializable = modes.serializable.or(self.default_serializable);
+                self.set_default(modes.serializable.or(self.default_serializable));
             }
-            Set::DefaultIsolation { serializable } => {
-                self.default_serializable = Some(serializable);
-            }
+            Set::DefaultIsolation { serializable } => self.set_default(Some(serializable)),
             _ => {}
+        }
+    }
+
+    fn set_default(&mut self, serializable: Option<bool>) {
+        self.default_before.get_or_insert(self.default_serializable);
+        self.default_serializable = serializable;
+    }
+
+    fn end_default(&mut self, committed: bool) {
+        if let Some(before) = self.default_before.take()
+            && !committed
+        {
+            self.default_serializable = before;
         }
     }
 
@@ -492,6 +507,7 @@ impl SessionState {
             self.opening = false;
         } else {
             self.unsynced_write = true;
+            self.end_default(false);
         }
     }
 
@@ -510,6 +526,9 @@ impl SessionState {
             self.end(false, settings.on_write, false);
         }
         self.status = status;
+        if status == TransactionStatus::Idle {
+            self.end_default(true);
+        }
     }
 
     /// ReadyForQuery of any node.

@@ -157,8 +157,9 @@ impl<T> Owed<T> {
                 let mut ended = false;
                 for point in rest {
                     match point {
-                        Point::Sync(_) if !ended => {}
-                        Point::CopyEnd if !ended => ended = true,
+                        Point::Sync(_) | Point::OurSync if !ended => {}
+                        // The end, or what does not belong into a copy.
+                        _ if !ended => ended = true,
                         later => self.points.push_back(later),
                     }
                 }
@@ -366,6 +367,9 @@ mod tests {
         assert!(after(&[("Q", "G"), ("Q", "EZ")]).is_quiescent());
         assert!(after(&[("Q", "G"), ("PBES", "E")]).owes_ready());
         assert!(after(&[("PBE", "12G"), ("QBES", "EZ")]).is_quiescent());
+        // Sent ahead.
+        assert!(after(&[("QQ", "GEZ")]).is_quiescent());
+        assert!(after(&[("QdcQ", "GCZ")]).owes_ready());
     }
 
     #[test]

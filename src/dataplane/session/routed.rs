@@ -465,6 +465,7 @@ impl Order {
         let mut out = Vec::new();
         match self {
             Order::Flush => out.extend_from_slice(&messages::FLUSH),
+            Order::Sync => out.extend_from_slice(&messages::SYNC),
             Order::Abort { sync } => {
                 messages::parse(ABORT.0, ABORT.1, &mut out);
                 if sync {

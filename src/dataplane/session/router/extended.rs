@@ -154,7 +154,10 @@ impl Router {
             return step;
         }
         let before = match &parsed {
-            Some(parsed) => self.lacking(name, parsed, &plan),
+            Some(parsed) => self.lacking(name, parsed, &plan).or_else(|| {
+                let (name, taken) = self.taken(&parsed.facts)?;
+                self.lacking(&name, &taken, &plan)
+            }),
             None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
             None => None,
         };
@@ -216,7 +219,7 @@ impl Router {
         let nodes = plan.nodes();
         self.state
             .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
-        self.note_missed(&parsed.facts, nodes, env.view);
+        self.note_missed(&parsed.facts, &plan, env.view);
         self.end_portals(&parsed.facts);
         self.extended_with(b'E', plan, None, entry, ledgers)
     }

@@ -112,6 +112,7 @@ pub enum Before {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Flush,
+    Sync,
     /// Makes the open transaction fail.
     Abort {
         sync: bool,
@@ -416,10 +417,12 @@ impl Router {
             }
         };
         let wait = self.wait_for_lone(&plan, ledgers);
-        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
+        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
         let executed = match (&prepared, &facts) {
             (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
             (None, Some(facts)) => self.executed(facts, sql, &plan),
@@ -429,12 +432,14 @@ impl Router {
             let nodes = plan.nodes();
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
-            self.note_missed(facts, nodes, env.view);
+            self.note_missed(facts, &plan, env.view);
             self.end_portals(facts);
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
-        let mut before = prepared.and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
+        let mut before = prepared
+            .or(taken)
+            .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
         if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
             *sync = true;
             for node in nodes.iter() {
@@ -472,7 +477,8 @@ impl Router {
     /// A function is called by its number: it may do anything.
     fn function_call<C: Catalog>(&mut self, ledgers: &mut [Ledger], env: &mut Env<'_, C>) -> Step {
         let plan = self.to_primary(true);
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        let wait = self.place(&plan, true, ledgers);
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             return step;
         }
         env.facts.read_unknown();
@@ -567,18 +573,11 @@ impl Router {
             self.choose(env);
         }
         let nodes = decision.nodes(&self.state, &env.situation());
-        let mut leader = if nodes.contains(self.primary) {
+        let leader = if nodes.contains(self.primary) {
             self.primary
         } else {
             nodes.first().unwrap_or(self.primary)
         };
-        // A name that is taken is refused by the node that has it.
-        if let Statement::Prepare(name) = facts.first()
-            && facts.count() == 1
-            && let Some(taken) = self.state.prepared(facts.text(name))
-        {
-            leader = self.preferred(taken.nodes).unwrap_or(leader);
-        }
         Ok(Plan {
             decision,
             leader,
@@ -678,6 +677,43 @@ impl Router {
         Some(Step::Wait)
     }
 
+    /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
+    /// nodes as well.
+    fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        let others = self.used.without(plan.nodes());
+        if others.is_empty() {
+            return None;
+        }
+        let current = ledgers.get_mut(self.current)?;
+        if !current.owed.is_settled() {
+            if current.wants_flush() {
+                self.effects.orders.push((self.current, Order::Flush));
+            }
+            self.waits = NodeSet::of(self.current);
+            return Some(Step::Wait);
+        }
+        for node in others.iter() {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                ledger.hidden = true;
+                ledger.owed.sent_our_sync();
+                self.effects.orders.push((node, Order::Sync));
+            }
+            self.used.remove(node);
+        }
+        None
+    }
+
+    /// The statement of a Parse message whose name a PREPARE wants to take. Where it stands, it is
+    /// refused.
+    fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
+        let Statement::Prepare(name) = facts.first() else {
+            return None;
+        };
+        let name = facts.text(name);
+        let parsed = self.state.prepared(name)?.parsed.clone()?;
+        (facts.count() == 1).then(|| (name.into(), parsed))
+    }
+
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
     /// is one that ReadyForQuery answers.
     fn place(&mut self, plan: &Plan, boundary: bool, ledgers: &mut [Ledger]) -> Option<Step> {
@@ -769,7 +805,8 @@ impl Router {
     }
 
     /// Nodes that are not told of a change of the session lag behind it for good.
-    fn note_missed(&mut self, facts: &Facts, told: NodeSet, view: &ClusterView) {
+    fn note_missed(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
+        let told = plan.nodes();
         let changes = facts.statements().iter().any(|statement| {
             matches!(
                 statement,
@@ -779,8 +816,8 @@ impl Router {
         });
         let several = facts.count() > 1;
         let mut missed = NONE;
-        // What only the primary takes changes nothing for reads, if it stands alone.
-        if changes && (several || told.iter().any(|node| node != self.primary)) {
+        // What only the primary takes changes nothing for reads.
+        if changes && plan.decision.rule != Rule::PrimaryOnlySet {
             missed = view.valid_nodes().collect();
             self.changes = self.changes.wrapping_add(1);
         }

@@ -281,11 +281,13 @@ impl Client<'_> {
         match self.random.below(20) {
             0 => self.pick(&["", ";", "/* nothing */"]).to_owned(),
             1 | 2 => {
-                let mut text = self.statement();
+                let mut statements = vec![self.statement()];
                 for _ in 0..1 + self.random.below(2) {
-                    text = format!("{text}; {}", self.statement());
+                    statements.push(self.statement());
                 }
-                text
+                // That its name is taken on another node is looked at only where it stands alone.
+                statements.retain(|s| !s.starts_with("PREPARE"));
+                statements.join("; ")
             }
             _ => self.statement(),
         }
