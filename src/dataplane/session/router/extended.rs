@@ -63,7 +63,16 @@ impl Router {
             nodes: plan.nodes(),
             fresh: taken.is_none(),
         };
-        let step = self.extended_with(b'P', plan, None, Entry::Parse(Box::new(entry)), ledgers);
+        if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+            return step;
+        }
+        // The only node that had it may be gone.
+        let before = taken
+            .filter(|nodes| nodes.is_empty())
+            .and_then(|_| self.state.prepared(name)?.parsed.clone())
+            .and_then(|old| self.lacking(name, &old, &plan));
+        let entry = Entry::Parse(Box::new(entry));
+        let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
             self.state.parsed(name, plan.nodes(), parsed);
         }
@@ -219,7 +228,7 @@ impl Router {
         let nodes = plan.nodes();
         self.state
             .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
-        self.note_missed(&parsed.facts, &plan, env.view);
+        self.note_sent(&parsed.facts, &plan, env.view);
         self.end_portals(&parsed.facts);
         self.extended_with(b'E', plan, None, entry, ledgers)
     }

@@ -32,7 +32,7 @@ use crate::{
     protocol::frame::HEADER_LEN,
     routing::{
         balance::{self, Situation, Who},
-        facts::{Facts, Set, Statement},
+        facts::{Discard, Facts, Set, Statement},
         lexer::{self, StatementKind},
         policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
         relcache::Question,
@@ -185,6 +185,8 @@ pub struct Router {
     comparison: Option<Box<Comparison>>,
     /// Something was sent to [`Router::current`] alone that may make a transaction fail.
     lone: bool,
+    /// DEALLOCATE or DISCARD ALL is on its way: which statements there are is not known.
+    forgets: bool,
     /// How many changes of the session have been sent to several nodes.
     changes: u32,
     /// So many of them are there to stay, or undone by all.
@@ -230,6 +232,7 @@ impl Router {
             waits: NodeSet::default(),
             comparison: None,
             lone: false,
+            forgets: false,
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
@@ -292,6 +295,14 @@ impl Router {
         let (copying, skipping) = at_current.map_or((false, false), |l| {
             (l.owed.is_copying_in(), l.owed.is_skipping())
         });
+        if self.forgets
+            && !copying
+            && !skipping
+            && b"QPBDC".contains(&message.kind)
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
         let step = match message.kind {
             // The copy's own, or for the server to refuse.
             _ if copying => self.send_to_current(message.kind, ledgers),
@@ -432,7 +443,7 @@ impl Router {
             let nodes = plan.nodes();
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
-            self.note_missed(facts, &plan, env.view);
+            self.note_sent(facts, &plan, env.view);
             self.end_portals(facts);
         }
         give_back(env, facts);
@@ -663,11 +674,18 @@ impl Router {
     /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
     /// transaction of all of them has to fail first, or it fails before one begins.
     fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        if !self.lone || plan.followers.is_empty() {
+            return None;
+        }
+        self.wait_for_current(ledgers)
+    }
+
+    /// `None`: the current node has answered all.
+    fn wait_for_current(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
         let ledger = ledgers.get_mut(self.current)?;
         if ledger.owed.is_settled() {
             self.lone = false;
-        }
-        if !self.lone || plan.followers.is_empty() {
+            self.forgets = false;
             return None;
         }
         if ledger.wants_flush() {
@@ -684,13 +702,9 @@ impl Router {
         if others.is_empty() {
             return None;
         }
-        let current = ledgers.get_mut(self.current)?;
-        if !current.owed.is_settled() {
-            if current.wants_flush() {
-                self.effects.orders.push((self.current, Order::Flush));
-            }
-            self.waits = NodeSet::of(self.current);
-            return Some(Step::Wait);
+        let wait = self.wait_for_current(ledgers);
+        if wait.is_some() {
+            return wait;
         }
         for node in others.iter() {
             if let Some(ledger) = ledgers.get_mut(node) {
@@ -804,8 +818,9 @@ impl Router {
         }))
     }
 
-    /// Nodes that are not told of a change of the session lag behind it for good.
-    fn note_missed(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
+    /// A statement is sent. Nodes that are not told of a change of the session lag behind it for
+    /// good.
+    fn note_sent(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
         let told = plan.nodes();
         let changes = facts.statements().iter().any(|statement| {
             matches!(
@@ -814,6 +829,12 @@ impl Router {
             ) || matches!(statement, Statement::Set(set)
                 if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
         });
+        self.forgets |= facts.statements().iter().any(|s| {
+            matches!(
+                s,
+                Statement::Deallocate(_) | Statement::Discard(Discard::All)
+            )
+        });
         let several = facts.count() > 1;
         let mut missed = NONE;
         // What only the primary takes changes nothing for reads.
@@ -821,9 +842,13 @@ impl Router {
             missed = view.valid_nodes().collect();
             self.changes = self.changes.wrapping_add(1);
         }
-        // What became of the transaction is the primary's secret.
+        // What becomes of the transaction is the primary's secret.
         if several && facts.statements().iter().any(is_transaction_command) {
             missed = missed.union(self.state.nodes_in_transaction());
+        }
+        // It keeps what the others lose, or the other way round.
+        if facts.first() == Statement::PrepareTransaction && self.changes != self.settled_changes {
+            missed = view.valid_nodes().collect();
         }
         missed = missed.without(told).without(NodeSet::of(self.primary));
         self.unfit = self.unfit.union(missed);

@@ -336,15 +336,16 @@ impl World {
     }
 
     fn run(&mut self) {
-        loop {
+        // The longest take some thousand steps.
+        for _ in 0..200_000 {
             if self.random.chance(5) && !self.chance() {
                 return;
             }
             if !self.step() {
-                break;
+                return self.check_end();
             }
         }
-        self.check_end();
+        panic!("the session turns in circles");
     }
 
     /// All is sent and answered.
