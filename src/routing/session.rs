@@ -363,7 +363,7 @@ impl SessionState {
 
     fn apply(&mut self, statement: Statement, facts: &Facts, on_write: OnWrite, nodes: NodeSet) {
         match statement {
-            Statement::Begin(modes) => self.begin(modes, on_write),
+            Statement::Begin(modes) => self.begin(modes),
             Statement::Commit { chain } | Statement::Rollback { chain } => {
                 let committed = matches!(statement, Statement::Commit { .. })
                     && self.status != TransactionStatus::Failed;
@@ -436,7 +436,7 @@ impl SessionState {
         self.savepoints.iter().rposition(|s| *s.name == *name)
     }
 
-    fn begin(&mut self, modes: TransactionModes, on_write: OnWrite) {
+    fn begin(&mut self, modes: TransactionModes) {
         self.opening = false;
         if self.status != TransactionStatus::Idle {
             // Only a warning: the transaction goes on.
@@ -445,7 +445,8 @@ impl SessionState {
         }
         self.status = TransactionStatus::Active;
         self.serializable = modes.serializable;
-        self.forget_writes(on_write);
+        self.savepoints.clear();
+        // What was written is of this transaction: it may have been sent before this answer came.
     }
 
     /// With `trans_transaction` a write of an earlier transaction goes on to count, with `always`

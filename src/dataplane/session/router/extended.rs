@@ -151,7 +151,11 @@ impl Router {
             && (!writes || taken.leader == self.primary)
         {
             plan.leader = taken.leader;
-            plan.followers = taken.followers;
+            plan.followers = if writes {
+                NodeSet::EMPTY
+            } else {
+                taken.followers
+            };
         }
         if !plan.followers.is_empty() && !message.is_whole() {
             if message.body_len <= STATEMENT_LIMIT {
@@ -403,7 +407,11 @@ impl Router {
         }
         self.commit(&plan, ledgers);
         self.before_sent(before.as_ref(), ledgers);
-        self.lone |= plan.followers.is_empty() && matches!(kind, b'P' | b'B' | b'E');
+        let alone = plan.followers.is_empty();
+        // To describe a statement that several nodes get stands between its Bind and Execute.
+        let others = self.used.without(NodeSet::of(plan.leader));
+        let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
+        self.lone |= alone && may_fail;
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);

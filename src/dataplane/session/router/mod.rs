@@ -674,7 +674,9 @@ impl Router {
     /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
     /// transaction of all of them has to fail first, or it fails before one begins.
     fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
-        if !self.lone || plan.followers.is_empty() {
+        // An error of an earlier sequence must not find the followers in this one.
+        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+        if !(self.lone || owes) || plan.followers.is_empty() {
             return None;
         }
         self.wait_for_current(ledgers)

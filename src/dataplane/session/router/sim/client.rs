@@ -285,8 +285,11 @@ impl Client<'_> {
                 for _ in 0..1 + self.random.below(2) {
                     statements.push(self.statement());
                 }
-                // That its name is taken on another node is looked at only where it stands alone.
-                statements.retain(|s| !s.starts_with("PREPARE"));
+                // All of it goes to the primary, which may not have what the protocol has prepared.
+                statements.retain(|s| {
+                    !["PREPARE", "EXECUTE", "DEALLOCATE"]
+                        .contains(&s.split(' ').next().unwrap_or(""))
+                });
                 statements.join("; ")
             }
             _ => self.statement(),

@@ -175,6 +175,10 @@ impl Server {
         self.flush();
         let change = self.transaction.fail();
         self.portals_follow(change);
+        if self.transaction.block == Block::None {
+            // Of a COMMIT that has failed.
+            self.portals_follow(Change::RolledBack);
+        }
         self.query = None;
         self.copy = None;
         if self.extended {
