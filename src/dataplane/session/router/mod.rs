@@ -32,7 +32,7 @@ use crate::{
     protocol::frame::HEADER_LEN,
     routing::{
         balance::{self, Situation, Who},
-        facts::{Discard, Facts, Set, Statement},
+        facts::{Copy, Discard, Facts, Set, Statement},
         lexer::{self, StatementKind},
         policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
         relcache::Question,
@@ -185,8 +185,9 @@ pub struct Router {
     comparison: Option<Box<Comparison>>,
     /// Something was sent to [`Router::current`] alone that may make a transaction fail.
     lone: bool,
-    /// DEALLOCATE or DISCARD ALL is on its way: which statements there are is not known.
-    forgets: bool,
+    /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
+    /// which statements there are, of COPY whether it belongs to the copy.
+    in_doubt: bool,
     /// How many changes of the session have been sent to several nodes.
     changes: u32,
     /// So many of them are there to stay, or undone by all.
@@ -232,7 +233,7 @@ impl Router {
             waits: NodeSet::default(),
             comparison: None,
             lone: false,
-            forgets: false,
+            in_doubt: false,
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
@@ -295,10 +296,10 @@ impl Router {
         let (copying, skipping) = at_current.map_or((false, false), |l| {
             (l.owed.is_copying_in(), l.owed.is_skipping())
         });
-        if self.forgets
+        if self.in_doubt
             && !copying
             && !skipping
-            && b"QPBDC".contains(&message.kind)
+            && b"QFPBEDC".contains(&message.kind)
             && let Some(step) = self.wait_for_current(ledgers)
         {
             return step;
@@ -427,7 +428,7 @@ impl Router {
                 return Err(step);
             }
         };
-        let wait = self.wait_for_lone(&plan, ledgers);
+        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
@@ -524,7 +525,7 @@ impl Router {
         };
         // In an open transaction nothing is done yet that the others could not undo.
         let wait = commits
-            .then(|| self.wait_for_lone(&plan, ledgers))
+            .then(|| self.wait_for_earlier(self.lone, &plan, ledgers))
             .flatten();
         if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
             return step;
@@ -673,10 +674,15 @@ impl Router {
 
     /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
     /// transaction of all of them has to fail first, or it fails before one begins.
-    fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+    fn wait_for_earlier(
+        &mut self,
+        lone: bool,
+        plan: &Plan,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
         // An error of an earlier sequence must not find the followers in this one.
         let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-        if !(self.lone || owes) || plan.followers.is_empty() {
+        if !(lone || owes) || plan.followers.is_empty() {
             return None;
         }
         self.wait_for_current(ledgers)
@@ -687,7 +693,7 @@ impl Router {
         let ledger = ledgers.get_mut(self.current)?;
         if ledger.owed.is_settled() {
             self.lone = false;
-            self.forgets = false;
+            self.in_doubt = false;
             return None;
         }
         if ledger.wants_flush() {
@@ -708,6 +714,10 @@ impl Router {
         if wait.is_some() {
             return wait;
         }
+        // If it fails, the transaction is undone where it stands.
+        if self.changes != self.settled_changes {
+            self.diverge(others);
+        }
         for node in others.iter() {
             if let Some(ledger) = ledgers.get_mut(node) {
                 ledger.hidden = true;
@@ -719,10 +729,10 @@ impl Router {
         None
     }
 
-    /// The statement of a Parse message whose name a PREPARE wants to take. Where it stands, it is
-    /// refused.
+    /// The statement of a Parse message that an EXECUTE names, or a PREPARE, which is refused where
+    /// that is.
     fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
-        let Statement::Prepare(name) = facts.first() else {
+        let (Statement::Prepare(name) | Statement::Execute(name)) = facts.first() else {
             return None;
         };
         let name = facts.text(name);
@@ -831,10 +841,12 @@ impl Router {
             ) || matches!(statement, Statement::Set(set)
                 if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
         });
-        self.forgets |= facts.statements().iter().any(|s| {
+        self.in_doubt |= facts.statements().iter().any(|statement| {
             matches!(
-                s,
-                Statement::Deallocate(_) | Statement::Discard(Discard::All)
+                statement,
+                Statement::Deallocate(_)
+                    | Statement::Discard(Discard::All)
+                    | Statement::Copy(Copy { from: true, .. })
             )
         });
         let several = facts.count() > 1;
