@@ -413,6 +413,8 @@ impl SessionState {
                 if kind == Discard::All {
                     self.prepared.clear();
                     self.set_default(None);
+                    // It is committed at once, also in a pipeline.
+                    self.end_undoable(true);
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.clear();

@@ -394,6 +394,9 @@ impl Router {
         if !message.is_whole() && message.body_len <= STATEMENT_LIMIT {
             return Step::NeedsMore;
         }
+        if let Some(step) = self.wait_in_sequence(ledgers) {
+            return step;
+        }
         let facts = std::mem::take(env.facts);
         let step = self.query_with(message, facts, ledgers, env);
         step.unwrap_or_else(|step| step)
@@ -443,11 +446,7 @@ impl Router {
             }
         };
         let taken = facts.as_ref().and_then(|facts| self.taken(facts));
-        let mut wait = self.wait_for_earlier(self.lone, &plan, ledgers);
-        // A Sync of ours must not end what an error of the client's sequence skips.
-        if (prepared.is_some() || taken.is_some()) && !self.used.is_empty() {
-            wait = wait.or_else(|| self.wait_for_current(ledgers));
-        }
+        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
@@ -507,7 +506,8 @@ impl Router {
     /// A function is called by its number: it may do anything.
     fn function_call<C: Catalog>(&mut self, ledgers: &mut [Ledger], env: &mut Env<'_, C>) -> Step {
         let plan = self.to_primary(true);
-        let wait = self.place(&plan, true, ledgers);
+        let wait = self.wait_in_sequence(ledgers);
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             return step;
         }
@@ -752,6 +752,14 @@ impl Router {
         }
         self.waits = NodeSet::of(self.current);
         Some(Step::Wait)
+    }
+
+    /// Whether a Query or FunctionCall amid a sequence is skipped has to be known first.
+    fn wait_in_sequence(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
+        if self.used.is_empty() {
+            return None;
+        }
+        self.wait_for_current(ledgers)
     }
 
     /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
