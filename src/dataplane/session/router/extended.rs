@@ -55,6 +55,7 @@ impl Router {
             let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
                 self.set_unnamed(Some((parsed, plan.nodes())));
+                self.unnamed_here = true;
             }
             return step;
         }
@@ -171,8 +172,10 @@ impl Router {
                 Step::NeedsMore
             };
         };
-        // Whether a node has a statement now may not be known yet.
-        if self.lacked
+        // Whether a node has a statement now may not be known yet, and which the unnamed one is, if an
+        // earlier sequence has made it.
+        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+        if (self.lacked || name.is_empty() && !self.unnamed_here && owes)
             && let Some(step) = self.wait_for_current(ledgers)
         {
             return step;
@@ -328,7 +331,9 @@ impl Router {
         }
         for statement in facts.statements() {
             match statement {
-                Statement::Commit { .. } | Statement::Rollback { .. } => self.portals.clear(),
+                Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::PrepareTransaction => self.portals.clear(),
                 Statement::RollbackTo(name) => {
                     if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
                         self.portals.retain(|_, portal| portal.savepoints <= at);

@@ -206,6 +206,8 @@ pub struct Router {
     settled_changes: u32,
     /// How often the unnamed statement has changed.
     unnamed_turn: u32,
+    /// It is of the sequence that is open.
+    unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
     /// The open transaction has changed the catalog.
@@ -251,6 +253,7 @@ impl Router {
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
+            unnamed_here: false,
             unanswered: false,
             catalog_changed: false,
             effects: Effects::default(),
@@ -564,6 +567,7 @@ impl Router {
         }
         self.compare(&plan);
         self.used = NodeSet::default();
+        self.unnamed_here = false;
         if !self.state.is_in_transaction() {
             // Outside a transaction none outlives its sequence.
             self.portals.clear();
