@@ -20,6 +20,8 @@ mod extended;
 mod ledger;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, rc::Rc};
 
