@@ -11,7 +11,7 @@ use crate::{
     routing::{
         facts::{Facts, Statement},
         policy::{Catalog, Destination, Protocol},
-        session::{NodeSet, Parsed, Prepared},
+        session::{NodeSet, Parsed},
     },
 };
 
@@ -96,39 +96,6 @@ impl Router {
             self.state.parsed(name, plan.nodes(), parsed);
         }
         step
-    }
-
-    /// Who refuses a Parse of a name that is taken as PostgreSQL alone would.
-    fn refusing(&self, taken: &Prepared, parsed: &Parsed) -> NodeId {
-        let ends = matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::RollbackTo(_)
-                | Statement::PrepareTransaction
-        );
-        // A failed transaction takes nothing else, whatever it is called.
-        if taken.parsed.is_some() && !(self.state.has_failed() && ends) {
-            return self.primary;
-        }
-        self.preferred(taken.nodes).unwrap_or(self.primary)
-    }
-
-    /// What a node may have of this name is closed first.
-    fn doubtful(&mut self, name: &[u8], plan: &Plan) -> Option<(NodeSet, Before)> {
-        let nodes = self.doubtful.get_mut(name)?;
-        let here = nodes.intersection(plan.nodes());
-        *nodes = nodes.without(here);
-        if nodes.is_empty() {
-            self.doubtful.remove(name);
-        }
-        (!here.is_empty()).then(|| (here, Before::Close { name: name.into() }))
-    }
-
-    /// What a PREPARE or EXECUTE names is made where it is carried out.
-    fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
-        let (name, taken) = self.taken(&parsed.facts)?;
-        self.lacking(&name, &taken, plan)
     }
 
     /// What a Parse message says; drivers send the same one again and again.
@@ -457,28 +424,6 @@ impl Router {
             return Some(Step::NeedsMore);
         }
         Some(self.extended(message.kind, self.to_primary(true), None, ledgers))
-    }
-
-    /// What a Parse message made, and which nodes have it.
-    fn statement(&self, name: &[u8]) -> (Option<Rc<Parsed>>, Option<NodeSet>) {
-        if name.is_empty() {
-            return match &self.unnamed {
-                Some((parsed, nodes)) => (Some(parsed.clone()), Some(*nodes)),
-                None => (None, None),
-            };
-        }
-        match self.state.prepared(name) {
-            Some(prepared) => (prepared.parsed.clone(), Some(prepared.nodes)),
-            None => (None, None),
-        }
-    }
-
-    /// Which of these nodes answers the client without waiting, if one does.
-    pub(super) fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
-        [self.current, self.primary]
-            .into_iter()
-            .find(|&node| nodes.contains(node))
-            .or(nodes.first())
     }
 
     fn extended(

@@ -12,6 +12,7 @@
 //! values are compared.
 
 mod client;
+mod commands;
 mod server;
 mod shell;
 mod sql;

@@ -1,0 +1,199 @@
+//! Query, FunctionCall and Sync: what ReadyForQuery answers.
+
+use super::*;
+
+impl Router {
+    pub(super) fn query<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        if !message.is_whole() && message.body_len <= STATEMENT_LIMIT {
+            return Step::NeedsMore;
+        }
+        if let Some(step) = self.wait_in_sequence(ledgers) {
+            return step;
+        }
+        let facts = std::mem::take(env.facts);
+        let step = self.query_with(message, facts, ledgers, env);
+        step.unwrap_or_else(|step| step)
+    }
+
+    pub(super) fn query_with<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        mut facts: Facts,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Result<Step, Step> {
+        let sql = text(message.body());
+        if message.body_len <= STATEMENT_LIMIT {
+            facts.read(sql, self.standard_strings);
+        } else {
+            facts.read_unknown();
+        }
+        // EXECUTE of what a Parse message made goes where that statement goes.
+        let prepared = match facts.first() {
+            Statement::Execute(name) if facts.count() == 1 => {
+                let name = facts.text(name);
+                let parsed = self.state.prepared(name).and_then(|p| p.parsed.clone());
+                parsed.map(|parsed| (Box::<[u8]>::from(name), parsed))
+            }
+            _ => None,
+        };
+        let plan = match &prepared {
+            Some((_, parsed)) => {
+                let sql = statement_of(parsed);
+                self.plan(&parsed.facts, sql, Protocol::Simple, NONE, ledgers, env)
+            }
+            None => self.plan(&facts, sql, Protocol::Simple, NONE, ledgers, env),
+        };
+        let facts = match &prepared {
+            Some(_) => {
+                *env.facts = facts;
+                None
+            }
+            None => Some(facts),
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(step) => {
+                give_back(env, facts);
+                return Err(step);
+            }
+        };
+        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
+        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
+            give_back(env, facts);
+            return Err(step);
+        }
+        let executed = match (&prepared, &facts) {
+            (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
+            (None, Some(facts)) => self.executed(facts, sql, &plan),
+            (None, None) => None,
+        };
+        if let Some(facts) = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref()) {
+            let nodes = plan.nodes();
+            self.state
+                .sent(facts, env.settings, plan.decision.writes, nodes);
+            self.note_sent(facts, &plan, env.view);
+            self.end_portals(facts);
+        }
+        give_back(env, facts);
+        self.commit(&plan, ledgers);
+        let mut before = prepared
+            .or(taken)
+            .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
+        if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
+            *sync = true;
+            for node in nodes.iter() {
+                if let Some(ledger) = ledgers.get_mut(node) {
+                    ledger.owed.sent_ours(Entry::Nothing);
+                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
+                    ledger.owed.sent_our_sync();
+                }
+            }
+        }
+        let compare = !plan.followers.is_empty();
+        let entry = match executed {
+            Some(executed) => Entry::Executed(executed),
+            None if compare => Entry::Compare,
+            None => Entry::Nothing,
+        };
+        for (node, entry) in std::iter::once((plan.leader, entry)).chain(nothing(plan.followers)) {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                ledger.owed.sent(b'Q', entry);
+            }
+        }
+        self.compare(&plan);
+        self.lone = plan.followers.is_empty();
+        // PostgreSQL drops the unnamed statement and portal at each Query.
+        self.set_unnamed(None);
+        self.portal = None;
+        Ok(Step::Send(Sending {
+            leader: plan.leader,
+            followers: plan.followers,
+            before,
+            plain_begin: plan.decision.plain_begin_on_standbys,
+        }))
+    }
+
+    /// A function is called by its number: it may do anything.
+    pub(super) fn function_call<C: Catalog>(
+        &mut self,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        let plan = self.to_primary(true);
+        let wait = self.wait_in_sequence(ledgers);
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
+            return step;
+        }
+        env.facts.read_unknown();
+        let executed = self.executed(env.facts, b"", &plan);
+        self.state.sent(env.facts, env.settings, true, plan.nodes());
+        self.commit(&plan, ledgers);
+        if let Some(ledger) = ledgers.get_mut(plan.leader) {
+            let entry = executed.map_or(Entry::Nothing, Entry::Executed);
+            ledger.owed.sent(b'F', entry);
+        }
+        self.lone = true;
+        Step::Send(Sending::to(plan.leader))
+    }
+
+    /// To all that have an open sequence; one of them answers the client.
+    pub(super) fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
+        // The primary says whether a write is committed.
+        let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
+        // So does it whether a transaction is open, if the other has no part in it.
+        let apart = self.current != self.primary
+            && self.state.is_node_in_transaction(self.current) != self.state.is_in_transaction();
+        let leader = if commits && self.used.contains(self.primary) || apart {
+            self.primary
+        } else if self.used.is_empty() || self.used.contains(self.current) {
+            self.current
+        } else if self.used.contains(self.primary) {
+            self.primary
+        } else {
+            self.used.first().unwrap_or(self.primary)
+        };
+        let plan = Plan {
+            followers: self.used.without(NodeSet::of(leader)),
+            leader,
+            ..self.to_primary(false)
+        };
+        // In an open transaction nothing is done yet that the others could not undo.
+        let wait = commits
+            .then(|| self.wait_for_earlier(self.lone, &plan, ledgers))
+            .flatten();
+        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
+            return step;
+        }
+        self.commit(&plan, ledgers);
+        for node in plan.nodes().iter() {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                let entry = if node == leader && !plan.followers.is_empty() {
+                    Entry::Compare
+                } else {
+                    Entry::Nothing
+                };
+                ledger.owed.sent(b'S', entry);
+            }
+        }
+        self.compare(&plan);
+        self.used = NodeSet::default();
+        self.unnamed_here = false;
+        if !self.state.is_in_transaction() {
+            // Outside a transaction none outlives its sequence.
+            self.portals.clear();
+        }
+        Step::Send(Sending {
+            followers: plan.followers,
+            ..Sending::to(leader)
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! Which node has which statement, and what is remembered of those that are carried out.
+
+use super::*;
+use crate::routing::session::Prepared;
+
+impl Router {
+    /// What has to be known of a statement when it is answered; `None`: nothing.
+    pub(super) fn executed(&self, facts: &Facts, sql: &[u8], plan: &Plan) -> Option<Box<Executed>> {
+        let plain = facts.count() <= 1
+            && matches!(
+                facts.first(),
+                Statement::Empty
+                    | Statement::Select
+                    | Statement::Show
+                    | Statement::Copy(_)
+                    | Statement::Explain { .. }
+            );
+        if plain && !plan.decision.writes && plan.followers.is_empty() {
+            return None;
+        }
+        let catalog = lexer::kind(sql) == StatementKind::Ddl
+            || facts.count() > 1 && facts.statements().contains(&Statement::Other);
+        Some(Box::new(Executed {
+            facts: facts.clone(),
+            writes: plan.decision.writes,
+            nodes: plan.nodes(),
+            catalog,
+        }))
+    }
+
+    /// A statement is sent. Nodes that are not told of a change of the session lag behind it for
+    /// good.
+    pub(super) fn note_sent(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
+        let told = plan.nodes();
+        let changes = facts.statements().iter().any(|statement| {
+            matches!(
+                statement,
+                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None)
+            ) || matches!(statement, Statement::Set(set)
+                if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
+        });
+        self.in_doubt |= facts.statements().iter().any(|statement| {
+            matches!(
+                statement,
+                Statement::Prepare(_)
+                    | Statement::Deallocate(_)
+                    | Statement::Discard(Discard::All)
+                    | Statement::Copy(Copy { from: true, .. })
+            )
+        });
+        let several = facts.count() > 1;
+        let mut missed = NONE;
+        // What only the primary takes changes nothing for reads.
+        if changes && plan.decision.rule != Rule::PrimaryOnlySet {
+            missed = view.valid_nodes().collect();
+            self.changes = self.changes.wrapping_add(1);
+        }
+        // What becomes of the transaction is the primary's secret.
+        if several && facts.statements().iter().any(is_transaction_command) {
+            missed = missed.union(self.state.nodes_in_transaction());
+        }
+        // It keeps what the others lose, or the other way round.
+        if facts.first() == Statement::PrepareTransaction && self.changes != self.settled_changes {
+            missed = view.valid_nodes().collect();
+        }
+        missed = missed.without(told).without(NodeSet::of(self.primary));
+        self.unfit = self.unfit.union(missed);
+    }
+
+    pub(super) fn set_unnamed(&mut self, unnamed: Option<(Rc<Parsed>, NodeSet)>) {
+        self.unnamed = unnamed;
+        self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
+    }
+
+    /// The nodes of a plan that do not have the statement; they have it from now on.
+    pub(super) fn lacking(
+        &mut self,
+        name: &[u8],
+        parsed: &Rc<Parsed>,
+        plan: &Plan,
+    ) -> Option<(NodeSet, Before)> {
+        let have = if name.is_empty() {
+            self.unnamed.as_ref().map(|(_, nodes)| *nodes)
+        } else {
+            self.state.prepared(name).map(|p| p.nodes)
+        };
+        let lacking = plan.nodes().without(have.unwrap_or_default());
+        if lacking.is_empty() || parsed.message.is_empty() {
+            return None;
+        }
+        match &mut self.unnamed {
+            Some((_, nodes)) if name.is_empty() => *nodes = nodes.union(lacking),
+            _ => self.state.parsed_also(name, lacking),
+        }
+        let parsed = parsed.clone();
+        let name = name.into();
+        let sync = false;
+        Some((lacking, Before::Parse { name, parsed, sync }))
+    }
+
+    /// For messages of the extended protocol.
+    pub(super) fn before_sent(
+        &mut self,
+        before: Option<&(NodeSet, Before)>,
+        ledgers: &mut [Ledger],
+    ) {
+        let Some((nodes, before)) = before else {
+            return;
+        };
+        for node in nodes.iter() {
+            let Some(ledger) = ledgers.get_mut(node) else {
+                continue;
+            };
+            self.used.insert(node);
+            ledger.flushed = false;
+            ledger.owed.sent_ours(Entry::Nothing);
+            if let Before::Parse { name, .. } = before {
+                self.lacked = true;
+                ledger.owed.sent_ours(Entry::Lacked(name.clone()));
+            }
+        }
+    }
+
+    /// The statement of a Parse message that an EXECUTE or DEALLOCATE names, or a PREPARE, which is
+    /// refused where that is.
+    pub(super) fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
+        let (Statement::Prepare(name)
+        | Statement::Execute(name)
+        | Statement::Deallocate(Some(name))) = facts.first()
+        else {
+            return None;
+        };
+        let name = facts.text(name);
+        let parsed = self.state.prepared(name)?.parsed.clone()?;
+        (facts.count() == 1).then(|| (name.into(), parsed))
+    }
+
+    /// What a PREPARE or EXECUTE names is made where it is carried out.
+    pub(super) fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
+        let (name, taken) = self.taken(&parsed.facts)?;
+        self.lacking(&name, &taken, plan)
+    }
+
+    /// What a node may have of this name is closed first.
+    pub(super) fn doubtful(&mut self, name: &[u8], plan: &Plan) -> Option<(NodeSet, Before)> {
+        let nodes = self.doubtful.get_mut(name)?;
+        let here = nodes.intersection(plan.nodes());
+        *nodes = nodes.without(here);
+        if nodes.is_empty() {
+            self.doubtful.remove(name);
+        }
+        (!here.is_empty()).then(|| (here, Before::Close { name: name.into() }))
+    }
+
+    /// Who refuses a Parse of a name that is taken as PostgreSQL alone would.
+    pub(super) fn refusing(&self, taken: &Prepared, parsed: &Parsed) -> NodeId {
+        let ends = matches!(
+            parsed.facts.first(),
+            Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::RollbackTo(_)
+                | Statement::PrepareTransaction
+        );
+        // A failed transaction takes nothing else, whatever it is called.
+        if taken.parsed.is_some() && !(self.state.has_failed() && ends) {
+            return self.primary;
+        }
+        self.preferred(taken.nodes).unwrap_or(self.primary)
+    }
+
+    /// What a Parse message made, and which nodes have it.
+    pub(super) fn statement(&self, name: &[u8]) -> (Option<Rc<Parsed>>, Option<NodeSet>) {
+        if name.is_empty() {
+            return match &self.unnamed {
+                Some((parsed, nodes)) => (Some(parsed.clone()), Some(*nodes)),
+                None => (None, None),
+            };
+        }
+        match self.state.prepared(name) {
+            Some(prepared) => (prepared.parsed.clone(), Some(prepared.nodes)),
+            None => (None, None),
+        }
+    }
+
+    /// Which of these nodes answers the client without waiting, if one does.
+    pub(super) fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
+        [self.current, self.primary]
+            .into_iter()
+            .find(|&node| nodes.contains(node))
+            .or(nodes.first())
+    }
+}
