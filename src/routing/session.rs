@@ -377,7 +377,10 @@ impl SessionState {
                     && self.status != TransactionStatus::Failed;
                 self.end(committed, on_write, chain);
             }
-            Statement::PrepareTransaction => self.end(true, on_write, false),
+            Statement::PrepareTransaction => {
+                let prepared = self.status == TransactionStatus::Active;
+                self.end(prepared, on_write, false);
+            }
             Statement::Savepoint(name) => {
                 let savepoint = Savepoint {
                     name: facts.text(name).into(),
@@ -413,11 +416,13 @@ impl SessionState {
                 if kind == Discard::All {
                     self.prepared.clear();
                     self.set_default(None);
-                    // It is committed at once, also in a pipeline.
-                    self.end_undoable(true);
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
-                    self.temporary.clear();
+                    self.temporary.drop_all();
+                }
+                if kind == Discard::All {
+                    // It is committed at once, also in a pipeline.
+                    self.end_undoable(true);
                 }
             }
             Statement::Prepare(name) => {
@@ -474,6 +479,8 @@ impl SessionState {
 
     fn end(&mut self, committed: bool, on_write: OnWrite, chain: bool) {
         if self.status == TransactionStatus::Idle {
+            // It ends that of a pipeline.
+            self.end_undoable(committed);
             return;
         }
         self.forget_writes(on_write);

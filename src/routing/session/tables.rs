@@ -35,8 +35,10 @@ impl TemporaryTables {
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.tables.clear();
+    pub(super) fn drop_all(&mut self) {
+        for table in &mut self.tables {
+            table.dropped = true;
+        }
     }
 
     /// What was dropped may be there again.

@@ -111,6 +111,9 @@ impl Router {
 
     /// `entries`: in the order of their messages. The first one has failed itself.
     fn none_carried_out(&mut self, entries: Vec<Entry>, node: NodeId) {
+        if let Some(Entry::Executed(executed)) = entries.first() {
+            self.commit_failed(executed);
+        }
         for (at, entry) in entries.into_iter().enumerate().rev() {
             self.not_carried_out(entry, node, at == 0);
         }
@@ -164,6 +167,15 @@ impl Router {
         }
     }
 
+    /// Followers of a COMMIT that has failed have committed what the session has set.
+    fn commit_failed(&mut self, executed: &Executed) {
+        if self.changes != self.settled_changes
+            && matches!(executed.facts.first(), Statement::Commit { .. })
+        {
+            self.diverge(executed.nodes);
+        }
+    }
+
     /// The end of an answer in the extended protocol.
     fn carried_out(&mut self, entry: Entry, kind: u8, settings: &Settings) {
         match entry {
@@ -172,7 +184,8 @@ impl Router {
                 self.state
                     .parsed(&parsing.name, parsing.nodes, parsing.parsed);
             }
-            Entry::Executed(executed) if kind == b'C' || kind == b'I' => {
+            // A query that is suspended has called its functions.
+            Entry::Executed(executed) if matches!(kind, b'C' | b'I' | b's') => {
                 self.succeeded(&executed, settings);
             }
             _ => {}
@@ -202,7 +215,9 @@ impl Router {
     fn ready_for(&mut self, entry: Entry, node: NodeId, failed: bool, settings: &Settings) {
         let compared = match entry {
             Entry::Executed(executed) => {
-                if !failed {
+                if failed {
+                    self.commit_failed(&executed);
+                } else {
                     self.succeeded(&executed, settings);
                 }
                 executed.nodes.iter().count() > 1

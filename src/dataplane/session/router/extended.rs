@@ -139,12 +139,13 @@ impl Router {
                 Step::NeedsMore
             };
         };
-        // Whether a node has a statement now may not be known yet, and which the unnamed one is, if an
-        // earlier sequence has made it.
-        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-        if (self.lacked || name.is_empty() && !self.unnamed_here && owes)
+        // Whether a node has a statement now may not be known yet.
+        if self.lacked
             && let Some(step) = self.wait_for_current(ledgers)
         {
+            return step;
+        }
+        if let Some(step) = self.wait_for_unnamed(name, ledgers) {
             return step;
         }
         let (parsed, known) = self.statement(name);
@@ -321,11 +322,16 @@ impl Router {
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
+                if let Some(step) = self.wait_for_unnamed(name, ledgers) {
+                    return step;
+                }
                 let (parsed, nodes) = self.statement(name);
                 known = nodes.is_some();
                 let fit = |&node: &NodeId| {
                     node == self.primary
-                        || self.state.is_node_in_transaction(node) == self.state.is_in_transaction()
+                        || !self.unfit.contains(node)
+                            && self.state.is_node_in_transaction(node)
+                                == self.state.is_in_transaction()
                 };
                 if let Some(node) = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit) {
                     plan.leader = node;

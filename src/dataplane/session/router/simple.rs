@@ -88,12 +88,16 @@ impl Router {
             .or(taken)
             .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
         if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
-            *sync = true;
+            // A sequence of the client's goes on to be one.
+            *sync = nodes.intersection(self.used).is_empty();
+            self.lacked = true;
             for node in nodes.iter() {
                 if let Some(ledger) = ledgers.get_mut(node) {
                     ledger.owed.sent_ours(Entry::Nothing);
                     ledger.owed.sent_ours(Entry::Lacked(name.clone()));
-                    ledger.owed.sent_our_sync();
+                    if *sync {
+                        ledger.owed.sent_our_sync();
+                    }
                 }
             }
         }

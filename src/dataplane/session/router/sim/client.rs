@@ -204,9 +204,8 @@ impl Client<'_> {
             self.describe(b'S', name);
         }
         // A name that is taken: what may write is not sent to a standby to be refused there.
-        if !portal.is_empty()
-            && (self.random.chance(50) || !sql.starts_with("SELECT *") || sql.contains("UPDATE"))
-        {
+        let reads = name.is_empty() && sql.starts_with("SELECT *") && !sql.contains("UPDATE");
+        if !portal.is_empty() && (self.random.chance(50) || !reads) {
             self.close(b'P', portal);
         }
         self.bind(portal, name);
