@@ -295,7 +295,8 @@ impl Router {
         } else {
             NodeSet::EMPTY
         };
-        if !self.state.is_in_transaction() {
+        let open = self.state.nodes_in_transaction();
+        if !self.state.is_in_transaction() && open.is_empty() {
             self.settled_changes = changes;
         }
         self.comparison = None;

@@ -139,12 +139,6 @@ impl Router {
                 Step::NeedsMore
             };
         };
-        // Whether a node has a statement now may not be known yet.
-        if self.lacked
-            && let Some(step) = self.wait_for_current(ledgers)
-        {
-            return step;
-        }
         if let Some(step) = self.wait_for_unnamed(name, ledgers) {
             return step;
         }
@@ -186,6 +180,10 @@ impl Router {
             } else {
                 taken.followers
             };
+        }
+        // Only a Parse of the client's own is made a plain BEGIN.
+        if plan.decision.plain_begin_on_standbys {
+            plan.followers = plan.followers.intersection(known.unwrap_or_default());
         }
         if !plan.followers.is_empty() && !message.is_whole() {
             if message.body_len <= STATEMENT_LIMIT {
@@ -333,14 +331,17 @@ impl Router {
                             && self.state.is_node_in_transaction(node)
                                 == self.state.is_in_transaction()
                 };
-                if let Some(node) = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit) {
-                    plan.leader = node;
-                } else if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                let node = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit);
+                plan.leader = node.unwrap_or(plan.leader);
+                if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
                     return step;
-                } else if let Some(parsed) = parsed {
-                    // The only node that had it is gone.
-                    before = self.lacking(name, &parsed, &plan);
-                } else if name.is_empty() {
+                }
+                if let Some(parsed) = parsed {
+                    // The only node that had it may be gone.
+                    before = self
+                        .lacking(name, &parsed, &plan)
+                        .or_else(|| self.named(&parsed, &plan));
+                } else if nodes.is_none() && name.is_empty() {
                     before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
                 }
             }
@@ -371,6 +372,11 @@ impl Router {
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
+                // Whether it is there, an earlier sequence may have to tell.
+                let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+                if owes && let Some(step) = self.wait_for_current(ledgers) {
+                    return step;
+                }
                 let (_, known) = self.statement(name);
                 let nodes = known.unwrap_or_default();
                 if let Some(leader) = self.preferred(nodes) {

@@ -323,10 +323,15 @@ impl Router {
         let (copying, skipping) = at_current.map_or((false, false), |l| {
             (l.owed.is_copying_in(), l.owed.is_skipping())
         });
-        if self.in_doubt
+        let names_statement = match message.kind {
+            b'D' => message.body().first() == Some(&b'S'),
+            kind => matches!(kind, b'Q' | b'B'),
+        };
+        let doubt =
+            self.in_doubt && b"QFPBEDC".contains(&message.kind) || self.lacked && names_statement;
+        if doubt
             && !copying
             && !skipping
-            && b"QFPBEDC".contains(&message.kind)
             && let Some(step) = self.wait_for_current(ledgers)
         {
             return step;

@@ -56,10 +56,13 @@ impl Router {
         let Some(node) = self.state.load_balance_node else {
             return false;
         };
-        let settled = ledger(ledgers, node).is_some_and(|l| l.owed.is_settled());
+        let Some(ledger) = ledger(ledgers, node) else {
+            return false;
+        };
+        let part = self.state.is_node_in_transaction(node);
+        // What has failed where it follows is no place to read from, either.
         node != self.primary
-            && settled
-            && self.state.is_node_in_transaction(node) != self.state.is_in_transaction()
+            && (ledger.failed || ledger.owed.is_settled() && part != self.state.is_in_transaction())
     }
 
     pub(super) fn decide<C: Catalog>(
