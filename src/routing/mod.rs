@@ -18,7 +18,7 @@
 //!
 //! | no. | statement | goes to |
 //! |---|---|---|
-//! | 1 | several statements in one Query; what follows in a transaction that one began | primary |
+//! | 1 | several statements in one Query, not all of rule 10; what follows in a transaction that one began | primary |
 //! | 2 | not understood | primary |
 //! | 3 | SELECT with a locking clause or INTO | primary |
 //! | 4 | a query in WITH writes (deeper in, each node refuses it) | primary |
@@ -27,7 +27,7 @@
 //! | 7 | BEGIN, COMMIT, ROLLBACK, savepoints | several; COMMIT and ROLLBACK of a Query leave out idle standbys |
 //! | 8 | two-phase commit | primary |
 //! | 9 | SET that a standby refuses: READ WRITE, SERIALIZABLE, SNAPSHOT | primary |
-//! | 10 | other SET, RESET, DISCARD, DEALLOCATE ALL | several |
+//! | 10 | other SET, RESET, DISCARD, DEALLOCATE ALL; several of SET and RESET in one Query | several |
 //! | 11 | PREPARE | primary |
 //! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several |
 //! | 13 | read, after a write with `disable_load_balance_on_write = always` | primary |

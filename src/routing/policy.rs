@@ -255,6 +255,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         }
         // A Parse of several statements is refused by any node.
         if facts.count() > 1 && self.inputs.protocol == Protocol::Simple {
+            // Drivers set up a session like this; who is not told of it cannot be read from.
+            if !facts.is_unknown() && facts.statements().iter().all(standby_takes_set) {
+                return self.several(Rule::Set);
+            }
             return PRIMARY(Rule::MultiStatement);
         }
         if facts.is_unknown() {
@@ -288,19 +292,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             | Statement::Release(_)
             | Statement::RollbackTo(_) => self.several(Rule::Transaction),
             Statement::PrepareTransaction | Statement::FinishPrepared => PRIMARY(Rule::TwoPhase),
-            Statement::Set(set) => match set {
-                Set::Constraints => PRIMARY(Rule::NotARead),
-                Set::TransactionReadOnly(Some(false)) | Set::Snapshot => {
-                    PRIMARY(Rule::PrimaryOnlySet)
-                }
-                Set::DefaultIsolation { serializable: true } => PRIMARY(Rule::PrimaryOnlySet),
-                Set::Transaction(modes) | Set::Characteristics(modes)
-                    if modes.read_only == Some(false) || modes.serializable == Some(true) =>
-                {
-                    PRIMARY(Rule::PrimaryOnlySet)
-                }
-                _ => self.several(Rule::Set),
-            },
+            Statement::Set(Set::Constraints) => PRIMARY(Rule::NotARead),
+            set @ Statement::Set(_) if !standby_takes_set(&set) => PRIMARY(Rule::PrimaryOnlySet),
+            Statement::Set(_) => self.several(Rule::Set),
             Statement::Reset(_) | Statement::Discard(_) => self.several(Rule::Set),
             Statement::Prepare(_) => PRIMARY(Rule::Prepare),
             Statement::Execute(name) => match state.prepared(facts.text(name)) {
@@ -607,6 +601,24 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 OnWrite::Off | OnWrite::DmlAdaptive => false,
                 OnWrite::Transaction | OnWrite::TransTransaction => state.is_in_transaction(),
             }
+    }
+}
+
+/// SET or RESET of something that a standby does not refuse.
+fn standby_takes_set(statement: &Statement) -> bool {
+    match statement {
+        Statement::Set(set) => match set {
+            Set::Constraints
+            | Set::Snapshot
+            | Set::TransactionReadOnly(Some(false))
+            | Set::DefaultIsolation { serializable: true } => false,
+            Set::Transaction(modes) | Set::Characteristics(modes) => {
+                modes.read_only != Some(false) && modes.serializable != Some(true)
+            }
+            _ => true,
+        },
+        Statement::Reset(_) => true,
+        _ => false,
     }
 }
 

@@ -403,10 +403,12 @@ impl Relay {
             self.reporter.emit(
                 Severity::Warning,
                 format_args!(
-                    "a statement that went to several nodes has failed on DB node {node} only"
+                    "DB node {node} may not have what this session has set: a statement or transaction that \
+                     went to several nodes has ended differently there"
                 ),
-                "What the session has set or begun there differs from the primary.",
-                "Reads of this session go to the primary from now on. The server's log has the error.",
+                "One of the nodes has refused or undone what the other has done.",
+                "Reads of this session go to the primary from now on. If a server has refused something, its \
+                 log has the error.",
             );
         }
     }

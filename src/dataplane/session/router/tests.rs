@@ -287,6 +287,11 @@ fn who_is_not_told_of_a_set_is_not_read_from() {
     assert_eq!(s.query("SET a = 1; SELECT 1"), "0");
     s.says(0, "CTDCZI");
     assert_eq!(s.query(READ), "0");
+    // As drivers begin their sessions.
+    let mut s = Session::new();
+    assert_eq!(s.query("SET a = 1; SET b = 2"), "0+1");
+    s.says(0, "CCZI").says(1, "CCZI");
+    assert_eq!(s.query(READ), "1");
     // What a standby refuses changes nothing for what it is asked.
     let mut s = Session::new();
     assert_eq!(
