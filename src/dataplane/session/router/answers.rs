@@ -53,7 +53,7 @@ impl Router {
                 let failed = std::mem::take(&mut ledger.failed);
                 ledger.flushed = false;
                 let answer = ledger.owed.received(kind);
-                let more = !ledger.owed.is_quiescent();
+                let more = !ledger.owed.is_settled();
                 let ours = matches!(answer, Answer::Ours);
                 if let Answer::Ready(Some(entry)) = answer {
                     self.ready_for(entry, node, failed, settings);
@@ -151,7 +151,9 @@ impl Router {
                 let (name, mut prepared) = *closed;
                 // Followers may have closed it.
                 if prepared.nodes.contains(node) {
+                    let others = prepared.nodes.without(NodeSet::of(node));
                     prepared.nodes = NodeSet::of(node);
+                    self.may_have(name.clone(), others);
                 }
                 self.state.reopened(&name, prepared);
             }
@@ -313,7 +315,7 @@ impl Router {
     /// Ends transactions of standbys that the primary does not have (any more), as after PREPARE
     /// TRANSACTION: nobody else would, and they hold back the clean-up of old rows.
     fn end_strays(&mut self, ledgers: &mut [Ledger]) {
-        if ledgers.iter().any(|l| !l.owed.is_quiescent()) {
+        if ledgers.iter().any(|l| !l.owed.is_settled()) {
             return;
         }
         let mut strays = NodeSet::EMPTY;
@@ -321,7 +323,9 @@ impl Router {
             if node == self.primary {
                 continue;
             }
-            if let Some(ledger) = ledgers.get_mut(node) {
+            if let Some(ledger) = ledgers.get_mut(node)
+                && ledger.owed.is_quiescent()
+            {
                 ledger.hidden = true;
                 ledger.owed.sent(b'Q', Entry::Nothing);
                 self.effects.orders.push((node, Order::Rollback));

@@ -10,7 +10,7 @@ use crate::{
     cluster::NodeId,
     routing::{
         facts::{Facts, Statement},
-        policy::{Catalog, Destination, Protocol},
+        policy::{Catalog, Destination, Protocol, Rule},
         session::{NodeSet, Parsed},
     },
 };
@@ -265,8 +265,11 @@ impl Router {
             .executed(&parsed.facts, statement_of(&parsed), &plan)
             .map_or(Entry::Nothing, Entry::Executed);
         let nodes = plan.nodes();
-        self.state
-            .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
+        // Decided in a transaction that counts as one that writes, functions have not been looked at,
+        // and by now it may be over.
+        let unread = plan.decision.rule != Rule::Balanced && !parsed.facts.functions().is_empty();
+        let writes = plan.decision.writes || unread;
+        self.state.sent(&parsed.facts, env.settings, writes, nodes);
         self.note_sent(&parsed.facts, &plan, env.view);
         self.end_portals(&parsed.facts);
         self.extended_with(b'E', plan, None, entry, ledgers)
@@ -327,7 +330,7 @@ impl Router {
                 known = nodes.is_some();
                 let fit = |&node: &NodeId| {
                     node == self.primary
-                        || !self.unfit.contains(node)
+                        || (self.state.has_failed() || !self.unfit.contains(node))
                             && self.state.is_node_in_transaction(node)
                                 == self.state.is_in_transaction()
                 };

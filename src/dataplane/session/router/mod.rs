@@ -450,6 +450,7 @@ impl Router {
     /// Whether the client is in the middle of something that only this node can finish.
     pub fn depends_on(&self, node: NodeId, ledgers: &[Ledger]) -> bool {
         node == self.primary
+            || self.portals.values().any(|portal| portal.leader == node)
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())

@@ -70,6 +70,10 @@ impl Router {
             give_back(env, facts);
             return Err(step);
         }
+        if !self.state.is_in_transaction() {
+            // It ends the transaction of the sequence that it stands in.
+            self.portals.clear();
+        }
         let executed = match (&prepared, &facts) {
             (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
             (None, Some(facts)) => self.executed(facts, sql, &plan),
