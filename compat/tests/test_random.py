@@ -1,0 +1,99 @@
+"""Random conversations, with load balancing: what PostgreSQL answers to each must be what the client of pgpool reads.
+
+The seed is printed; COMPAT_SEED repeats it, COMPAT_ROUNDS sets how many. Commits wait until the standbys
+have replayed them, so that where a read goes makes no difference to its answer.
+"""
+
+import os
+import random
+import sys
+
+from lib import env, shrink, talk, wire
+from lib.case import CompatCase, stock_differs
+
+ROUNDS = int(os.environ.get("COMPAT_ROUNDS", "150"))
+
+
+class _Conversations:
+    """What the classes share; they differ in nodes and settings."""
+
+    weight = 40
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster.primary.rows(talk.FIXTURE)
+        cls.tidier = cls.cluster.primary.client(options={"options": "-c lock_timeout=10s"})
+        cls.addClassCleanup(cls.tidier.close)
+
+    def tidy(self):
+        if self.tidier.query(talk.RESET).error:
+            # A session of the subject that hangs holds its locks.
+            self.tidier.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            self.tidier.query(talk.RESET).ok()
+
+    def heard(self, connect, bursts, seed, within):
+        self.tidy()
+        try:
+            with connect() as client:
+                return talk.play(client, bursts, random.Random(seed), within)
+        except (wire.Closed, wire.ServerError, TimeoutError) as error:
+            return [[("no session", str(error))]]
+
+    def both(self, bursts, seed, within):
+        """Answers of PostgreSQL and of the subject."""
+        direct = self.heard(lambda: self.cluster.primary.client(host="127.0.0.1", user="app"), bursts, seed, within)
+        return direct, self.heard(self.pool.client, bursts, seed, within)
+
+    def report(self, bursts, seed, within):
+        def differs(fewer):
+            if any(talk.harmless(burst) != burst for burst in fewer):
+                return False
+            expected, got = self.both(fewer, seed, within)
+            return expected != got
+
+        expected, got = self.both(bursts, seed, within)
+        if expected == got:
+            return f"COMPAT_SEED={seed}: a difference that did not come again; the conversation was\n{talk.shown(bursts)}"
+        least = shrink.shrink(bursts, differs)
+        expected, got = self.both(least, seed, within)
+        lines = [f"COMPAT_SEED={seed}: the shortest conversation found that differs", talk.shown(least)]
+        for n in range(max(len(expected), len(got))):
+            one, other = (side[n] if n < len(side) else [("nothing",)] for side in (expected, got))
+            if one != other:
+                lines += [f"  burst {n} directly:", *(f"      {a}" for a in one), f"  burst {n} through pgpool:", *(f"      {a}" for a in other)]
+        return "\n".join(lines)
+
+    def rounds(self, count):
+        base = int(os.environ.get("COMPAT_SEED", "0")) or random.randrange(1, 1 << 30)
+        print(f"{type(self).__name__}: COMPAT_SEED={base} COMPAT_ROUNDS={count}", file=sys.stderr)
+        for seed in range(base, base + count):
+            bursts = talk.script(random.Random(seed))
+            with self.subTest(COMPAT_SEED=seed):
+                expected, got = self.both(bursts, seed, 10 * env.SLOW)
+                if expected == got:
+                    continue
+                self.fail(self.report(bursts, seed, 2 * env.SLOW))
+            break
+
+    @stock_differs("4.3.5 crashes, hangs or ends sessions on many of them (known-defects 1 to 6)")
+    def test_every_conversation_has_the_answers_of_postgresql(self):
+        self.rounds(ROUNDS)
+
+
+class OneStandby(_Conversations, CompatCase):
+    """Every balanced read of every session goes to the standby."""
+
+    nodes = 2
+    config = {"num_init_children": 4, "load_balance_mode": True}
+    per_node = {0: {"backend_weight": 0}}
+    server_settings = {"synchronous_commit": "remote_apply", "synchronous_standby_names": "1 (*)"}
+
+
+class EachStatementItsNode(_Conversations, CompatCase):
+    """Each balanced read goes to another of three nodes, of which the last is the primary."""
+
+    nodes = 3
+    primary = 2
+    config = {"num_init_children": 4, "load_balance_mode": True, "statement_level_load_balance": True}
+    server_settings = {"synchronous_commit": "remote_apply", "synchronous_standby_names": "2 (*)"}
