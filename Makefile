@@ -50,9 +50,9 @@ simulation:
 compat: build drivers
 	compat/run --subject ours $(PATTERN)
 
-# The Rust program among the drivers of applications that the compat tests run.
+# The Rust programs among the drivers of applications that the compat tests run.
 drivers:
-	$(CARGO) build --locked --quiet --example driver-login
+	$(CARGO) build --locked --quiet --example driver-login --example driver-work
 
 # The same tests against the original: how a new test is proved.
 stock: drivers
