@@ -122,7 +122,8 @@ def function_call(oid, number):
 class _Writer:
     """Writes one burst; remembers what it has prepared and bound, as a client does.
 
-    A calm one says only what should succeed as far as it knows; the other half of the time an error skips to Sync.
+    A calm one says what a sensible client says and should succeed as far as it knows; a wild one is mostly skipped
+    from an error to the next Sync.
     """
 
     def __init__(self, dice, calm, known):
@@ -153,7 +154,13 @@ class _Writer:
     def limit(self):
         return self.dice.choice([1, 2, 5, 100]) if self.chance(0.3) else 0
 
+    def settle(self):
+        """No sensible client begins a simple query in the middle of an extended one."""
+        if self.calm and self.steps and self.steps[-1] != SYNC:
+            self.steps.append(SYNC)
+
     def simple(self):
+        self.settle()
         self.steps.append(q(self.one_of([READS, WRITES, TRANSACTIONS, SESSION, SEVERAL, COPIES_OUT], [5, 4, 6, 4, 1, 1])))
 
     def prepare(self):
@@ -209,12 +216,14 @@ class _Writer:
         self.steps.append(SYNC)
 
     def function(self):
+        self.settle()
         self.steps.append(function_call(self.dice.choice(FUNCTIONS), self.dice.randrange(-9, 9)))
 
     def copy_in(self):
         sql = COPIES_IN[0] if self.calm else self.dice.choice(COPIES_IN)
         rows = [b"1\tx\n", b"3\tz\n4\tz\n"] + ([] if self.calm else [b"2,y\n", b"not a number\n"])
         if self.chance(0.6):
+            self.settle()
             self.steps.append(q(sql))
         else:
             self.steps += [p(sql), b(), e()]
@@ -250,9 +259,9 @@ def harmless(burst):
     return kept
 
 
-def script(dice):
+def script(dice, calm):
     """A conversation of one to some ten bursts."""
-    bursts, known, calm = [], {}, dice.random() < 0.6
+    bursts, known = [], {}
     for _ in range(dice.randrange(1, 12)):
         writer = _Writer(dice, calm, known)
         for phrase in dice.choices(list(_PHRASES), list(_PHRASES.values()), k=1 if dice.random() < 0.4 else dice.randrange(2, 10)):
