@@ -16,6 +16,12 @@ ROUNDS = int(os.environ.get("COMPAT_ROUNDS", "150"))
 DIFFERENCES = int(os.environ.get("COMPAT_DIFFERENCES", "1"))
 
 
+def _brief(answers):
+    """Lines for a report; of long results only where they begin and end."""
+    lines = [f"      {a}" for a in answers]
+    return lines if len(lines) < 60 else [*lines[:20], f"      ... {len(lines) - 40} more", *lines[-20:]]
+
+
 class _Conversations:
     """What the classes share; they differ in nodes and settings."""
 
@@ -78,7 +84,7 @@ class _Conversations:
         for n in range(max(len(expected), len(got))):
             one, other = (side[n] if n < len(side) else [("nothing",)] for side in (expected, got))
             if one != other:
-                lines += [f"  burst {n} directly:", *(f"      {a}" for a in one), f"  burst {n} through pgpool:", *(f"      {a}" for a in other)]
+                lines += [f"  burst {n} directly:", *_brief(one), f"  burst {n} through pgpool:", *_brief(other)]
         return "\n".join(lines)
 
     def rounds(self, count, calm):

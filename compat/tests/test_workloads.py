@@ -8,7 +8,9 @@ import difflib
 import unittest
 
 from lib import drivers
-from lib.case import CompatCase
+from lib.case import CompatCase, stock_differs
+
+STOCK = "4.3.5 crashes, hangs, or shows the settings of another node in each of them (known-defects 1 to 6; sessions-and-pooling 8)"
 
 FIXTURE = """
 CREATE TABLE items(id int PRIMARY KEY, name text);
@@ -52,19 +54,23 @@ class Base(CompatCase):
         if got != expected:
             self.fail(f"{self.driver}: - directly, + through pgpool\n" + "\n".join(difflib.unified_diff(expected, got, n=6, lineterm="")))
 
-    def reads(self, pool):
-        """How many SELECTs each node got, by pgpool's own account."""
+    def standbys_took_part(self, pool):
         with pool.client() as client:
             shown = client.query("SHOW POOL_NODES").ok()
-        return [int(dict(zip(shown.columns, row))["select_cnt"]) for row in shown.rows]
+        reads = [int(dict(zip(shown.columns, row))["select_cnt"]) for row in shown.rows]
+        self.assertGreater(sum(reads) - reads[self.primary], 10, f"SELECTs per node: {reads}, the primary is node {self.primary}")
 
+    @stock_differs(STOCK)
     def test_the_answers_are_those_of_postgresql(self):
         # The primary has the weight 0: all that is balanced goes to a standby.
         self.same_through(self.pool)
+        self.standbys_took_part(self.pool)
 
+    @stock_differs(STOCK)
     def test_the_answers_are_the_same_when_each_statement_takes_its_node_anew(self):
         pool = self.another_pool(config={"statement_level_load_balance": True}, per_node={}).start()
         self.same_through(pool)
+        self.standbys_took_part(pool)
 
 
 def _of(kind, driver, primary):
