@@ -6,8 +6,8 @@ Everything balanced goes to the standby, and commits wait until it has replayed 
 
 import random
 
-from lib import talk
-from lib.case import CompatCase, stock_differs
+from lib import talk, wire
+from lib.case import CompatCase, compared, stock_differs
 from lib.talk import COPY_DONE, SYNC, b, c, copy_data, d, e, function_call, p, q
 
 ITEMS, WORK = "SELECT count(*) FROM r", "SELECT count(*) FROM w"
@@ -67,6 +67,15 @@ class Names(_Talks):
     def test_an_open_portal_goes_on_where_it_is_after_a_write(self):
         self.same([q("BEGIN")], [p("SELECT a FROM r ORDER BY a", "s1"), b((), "s1", "p1"), e("p1", 2), SYNC], [q("INSERT INTO w VALUES (1, 'x')")], [e("p1", 2), SYNC], [*one(WORK), SYNC],
                   [d("p1", "P"), e("p1", 2), c("p1", "P"), SYNC], [e("p1", 1), SYNC], [q("ROLLBACK")])
+
+    def test_a_portal_that_is_bound_behind_a_sync_is_still_there_after_its_ready_for_query(self):
+        def conversation(client):
+            client.send(wire.extended(ITEMS, name="s1") + wire.sync() + wire.bind((), "s1", "p1") + wire.flush())
+            # ReadyForQuery of the Sync ends only what was there before it.
+            first, bound = client.until(), client.until("2")
+            return [first, bound, client.exchange(wire.execute("p1") + wire.sync())]
+
+        self.same_as_direct(compared(conversation))
 
     def test_prepare_cannot_take_the_name_of_a_statement_of_the_protocol(self):
         self.same([p(ITEMS, "s1"), SYNC], [q("PREPARE s1 AS SELECT 5")], [q("EXECUTE s1")], [b((), "s1"), e(), SYNC])
@@ -148,3 +157,11 @@ class Settings(_Talks):
 
     def test_in_a_transaction_that_is_rolled_back(self):
         self.same([q("BEGIN")], [q("SET work_mem = '9MB'")], [q("SAVEPOINT s")], [q("SET work_mem = '7MB'")], [q("ROLLBACK TO s")], [q("SHOW work_mem")], [q("ROLLBACK")], [q("SHOW work_mem")])
+
+
+@stock_differs(STOCK)
+class CopyBegunAgain(_Talks):
+    """Alone: a session that hangs here keeps the lock on its table."""
+
+    def test_a_query_in_a_copy_that_the_same_portal_has_begun_again(self):
+        self.same([p("COPY w FROM STDIN"), b(), e(), COPY_DONE, b(), e(), SYNC, q("SELECT 1")])

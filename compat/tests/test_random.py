@@ -8,6 +8,7 @@ have replayed them, so that where a read goes makes no difference to its answer.
 import os
 import random
 import sys
+import time
 
 from lib import env, shrink, talk, wire
 from lib.case import CompatCase, stock_differs
@@ -90,17 +91,20 @@ class _Conversations:
     def rounds(self, count, calm):
         base = int(os.environ.get("COMPAT_SEED", "0")) or random.randrange(1, 1 << 30)
         print(f"{self.id()}: COMPAT_SEED={base} COMPAT_ROUNDS={count}", file=sys.stderr)
-        left = DIFFERENCES
+        reports, end = [], time.monotonic() + 90 * env.SLOW
         for seed in range(base, base + count):
-            with self.subTest(COMPAT_SEED=seed):
-                bursts = talk.script(random.Random(seed), calm)
+            bursts = talk.script(random.Random(seed), calm)
+            try:
                 answers = self.both(bursts, seed, 10 * env.SLOW)
-                if answers[0] == answers[1]:
-                    continue
-                left -= 1
-                self.fail(self.report(bursts, seed, answers))
-            if left <= 0:
+                if answers[0] != answers[1]:
+                    reports.append(self.report(bursts, seed, answers))
+            except Exception as error:
+                raise AssertionError(f"COMPAT_SEED={seed}\n{talk.shown(bursts)}") from error
+            # Reports take their time, and the class has a limit.
+            if len(reports) >= DIFFERENCES or reports and time.monotonic() > end:
                 break
+        if reports:
+            self.fail("\n\n".join(reports))
 
     @stock_differs("4.3.5 crashes, hangs or ends sessions on many of them (known-defects 1 to 6)")
     def test_conversations_that_a_sensible_client_might_hold(self):
