@@ -7,7 +7,6 @@ for _name, _result, _arguments in (
     ("PQconnectdb", ctypes.c_void_p, [ctypes.c_char_p]), ("PQstatus", ctypes.c_int, [ctypes.c_void_p]), ("PQerrorMessage", ctypes.c_char_p, [ctypes.c_void_p]),
     ("PQreset", None, [ctypes.c_void_p]), ("PQfinish", None, [ctypes.c_void_p]), ("PQexec", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_char_p]),
     ("PQsendQuery", ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p]), ("PQsetSingleRowMode", ctypes.c_int, [ctypes.c_void_p]), ("PQgetResult", ctypes.c_void_p, [ctypes.c_void_p]),
-    ("PQsocket", ctypes.c_int, [ctypes.c_void_p]), ("PQconsumeInput", ctypes.c_int, [ctypes.c_void_p]), ("PQisBusy", ctypes.c_int, [ctypes.c_void_p]),
     ("PQresultStatus", ctypes.c_int, [ctypes.c_void_p]), ("PQgetvalue", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]), ("PQntuples", ctypes.c_int, [ctypes.c_void_p]),
     ("PQresultErrorField", ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_int]), ("PQclear", None, [ctypes.c_void_p]),
 ):
