@@ -163,13 +163,13 @@ class Throttling(Base):
     passwd = f"md5user:md5{md5('md5pwmd5user')}\nhcuser:md5{md5('hcuserhcuser')}\n"
     own = "auth_failure_delay_max = 2s\n"
 
-    def fail(self, user=MD5[0], source=None, password="wrong"):
+    def wrong(self, user=MD5[0], source=None, password="wrong"):
         began = time.monotonic()
         self.refused(user=user, password=password, source=source)
         return time.monotonic() - began
 
     def test_guesses_become_slow_and_nobody_else_does(self):
-        took = [self.fail(source="127.0.0.2") for _ in range(6)]
+        took = [self.wrong(source="127.0.0.2") for _ in range(6)]
         self.assertLess(max(took[:3]), 0.2, took)
         self.assertGreater(took[4], 0.35, took)
         self.assertGreater(took[5], 0.75, took)
@@ -178,11 +178,11 @@ class Throttling(Base):
         self.assertEqual(self.login(*MD5, source="127.0.0.3"), [5, 0])
         self.assertEqual(self.login(*MD5, source="127.0.0.2"), [5, 0], "the right password, too")
         self.assertLess(time.monotonic() - began, 0.4)
-        self.assertLess(self.fail(source="127.0.0.2"), 0.2, "a success clears the failures")
+        self.assertLess(self.wrong(source="127.0.0.2"), 0.2, "a success clears the failures")
 
     def test_a_refusal_that_waits_holds_no_slot(self):
         """pwuser has no entry: the server judges, which needs a slot; there are two."""
-        threads = [threading.Thread(target=self.fail, args=(CLEAR[0], "127.0.0.4")) for _ in range(12)]
+        threads = [threading.Thread(target=self.wrong, args=(CLEAR[0], "127.0.0.4")) for _ in range(12)]
         for t in threads:
             t.start()
         time.sleep(0.5)
@@ -194,7 +194,7 @@ class Throttling(Base):
 
     def test_the_log_says_that_somebody_guesses(self):
         mark = self.pool.log_size()
-        threads = [threading.Thread(target=self.fail, args=(MD5[0], "127.0.0.6")) for _ in range(10)]
+        threads = [threading.Thread(target=self.wrong, args=(MD5[0], "127.0.0.6")) for _ in range(10)]
         for t in threads:
             t.start()
         self.pool.wait_log("10 failed logins from 127.0.0.6", since=mark)
