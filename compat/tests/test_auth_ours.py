@@ -99,6 +99,22 @@ class AuthQuery(Base):
         self.assertIn("Check auth_user", pool.log())
         self.assertNotIn("not its password", pool.log())
 
+    def test_a_name_that_the_query_stumbles_over_shuts_nobody_else_out(self):
+        """Whoever may send a name must not decide about others."""
+        self.cluster.primary.rows(
+            "CREATE OR REPLACE FUNCTION strict_secret(name) RETURNS TABLE (usename name, passwd text) LANGUAGE plpgsql AS $f$ BEGIN "
+            "IF NOT EXISTS (SELECT FROM pg_shadow s WHERE s.usename = $1) THEN RAISE EXCEPTION 'no such user: %', $1; END IF; "
+            "RETURN QUERY SELECT s.usename, s.passwd FROM pg_shadow s WHERE s.usename = $1; END $f$", database="postgres")
+        pool = self.another_pool("strict")
+        pool.write(pool.file("pgpool-rs.conf"), self.own + "auth_query = 'SELECT usename, passwd FROM strict_secret($1)'\nauth_query_cache_life_time = 0\n")
+        pool.start()
+        for number in range(8):
+            with self.assertRaises(wire.ServerError):
+                pool.client(user=f"stranger{number}", password="x")
+            pool.client(user="md5user", password="md5pw").close()
+        self.assertEqual(pool.log().count("auth_query failed"), 1, "and the log is not filled")
+        self.assertIn("no such user: stranger0", pool.log())
+
     def test_a_reload_switches_it_off(self):
         pool = self.another_pool("reloaded")
         pool.write(pool.file("pgpool-rs.conf"), self.own)
