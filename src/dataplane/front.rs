@@ -11,7 +11,7 @@ use std::{
 use openssl::ssl::SslContext;
 
 use super::{
-    admin_session, cancel, finish, login,
+    admin_session, blocking, cancel, finish, login,
     session::{Kill, Relay, SessionControl, Start},
     stream::{BareStream, Stream},
     table::{Admission, SlotIndex},
@@ -229,7 +229,7 @@ async fn greet(
         {
             // Name servers may be slow: on a thread that may wait, within the time of the login.
             let lookup = move || crate::sys::interfaces::name_of(address);
-            let name = tokio::task::spawn_blocking(lookup).await.unwrap_or(None);
+            let name = blocking::asking_names(lookup).await.flatten();
             Arc::make_mut(&mut client.peer).name = name;
         }
         if config.settings.log_connections {

@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     admin_session::read_message,
+    blocking,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
     session::SessionControl,
@@ -27,7 +28,7 @@ use crate::{
         Password,
         error::ErrorReport,
         external::Check,
-        hba::{Method, Origin, SystemNetwork},
+        hba::{Method, Origin, Record, SystemNetwork},
         passwd::Secret,
         session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
     },
@@ -221,7 +222,8 @@ async fn converse(
         }
         actions = asked.unwrap_or_default();
         for (id, request) in keys {
-            actions.extend(auth.on_key_derived(id, derive(worker, request).await));
+            let key = blocking::derived(&worker.plane.keys, request).await;
+            actions.extend(auth.on_key_derived(id, key));
         }
         if actions.is_empty() {
             let (kind, body) = client_message(client, auth).await?;
@@ -271,17 +273,20 @@ async fn verdict(
     let Ok(rules) = &*hba else {
         return (HbaVerdict::Unusable, None);
     };
-    let blocks = rules.needs_lookup();
-    let (user, database) = (startup.user.clone(), startup.database.clone());
-    let find = move || {
-        let rules = hba.as_ref().as_ref().ok()?;
-        let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
-        Some((record.method, Check::of(record, origin)))
-    };
-    let found = if blocks {
-        tokio::task::spawn_blocking(find).await.unwrap_or(None)
-    } else {
-        find()
+    let of = move |record: &Record| (record.method, Check::of(record, origin));
+    let (user, database) = (&startup.user, &startup.database);
+    let found = match rules.find_without_lookup(origin, user, database) {
+        None if rules.needs_lookup() => {
+            let (user, database) = (user.clone(), database.clone());
+            let find = move || {
+                let rules = hba.as_ref().as_ref().ok()?;
+                rules
+                    .find(origin, &user, &database, &mut SystemNetwork)
+                    .map(of)
+            };
+            blocking::asking_names(find).await.flatten()
+        }
+        record => record.map(of),
     };
     match found {
         Some((method, check)) => (HbaVerdict::Method(method), check),
@@ -535,28 +540,6 @@ async fn client_message(
             Ok(n) if n > 0 => {}
             _ => return Err(None),
         }
-    }
-}
-
-/// PBKDF2 takes milliseconds: never on a thread that serves sessions.
-async fn derive(
-    worker: &Worker,
-    request: crate::auth::keys::KeyRequest,
-) -> Result<crate::auth::keys::SaltedPassword, openssl::error::ErrorStack> {
-    if let Some(key) = worker.plane.keys.get(&request) {
-        return Ok(key);
-    }
-    let work = move || {
-        let key = request.derive();
-        (request, key)
-    };
-    match tokio::task::spawn_blocking(work).await {
-        Ok((request, key)) => {
-            let key = key?;
-            worker.plane.keys.insert(&request, key.clone());
-            Ok(key)
-        }
-        Err(_) => Err(openssl::error::ErrorStack::get()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{Admitted, Attempt, Refusal, Refused, client_message, derive, good, look_up};
+use super::{Admitted, Attempt, Refusal, Refused, client_message, good, look_up};
 use crate::{
     auth::{
         keys::SaltedPassword,
@@ -21,7 +21,7 @@ use crate::{
     cluster::{ClusterView, Node, NodeId},
     control::Report,
     dataplane::{
-        connect,
+        blocking, connect,
         front::{self, Client},
         pool::{BackendConnection, PoolEntry, PoolFacts},
         stream::Stream,
@@ -236,10 +236,9 @@ impl<'a> Backends<'a> {
                     }
                     Action::DeriveKey(id, request) => {
                         let worker = self.worker.clone();
-                        keys.push((
-                            id,
-                            tokio::task::spawn_local(async move { derive(&worker, request).await }),
-                        ));
+                        let key =
+                            async move { blocking::derived(&worker.plane.keys, request).await };
+                        keys.push((id, tokio::task::spawn_local(key)));
                     }
                     Action::BackendReady(node) => {
                         if let Some(n) = self.node(node) {
