@@ -217,6 +217,31 @@ class Throttling(Base):
         for t in threads:
             t.join()
 
+    def test_who_is_asked_for_no_password_does_not_wait_behind_those_who_guess(self):
+        """An attacker on the host of an application: 60 guesses at once, so that 16 answers are held back."""
+        pool = self.another_pool("trusting", hba="host all app all trust\nhost all all all md5\n", config={"num_init_children": 4, "listen_backlog_multiplier": 50})
+        pool.write(pool.file("pgpool-rs.conf"), "auth_failure_delay_max = 5s\n")
+        pool.start()
+
+        def guess():
+            try:
+                pool.client(user="md5user", password="wrong", source="127.0.0.9", timeout=20).close()
+            except (wire.ServerError, wire.Closed, OSError, TimeoutError):
+                pass
+
+        threads = [threading.Thread(target=guess) for _ in range(60)]
+        for t in threads:
+            t.start()
+        try:
+            self.eventually(lambda: pool.log().count("md5 authentication failed") > 20, "answers to be held back")
+            for _ in range(3):
+                began = time.monotonic()
+                pool.client(user="app", source="127.0.0.9").close()
+                self.assertLess(time.monotonic() - began, 0.4)
+        finally:
+            for t in threads:
+                t.join()
+
     def test_hanging_up_does_not_make_guessing_fast(self):
         tried = 0
         end = time.monotonic() + 4

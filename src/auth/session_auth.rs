@@ -224,6 +224,11 @@ impl SessionAuth {
         self.may_guess && self.standing != Standing::Proven
     }
 
+    /// Whether PAM or LDAP has been asked and has not answered ([`Action::VerifyPassword`]).
+    pub fn awaits_verdict(&self) -> bool {
+        self.verifying
+    }
+
     /// Whether a password has been checked on the way in, by us or by a server.
     pub fn is_proven(&self) -> bool {
         self.standing == Standing::Proven

@@ -86,7 +86,6 @@ pub async fn by_pool_hba(
         },
     };
     let config = worker.shared.config.load_full();
-    let attempt = Attempt::begin(worker, client.peer.address, &startup.user).await;
     let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
@@ -97,6 +96,10 @@ pub async fn by_pool_hba(
         }
     };
     let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
+    let mut attempt = Attempt::new(worker, client.peer.address, &startup.user);
+    if may_be_asked(hba) {
+        attempt.wait_for_turn().await;
+    }
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
@@ -120,10 +123,29 @@ pub async fn by_pool_hba(
     };
     match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
-        Err(error) => {
-            refuse(worker, client, &auth, attempt, error?).await;
+        Err(Some(error)) => {
+            refuse(worker, client, &auth, attempt, error).await;
             None
         }
+        Err(None) => {
+            // Whoever does not wait for PAM or LDAP keeps them as busy as one who guesses.
+            if auth.awaits_verdict() {
+                attempt.failed(worker, client);
+            }
+            None
+        }
+    }
+}
+
+/// Whether the client may be asked for a password before servers are; guesses wait here, without a slot.
+fn may_be_asked(hba: HbaVerdict) -> bool {
+    match hba {
+        HbaVerdict::Unusable | HbaVerdict::NoRecord => false,
+        HbaVerdict::Method(method) => {
+            !matches!(method, Method::Trust | Method::Cert | Method::Reject)
+        }
+        // A server may ask, and then a slot is held.
+        HbaVerdict::Off => true,
     }
 }
 

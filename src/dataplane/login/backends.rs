@@ -203,7 +203,10 @@ impl<'a> Backends<'a> {
         admitted: Admitted,
         remembered: Option<&Remembered>,
     ) -> Result<(Vec<u8>, Remembered), Refusal> {
-        let Admitted { mut auth, attempt } = admitted;
+        let Admitted {
+            mut auth,
+            mut attempt,
+        } = admitted;
         let mut looking_up: Option<JoinHandle<Option<Secret>>> = None;
         let ids: Vec<NodeId> = self.nodes().collect();
         let mut actions = VecDeque::from(auth.connect(&ids, remembered));
@@ -314,6 +317,7 @@ impl<'a> Backends<'a> {
             .await;
             match event {
                 Event::Client => {
+                    attempt.wait_for_turn().await;
                     let (kind, body) = match client_message(client, &auth).await {
                         Ok(message) => message,
                         Err(None) => return Err(None),
