@@ -138,6 +138,28 @@ class AuthQuery(Base):
         self.assertIn("failed", self.refused(user="scramuser", password="wrong", database="pgpool_admin")["M"])
 
 
+@ours_only("auth_query")
+class AuthQueryElsewhere(Base):
+    """The primary is gone and has not been replaced: another server has the same secrets."""
+
+    nodes = 2
+    config = {"enable_pool_hba": True, "num_init_children": 2, "failover_on_backend_error": False}
+    hba = "host all all all scram-sha-256\n"
+    passwd = "repmgr:TEXTrep123\n"
+    own = "auth_user = 'repmgr'\nauth_query_cache_life_time = 0\n"
+
+    def test_another_server_is_asked_while_the_primary_is_away(self):
+        self.assertEqual(self.login(*SCRAM), IN)
+        self.cluster.primary.stop()
+        try:
+            with self.pool.client(user="scramuser", password="scrampw", database="pgpool_admin") as client:
+                self.assertEqual(client.auth_codes, IN)
+            self.assertIn("failed", self.refused(user="scramuser", password="wrong", database="pgpool_admin")["M"])
+            self.assertNotIn("auth_query failed", self.pool.log())
+        finally:
+            self.cluster.primary.start()
+
+
 @ours_only("SCRAM secrets in pool_passwd")
 class ScramSecret(Base):
     nodes = 2
