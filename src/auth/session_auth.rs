@@ -224,16 +224,12 @@ impl SessionAuth {
         self.may_guess && self.standing != Standing::Proven
     }
 
-    /// Whether PAM or LDAP has been asked and has not answered ([`Action::VerifyPassword`]).
-    pub fn awaits_verdict(&self) -> bool {
-        self.verifying
-    }
-
     /// Whether a password has been checked on the way in, by us or by a server.
     pub fn is_proven(&self) -> bool {
-        self.standing == Standing::Proven
-            || self.standing == Standing::Verified
-            || self.nodes.values().any(|n| n.client_judged && n.ready)
+        matches!(
+            self.standing,
+            Standing::Proven | Standing::Verified | Standing::Certified
+        ) || self.nodes.values().any(|n| n.client_judged && n.ready)
     }
 
     /// What the client's proof has shown, to be kept after a good login.

@@ -19,7 +19,7 @@ use super::{
     blocking,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
-    session::SessionControl,
+    session::{Balancing, SessionControl},
     table::SlotIndex,
     worker::Worker,
 };
@@ -64,8 +64,10 @@ type Refusal = Option<Refused>;
 /// A session that may begin.
 pub struct Started {
     pub entry: PoolEntry,
-    /// The node that all statements go to.
+    /// The node to write to.
     pub target: NodeId,
+    /// How to balance, if the session does.
+    pub balancing: Option<Balancing>,
     /// What the client is sent first.
     pub greeting: Vec<u8>,
     pub cancel_key: (u32, u32),
@@ -86,6 +88,12 @@ pub async fn by_pool_hba(
         },
     };
     let config = worker.shared.config.load_full();
+    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
+    let mut attempt = Attempt::new(worker, client.peer.address, &startup.user);
+    // Who is asked for no password cannot guess one, and does not wait for those who do.
+    if may_be_asked(hba) {
+        attempt.wait_for_turn().await;
+    }
     let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
@@ -95,11 +103,6 @@ pub async fn by_pool_hba(
             return None;
         }
     };
-    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
-    let mut attempt = Attempt::new(worker, client.peer.address, &startup.user);
-    if may_be_asked(hba) {
-        attempt.wait_for_turn().await;
-    }
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
@@ -128,10 +131,7 @@ pub async fn by_pool_hba(
             None
         }
         Err(None) => {
-            // Whoever does not wait for PAM or LDAP keeps them as busy as one who guesses.
-            if auth.awaits_verdict() {
-                attempt.failed(worker, client);
-            }
+            left(worker, client, &auth, attempt);
             None
         }
     }
@@ -338,7 +338,18 @@ pub async fn without_backend(
             refuse(worker, client, &auth, attempt, error).await;
             false
         }
-        Err(None) => false,
+        Err(None) => {
+            left(worker, client, &auth, attempt);
+            false
+        }
+    }
+}
+
+/// The client has hung up before the end. Who knows from the time that it takes that a guess was wrong
+/// does not wait for the answer: that is a failed login like any other.
+fn left(worker: &Worker, client: &Client, auth: &SessionAuth, attempt: Attempt) {
+    if auth.may_be_a_guess() {
+        attempt.failed(worker, client);
     }
 }
 
@@ -372,7 +383,7 @@ pub async fn at_backends(
     control: &SessionControl,
 ) -> Result<Started, Refusal> {
     let (view, target) = node_to_work_on(worker, client).await.ok_or(None)?;
-    control.load_balance_node.set(Some(target));
+    control.logs_in_at.set(Some(target));
     let cached = take_cached(worker, control.slot, startup, &view)
         .and_then(|entry| still_good(worker, &admitted.auth, entry));
     let limit = worker.shared.config.load().settings.authentication_timeout;
@@ -426,6 +437,7 @@ pub async fn at_backends(
     messages::backend_key_data(key.0, key.1, &mut greeting);
     messages::ready_for_query(b'I', &mut greeting);
     Ok(Started {
+        balancing: Balancing::begin(worker, &view, target, &entry),
         entry,
         target,
         greeting,
