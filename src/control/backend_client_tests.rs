@@ -143,7 +143,7 @@ async fn scram_server(rounds: u32) -> (Address, tokio::task::JoinHandle<()>) {
     let heard = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut buffer = vec![0; 4096];
-        stream.read(&mut buffer).await.unwrap();
+        assert_ne!(stream.read(&mut buffer).await.unwrap(), 0);
         let request = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
         stream.write_all(&request).await.unwrap();
         let n = stream.read(&mut buffer).await.unwrap();
