@@ -210,7 +210,6 @@ fn replay(name: &str, settings: &str, more_settings: &str, patch: u8) {
                 };
                 tables::table(show, &inputs, &facts).encode()
             }
-            Some(AdminCommand::Explain(_)) => panic!("{name}: {query} is ours alone"),
             Some(AdminCommand::Settings(command)) => {
                 bytes(settings_answer(&command, &config, &mut session))
             }
