@@ -10,6 +10,7 @@
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
 #   make pcp-replay  recorded PCP dialogues against ours
+#   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
 #   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
@@ -20,10 +21,11 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PATTERN ?=
+PGREGRESS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock pg-regress demo bench deny man clean
 
 all: build
 
@@ -64,6 +66,10 @@ auth-matrix: build
 
 pcp-replay: build
 	compat/pcp-replay fixtures/pcp --subject ours
+
+# Not part of `make test`. PGREGRESS holds arguments, for instance --only=transactions,portals.
+pg-regress: setup build
+	compat/pg-regress --subject ours $(PGREGRESS)
 
 test: setup lint unit simulation compat pcp-replay
 
