@@ -394,6 +394,10 @@ impl<'a> Collector<'a, '_> {
             self.take_word("unlogged");
         }
         self.take_word("recursive");
+        if self.take_word("function") || self.take_word("procedure") {
+            self.skip_routine();
+            return Statement::Other;
+        }
         let object =
             self.take_word("table") || self.take_word("view") || self.take_word("sequence");
         if !object {
@@ -415,6 +419,33 @@ impl<'a> Collector<'a, '_> {
         });
         self.skip_statement();
         statement
+    }
+
+    /// The rest of CREATE FUNCTION or PROCEDURE. `BEGIN ATOMIC ... END` holds statements with their
+    /// semicolons.
+    fn skip_routine(&mut self) {
+        // Open parentheses; and, in the body, BEGIN and CASE that wait for their END.
+        let (mut depth, mut open) = (0, 0);
+        let mut label = false;
+        while let Some(token) = self.lexer.next() {
+            let word = |word: &[u8]| {
+                token.kind == TokenKind::Word && !label && token.text.eq_ignore_ascii_case(word)
+            };
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => depth -= 1,
+                TokenKind::Punctuation(b';') if depth <= 0 && open == 0 => return,
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ if open > 0 && word(b"case") => open += 1,
+                _ if open > 0 && word(b"end") => open -= 1,
+                _ if open == 0 && depth <= 0 && word(b"begin") => {
+                    open += i32::from(self.peek_is("atomic"));
+                }
+                _ => {}
+            }
+            // Behind these any word is a name.
+            label = token.kind == TokenKind::Punctuation(b'.') || word(b"as");
+        }
     }
 
     fn drop(&mut self) -> Statement {
@@ -443,7 +474,7 @@ impl<'a> Collector<'a, '_> {
         first.unwrap_or(Statement::Other)
     }
 
-    fn peek_is(&self, word: &str) -> bool {
+    pub(super) fn peek_is(&self, word: &str) -> bool {
         self.peek().is_some_and(|t| {
             t.kind == TokenKind::Word && t.text.eq_ignore_ascii_case(word.as_bytes())
         })
