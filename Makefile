@@ -11,6 +11,7 @@
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
 #   make pcp-replay  recorded PCP dialogues against ours
 #   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
+#   make grammar-check  what routing reads from statements against PostgreSQL's own grammar (builds pg_query, three minutes)
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
 #   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
@@ -25,7 +26,7 @@ PGREGRESS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock pg-regress demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock pg-regress grammar-check demo bench deny man clean
 
 all: build
 
@@ -70,6 +71,13 @@ pcp-replay: build
 # Not part of `make test`. PGREGRESS holds arguments, for instance --only=transactions,portals.
 pg-regress: setup build
 	compat/pg-regress --subject ours $(PGREGRESS)
+
+# Not part of `make test`: a workspace of its own, as pg_query needs libclang to build.
+grammar-check:
+	compat/setup --grammar
+	$(CARGO) build --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
+	$(CARGO) test --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
+	source=$$(compat/pg-source) && $(TARGET)/grammar/release/grammar-check "$$source"
 
 test: setup lint unit simulation compat pcp-replay
 
