@@ -220,6 +220,45 @@ class Throttling(Base):
         self.assertEqual(self.login("hcuser", "hcuser", source="127.0.0.8"), [5, 0])
 
 
+@ours_only("failed logins are slowed per client address")
+class ThrottlingOfTheImpatient(Base):
+    """The server takes 1.5 s to say no and none to say yes: who hangs up after 0.2 s knows enough."""
+
+    config = {"enable_pool_hba": True, "num_init_children": 4}
+    hba = "host all all all password\n"
+    passwd = ""
+    server_settings = {"shared_preload_libraries": "auth_delay", "auth_delay.milliseconds": "1500"}
+
+    def test_a_guess_whose_answer_is_not_awaited_is_a_failed_login(self):
+        mark = self.pool.log_size()
+        for _ in range(12):
+            client = wire.Client(port=self.pool.port, startup=False, source="127.0.0.9")
+            client.send(wire.startup_packet("pwuser", "app"))
+            self.assertEqual(client.receive().kind, "R")
+            client.send(wire.message("p", wire.cstring("wrong")))
+            time.sleep(0.2)
+            client.abort()
+        self.pool.wait_log("10 failed logins from 127.0.0.9", since=mark)
+        self.assertEqual(self.login(*CLEAR, source="127.0.0.10"), [3, 0])
+
+
+@ours_only("admin_database")
+class AdminLogin(Base):
+    """With pool_hba off, pool_passwd is all that a session to admin_database is judged by."""
+
+    config = {"num_init_children": 1}
+    passwd = f"md5user:md5{md5('md5pwmd5user')}\n"
+
+    def test_who_does_not_answer_does_not_hold_up_a_stop(self):
+        client = wire.Client(port=self.pool.port, startup=False)
+        client.send(wire.startup_packet("md5user", "pgpool_admin"))
+        self.assertEqual(client.receive().kind, "R")
+        began = time.monotonic()
+        self.pool.stop()
+        self.assertLess(time.monotonic() - began, 5)
+        client.abort()
+
+
 @ours_only("a bound on remembered passwords")
 class RememberedPassword(Base):
     config = {"enable_pool_hba": True, "num_init_children": 1}

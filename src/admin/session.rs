@@ -11,6 +11,7 @@ use crate::{
     },
     observe::{OwnLog, Severity},
     protocol::messages::ErrorMessage,
+    routing::settings::Switches,
 };
 
 /// The overrides of one session; they end with it. Empty at its start.
@@ -95,6 +96,22 @@ impl SessionSettings {
 
     pub fn allow_sql_comments(&self, config: &Config) -> bool {
         self.bool("allow_sql_comments", config.settings.allow_sql_comments)
+    }
+
+    /// How statements are routed, as far as a session may say so.
+    pub fn switches(&self, config: &Config) -> Switches {
+        let of_file = config.settings.routing.switches;
+        let temp = match self.own("check_temp_table") {
+            Some(value) => config::check_temp_table(Some(value)),
+            None => of_file.check_temp_table,
+        };
+        Switches {
+            allow_sql_comments: self.allow_sql_comments(config),
+            check_temp_table: temp,
+            check_unlogged_table: self
+                .own_bool("check_unlogged_table")
+                .unwrap_or(of_file.check_unlogged_table),
+        }
     }
 
     /// `check_unlogged_table`, `notice_per_node_statement`, `check_temp_table` of 4.0: `None` when not set here.

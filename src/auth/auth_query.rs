@@ -15,6 +15,9 @@ use super::passwd::Secret;
 const RENEW_AFTER: Duration = Duration::from_secs(1);
 /// Beyond this number of users the memory starts anew.
 const MAX: usize = 10_000;
+/// Bytes of a user's name that is remembered: a stranger's ten thousand names of 10 kB each are not.
+/// PostgreSQL's own names have at most 63 bytes as it is built everywhere.
+const LONGEST_NAME: usize = 255;
 
 /// What has been found out lately; also that there is no such user.
 #[derive(Debug, Default)]
@@ -36,6 +39,9 @@ impl SecretCache {
     }
 
     pub fn insert(&mut self, user: &str, secret: Option<Secret>, now: Instant) {
+        if user.len() > LONGEST_NAME {
+            return;
+        }
         if self.known.len() >= MAX && !self.known.contains_key(user) {
             self.clear();
         }
@@ -111,6 +117,14 @@ mod tests {
 
     fn row(fields: &[&str]) -> Vec<Option<String>> {
         fields.iter().map(|f| Some((*f).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_user_is_not_remembered() {
+        let (mut cache, now) = (SecretCache::default(), Instant::now());
+        cache.insert(&"x".repeat(LONGEST_NAME + 1), None, now);
+        cache.insert(&"x".repeat(LONGEST_NAME), None, now);
+        assert_eq!(cache.known.len(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     scram::{ClientKey, Verifier},
 };
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     Clear(Password),
     /// md5(password + user) without the prefix `md5`.
@@ -19,6 +19,20 @@ pub enum Credential {
     Undecryptable,
     /// A verifier that cannot be read.
     Malformed,
+}
+
+/// An md5 hash is as good as the password, to a server that asks for md5.
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credential::Clear(_) => "Clear(...)",
+            Credential::Md5(_) => "Md5(...)",
+            Credential::Verifier(_) => "Verifier(...)",
+            Credential::ClientKey(_) => "ClientKey(...)",
+            Credential::Undecryptable => "Undecryptable",
+            Credential::Malformed => "Malformed",
+        })
+    }
 }
 
 impl From<Secret> for Credential {

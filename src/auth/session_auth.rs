@@ -226,9 +226,10 @@ impl SessionAuth {
 
     /// Whether a password has been checked on the way in, by us or by a server.
     pub fn is_proven(&self) -> bool {
-        self.standing == Standing::Proven
-            || self.standing == Standing::Verified
-            || self.nodes.values().any(|n| n.client_judged && n.ready)
+        matches!(
+            self.standing,
+            Standing::Proven | Standing::Verified | Standing::Certified
+        ) || self.nodes.values().any(|n| n.client_judged && n.ready)
     }
 
     /// What the client's proof has shown, to be kept after a good login.

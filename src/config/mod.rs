@@ -33,6 +33,7 @@ pub use not_built::not_built;
 pub use parameter::{PARAMETERS, Parameter, Value};
 pub use paths::Paths;
 pub use release::Release;
+pub use routing::check_temp_table;
 pub use session::{SetError, parse_session_value, session_parameters, settable};
 pub use settings::Settings;
 

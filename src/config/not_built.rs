@@ -17,7 +17,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
         look.follow(),
         look.recovery(),
         look.query_cache(),
-        look.load_balancing(),
         look.process_management(),
         look.messages(),
     ]
@@ -25,27 +24,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     .flatten()
     .collect()
 }
-
-const BALANCING: [&str; 18] = [
-    "load_balance_mode",
-    "statement_level_load_balance",
-    "disable_load_balance_on_write",
-    "dml_adaptive_object_relationship_list",
-    "database_redirect_preference_list",
-    "app_name_redirect_preference_list",
-    "user_redirect_preference_list",
-    "black_function_list",
-    "white_function_list",
-    "black_query_pattern_list",
-    "read_only_function_list",
-    "write_function_list",
-    "primary_routing_query_pattern_list",
-    "prefer_lower_delay_standby",
-    "delay_threshold_by_time",
-    "relcache_query_target",
-    "check_temp_table",
-    "check_unlogged_table",
-];
 
 struct Look<'a> {
     config: &'a Config,
@@ -180,28 +158,6 @@ impl Look<'_> {
         self.warning("memory_cache_enabled", "no result is cached", &names)
     }
 
-    fn load_balancing(&self) -> Option<Finding> {
-        if !self.on("load_balance_mode") {
-            return None;
-        }
-        let mut names = self.set(&BALANCING);
-        let part = if self
-            .config
-            .values
-            .place("load_balance_mode", None)
-            .is_some()
-        {
-            "every statement goes to the primary or main node".to_owned()
-        } else {
-            names.insert(0, "load_balance_mode".to_owned());
-            format!(
-                "every statement goes to the primary or main node (on is the default of {})",
-                self.config.dialect
-            )
-        };
-        self.warning("load_balance_mode", &part, &names)
-    }
-
     fn process_management(&self) -> Option<Finding> {
         if self.word("process_management_mode") != "dynamic" {
             return None;
@@ -262,17 +218,8 @@ mod tests {
                 "/etc/pgpool.conf:5:1: warning: follow_master_command has no effect yet: standbys are not pointed to a new primary",
                 "/etc/pgpool.conf:7:1: warning: recovery_1st_stage_command, recovery_user have no effect yet: there is no online recovery",
                 "/etc/pgpool.conf:6:1: warning: memory_cache_enabled has no effect yet: no result is cached",
-                "/etc/pgpool.conf:9:1: warning: load_balance_mode has no effect yet: every statement goes to the primary or main node",
             ]
         );
-    }
-
-    #[test]
-    fn load_balancing_that_is_on_by_default_is_named_too() {
-        let findings = look("backend_clustering_mode = streaming_replication\n");
-        assert_eq!(findings.len(), 1);
-        assert!(findings[0].text.contains("default of 4.3"), "{findings:?}");
-        assert_eq!(look("master_slave_mode = on\n"), []);
     }
 
     #[test]

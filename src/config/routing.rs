@@ -167,7 +167,7 @@ fn on_write(word: &str) -> OnWrite {
 }
 
 /// A boolean before 4.1; a session may have a value of its own.
-pub(super) fn check_temp_table(value: Option<&Value>) -> CheckTempTable {
+pub fn check_temp_table(value: Option<&Value>) -> CheckTempTable {
     match value {
         Some(Value::Bool(false)) => CheckTempTable::None,
         Some(Value::Enum { word, .. }) => match *word {

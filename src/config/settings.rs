@@ -120,6 +120,18 @@ pub enum ClusteringMode {
     SnapshotIsolation,
 }
 
+impl ClusteringMode {
+    /// Whether reads may go to a standby while writes go to one node.
+    pub fn balances(self) -> bool {
+        matches!(
+            self,
+            ClusteringMode::StreamingReplication
+                | ClusteringMode::LogicalReplication
+                | ClusteringMode::Slony
+        )
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BackendSettings {
     /// A slot whose port is set.

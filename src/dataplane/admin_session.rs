@@ -38,28 +38,30 @@ impl Drop for Running {
     }
 }
 
-/// Serves the client until it leaves. It has passed pool_hba.
-pub async fn run(
+/// The rest of the login of a client that has passed pool_hba. `false`: it has been told why not.
+pub async fn log_in(
     worker: &Rc<Worker>,
-    mut client: Client,
+    client: &mut Client,
     startup: &StartupPacket,
     admitted: login::Admitted,
-) {
+) -> bool {
     let config = worker.shared.config.load_full();
     let limit = config
         .settings
         .authentication_timeout
         .unwrap_or(LOGIN_LIMIT);
-    match tokio::time::timeout(
-        limit,
-        login::without_backend(worker, &mut client, startup, admitted),
-    )
-    .await
-    {
-        Ok(true) => {}
-        Ok(false) => return,
-        Err(_) => return front::log_timeout(&client, limit),
+    let work = login::without_backend(worker, client, startup, admitted);
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            front::log_timeout(client, limit);
+            false
+        }
     }
+}
+
+/// Serves the client until it leaves. It is logged in.
+pub async fn run(worker: &Rc<Worker>, mut client: Client, startup: &StartupPacket) {
     let running = RUNNING.fetch_add(1, Relaxed);
     let _running = Running;
     if running >= SESSIONS {

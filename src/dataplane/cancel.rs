@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     connect,
+    session::CancelTarget,
     table::SlotIndex,
     worker::{Worker, WorkerMessage},
 };
@@ -51,10 +52,13 @@ pub fn forward(
     }
     let target = worker
         .with_slot(slot, |s| {
-            s.session.as_ref().and_then(|c| c.cancel_node.get())
+            s.session.as_ref().and_then(|c| c.cancel_target.get())
         })
         .flatten();
-    let Some(node) = target else { return };
+    // The client knows one key; the process that works for it may be another.
+    let Some(CancelTarget { node, pid, key }) = target else {
+        return;
+    };
     let worker = worker.clone();
     super::worker::spawn(async move {
         let reporter = Reporter::new("child").with_pid(super::slot_pid(slot));

@@ -9,9 +9,10 @@ use super::{
     info::SlotStatus,
     pool::{self, BackendConnection, PoolEntry},
     session::{
-        Exit, Kill, Parts, Relay,
+        Exit, Kill, LinkEnd, Parts, Relay,
         backend_side::{BackendEvents, BackendSide},
         owed::Owed,
+        router::Entry,
     },
     worker::Worker,
 };
@@ -34,13 +35,13 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
     let Parts {
         client,
         entry,
-        target,
-        to_backend,
-        owed,
-        target_side,
-        clean,
+        ends,
         ..
     } = parts;
+    let clean = ends
+        .iter()
+        .zip(&entry.backends)
+        .all(|(end, backend)| end.clean || backend.is_none());
     drop(client);
     log_disconnection(&worker, &ending, &entry.facts.startup);
 
@@ -61,15 +62,12 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
     let mut reset = Reset {
         worker: &worker,
         entry,
-        target,
-        to_backend,
-        owed,
-        target_side,
+        ends,
     };
     let whole = if terminated {
         reset.flush().await
     } else {
-        clean && reset.to_backend.is_empty()
+        clean && reset.ends.iter().all(|end| end.left.is_empty())
     };
     let kept = keep
         && whole
@@ -154,7 +152,7 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit) {
         flush_client(parts).await;
         return;
     };
-    let between_messages = parts.target_side.at_boundary();
+    let between_messages = parts.between_messages;
     parts.reporter.emit(
         if error.severity == "FATAL" {
             Severity::Fatal
@@ -222,48 +220,37 @@ fn cache(worker: &Worker, ending: &Ending, mut entry: PoolEntry, max_pool: usize
 struct Reset<'a> {
     worker: &'a Worker,
     entry: PoolEntry,
-    target: usize,
-    to_backend: super::session::leftover::Leftover,
-    owed: Owed,
-    target_side: BackendSide,
+    /// By node id.
+    ends: Vec<LinkEnd>,
 }
 
 impl Reset<'_> {
     /// Hands over what the client had sent before its Terminate.
     async fn flush(&mut self) -> bool {
-        let Some(backend) = self
-            .entry
-            .backends
-            .get_mut(self.target)
-            .and_then(Option::as_mut)
-        else {
-            return false;
-        };
-        let left = &mut self.to_backend;
-        let work = std::future::poll_fn(|cx| match left.flush(cx, &mut backend.stream) {
-            Ok(_) if !left.is_empty() => std::task::Poll::Pending,
-            done => std::task::Poll::Ready(done.is_ok()),
-        });
-        tokio::time::timeout(RESET_LIMIT, work)
-            .await
-            .unwrap_or(false)
+        let mut taken = true;
+        for (backend, end) in self.entry.backends.iter_mut().zip(&mut self.ends) {
+            let (Some(backend), left) = (backend, &mut end.left) else {
+                continue;
+            };
+            let work = std::future::poll_fn(|cx| match left.flush(cx, &mut backend.stream) {
+                Ok(_) if !left.is_empty() => std::task::Poll::Pending,
+                done => std::task::Poll::Ready(done.is_ok()),
+            });
+            taken &= tokio::time::timeout(RESET_LIMIT, work)
+                .await
+                .unwrap_or(false);
+        }
+        taken
     }
 
     /// Brings every connection that was used back to its first state; false: one did not get there.
     async fn run(&mut self, queries: &[String]) -> bool {
-        for slot in &mut self.entry.backends {
-            let Some(backend) = slot.as_mut().filter(|b| b.dirty) else {
+        for (backend, end) in self.entry.backends.iter_mut().zip(&mut self.ends) {
+            let Some(backend) = backend.as_mut().filter(|b| b.dirty) else {
                 continue;
             };
-            let (owed, side) = if backend.node == self.target {
-                (
-                    std::mem::take(&mut self.owed),
-                    std::mem::take(&mut self.target_side),
-                )
-            } else {
-                Default::default()
-            };
-            let work = reset(self.worker, backend, owed, side, queries);
+            let end = std::mem::take(end);
+            let work = reset(self.worker, backend, end, queries);
             if !tokio::time::timeout(RESET_LIMIT, work)
                 .await
                 .unwrap_or(false)
@@ -278,22 +265,20 @@ impl Reset<'_> {
 async fn reset(
     worker: &Worker,
     backend: &mut BackendConnection,
-    owed: Owed,
-    side: BackendSide,
+    end: LinkEnd,
     queries: &[String],
 ) -> bool {
     let mut answers = Answers {
-        owed,
-        side,
+        owed: end.owed,
+        side: end.side,
         error: false,
     };
     // What the client did not wait for.
     if answers.owed.needs_sync() {
-        let sync = [b'S', 0, 0, 0, 4];
-        if backend.stream.write_all(&sync).await.is_err() {
+        if backend.stream.write_all(&messages::SYNC).await.is_err() {
             return false;
         }
-        answers.owed.sent(b'S');
+        answers.owed.sent(b'S', Entry::Nothing);
     }
     if !answers.wait(backend).await {
         return false;
@@ -306,7 +291,7 @@ async fn reset(
             continue;
         }
         messages::query(sql, &mut batch);
-        answers.owed.sent(b'Q');
+        answers.owed.sent(b'Q', Entry::Nothing);
         if let Some(counters) = worker.counters(backend.node) {
             bump(&counters.other);
         }
@@ -320,7 +305,7 @@ async fn reset(
 }
 
 struct Answers {
-    owed: Owed,
+    owed: Owed<Entry>,
     side: BackendSide,
     error: bool,
 }
@@ -353,7 +338,7 @@ impl Answers {
 }
 
 struct AnswerEvents<'a> {
-    owed: &'a mut Owed,
+    owed: &'a mut Owed<Entry>,
     error: &'a mut bool,
     transaction: &'a mut u8,
 }

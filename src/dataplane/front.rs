@@ -176,15 +176,22 @@ async fn greet_and_admit(
         biased;
         _ = shutdown.wait_for(Option::is_some) => None,
         _ = closed => None,
-        admitted = greet(&worker, &mut client) => admitted,
+        admitted = async {
+            let (startup, admitted) = greet(&worker, &mut client).await?;
+            let config = worker.shared.config.load_full();
+            if startup.database != config.settings.own.admin_database {
+                return Some((startup, Some(admitted)));
+            }
+            let admin = admin_session::log_in(&worker, &mut client, &startup, admitted).await;
+            admin.then_some((startup, None))
+        } => admitted,
     };
     worker.greeted(greeting);
     let (startup, admitted) = admitted?;
-    let config = worker.shared.config.load_full();
-    if startup.database == config.settings.own.admin_database {
-        admin_session::run(&worker, client, &startup, admitted).await;
+    let Some(admitted) = admitted else {
+        admin_session::run(&worker, client, &startup).await;
         return None;
-    }
+    };
     let slot = tokio::select! {
         biased;
         _ = shutdown.wait_for(Option::is_some) => {
@@ -600,8 +607,10 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
         }
     };
     occupied.set_cancel_key(started.cancel_key);
-    control.cancel_node.set(Some(started.target));
-    control.load_balance_node.set(Some(started.target));
+    let balance_node = started.balancing.as_ref().map(|b| b.load_balance_node);
+    control
+        .load_balance_node
+        .set(balance_node.or(Some(started.target)));
     *control.facts.borrow_mut() = Some(started.entry.facts.clone());
     let ending = Ending {
         control: control.clone(),
@@ -617,6 +626,7 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
             client: client.stream,
             entry: started.entry,
             target: started.target,
+            balancing: started.balancing,
             greeting: started.greeting,
             early: client.input,
         },

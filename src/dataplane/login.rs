@@ -18,7 +18,7 @@ use super::{
     admin_session::read_message,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
-    session::SessionControl,
+    session::{Balancing, SessionControl},
     table::SlotIndex,
     worker::Worker,
 };
@@ -63,8 +63,10 @@ type Refusal = Option<Refused>;
 /// A session that may begin.
 pub struct Started {
     pub entry: PoolEntry,
-    /// The node that all statements go to.
+    /// The node to write to.
     pub target: NodeId,
+    /// How to balance, if the session does.
+    pub balancing: Option<Balancing>,
     /// What the client is sent first.
     pub greeting: Vec<u8>,
     pub cancel_key: (u32, u32),
@@ -85,7 +87,15 @@ pub async fn by_pool_hba(
         },
     };
     let config = worker.shared.config.load_full();
-    let attempt = Attempt::begin(worker, client.peer.address, &startup.user).await;
+    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
+    let allow_clear_text = config.settings.allow_clear_text_frontend_auth;
+    // Who is let in without a password cannot guess one, and does not wait for those who do.
+    let asks_nothing = matches!(hba, HbaVerdict::Method(Method::Trust | Method::Cert));
+    let attempt = if asks_nothing && !allow_clear_text {
+        Attempt::uncounted(worker, client.peer.address, &startup.user)
+    } else {
+        Attempt::begin(worker, client.peer.address, &startup.user).await
+    };
     let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
@@ -95,13 +105,12 @@ pub async fn by_pool_hba(
             return None;
         }
     };
-    let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
     let mut auth = Box::new(SessionAuth::new(Inputs {
         user: startup.user.clone(),
         database: startup.database.clone(),
         origin,
         hba,
-        allow_clear_text: config.settings.allow_clear_text_frontend_auth,
+        allow_clear_text,
         entry: worker.shared.passwd.load().get(&startup.user),
         channel_binding: tls.as_ref().and_then(TlsInfo::channel_binding),
         client_name: tls.and_then(|tls| tls.client_name),
@@ -119,8 +128,12 @@ pub async fn by_pool_hba(
     };
     match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
-        Err(error) => {
-            refuse(worker, client, &auth, attempt, error?).await;
+        Err(Some(error)) => {
+            refuse(worker, client, &auth, attempt, error).await;
+            None
+        }
+        Err(None) => {
+            left(worker, client, &auth, attempt);
             None
         }
     }
@@ -311,7 +324,18 @@ pub async fn without_backend(
             refuse(worker, client, &auth, attempt, error).await;
             false
         }
-        Err(None) => false,
+        Err(None) => {
+            left(worker, client, &auth, attempt);
+            false
+        }
+    }
+}
+
+/// The client has hung up before the end. Who knows from the time that it takes that a guess was wrong
+/// does not wait for the answer: that is a failed login like any other.
+fn left(worker: &Worker, client: &Client, auth: &SessionAuth, attempt: Attempt) {
+    if auth.may_be_a_guess() {
+        attempt.failed(worker, client);
     }
 }
 
@@ -345,7 +369,7 @@ pub async fn at_backends(
     control: &SessionControl,
 ) -> Result<Started, Refusal> {
     let (view, target) = node_to_work_on(worker, client).await.ok_or(None)?;
-    control.load_balance_node.set(Some(target));
+    control.logs_in_at.set(Some(target));
     let cached = take_cached(worker, control.slot, startup, &view)
         .and_then(|entry| still_good(worker, &admitted.auth, entry));
     let limit = worker.shared.config.load().settings.authentication_timeout;
@@ -399,6 +423,7 @@ pub async fn at_backends(
     messages::backend_key_data(key.0, key.1, &mut greeting);
     messages::ready_for_query(b'I', &mut greeting);
     Ok(Started {
+        balancing: Balancing::begin(worker, &view, target, &entry),
         entry,
         target,
         greeting,

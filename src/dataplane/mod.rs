@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod admin_session;
 pub mod cancel;
+pub mod catalogs;
 pub mod connect;
 pub mod finish;
 pub mod front;
@@ -70,6 +71,8 @@ pub struct Plane {
     pub keys: crate::auth::keys::DerivedKeys,
     /// Keys of SCRAM logins, shown by clients.
     pub client_keys: crate::auth::client_keys::ClientKeys,
+    /// What is known of the catalogs of the databases.
+    pub catalog: catalogs::SharedCatalog,
     /// Secrets of users that are not in pool_passwd.
     pub auth_query: AuthQuery,
     /// Failed logins.
@@ -118,6 +121,7 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         admin: admin.handle().clone(),
         keys: crate::auth::keys::DerivedKeys::default(),
         client_keys: crate::auth::client_keys::ClientKeys::default(),
+        catalog: catalogs::SharedCatalog::new(&settings.routing),
         auth_query,
         throttle: Mutex::default(),
         accepting: Mutex::new(Some(accepting)),

@@ -49,6 +49,13 @@ pub struct PoolFacts {
 }
 
 impl PoolFacts {
+    /// Whether the client has asked for settings of the server that its user does not have by default.
+    pub fn has_options(&self) -> bool {
+        let of_server = |name: &str| matches!(name, "options" | "default_transaction_isolation");
+        let parameters = &self.startup.parameters;
+        parameters.iter().any(|(name, _)| of_server(name))
+    }
+
     /// As SHOW and PCP print it.
     pub fn info(
         &self,

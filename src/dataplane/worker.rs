@@ -5,6 +5,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    hash::{BuildHasher, RandomState},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Live, Plane, cancel,
+    catalogs::{Catalogs, Known},
     front::{self, Peer, ReadyClient},
     info::{SlotInfo, SlotStatus},
     pool::PoolEntry,
@@ -25,6 +27,7 @@ use crate::{
     cluster::NodeId,
     control::{Shared, StopMode},
     observe::{NodeCounters, Reporter},
+    routing::facts::Facts,
 };
 
 /// How far the clock of the tick may be behind.
@@ -63,6 +66,9 @@ pub struct Worker {
     /// Clients that have not finished their login, oldest first; dropping the sender closes the connection.
     greeting: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
     next_greeting: Cell<u64>,
+    catalogs: RefCell<Catalogs>,
+    /// For random numbers: a keyed hash of a counter.
+    random: (RandomState, Cell<u64>),
 }
 
 /// The part of a child process of the original.
@@ -90,6 +96,7 @@ impl Worker {
                 idle_since: now,
             })
             .collect();
+        let catalogs = Catalogs::new(&shared.config.load().settings.routing);
         Rc::new(Worker {
             index,
             shared,
@@ -99,6 +106,8 @@ impl Worker {
             stopping: Cell::new(None),
             greeting: RefCell::default(),
             next_greeting: Cell::new(0),
+            catalogs: RefCell::new(catalogs),
+            random: (RandomState::new(), Cell::new(0)),
         })
     }
 
@@ -166,6 +175,21 @@ impl Worker {
             .counters
             .get(self.index)
             .and_then(|c| c.get(node))
+    }
+
+    /// Runs `f` with the buffer for statements and what is known of the catalog of `database`.
+    pub fn with_catalog<T>(&self, database: &str, f: impl FnOnce(&mut Facts, Known<'_>) -> T) -> T {
+        let mut catalogs = self.catalogs.borrow_mut();
+        let (facts, known) = catalogs.parts(&self.plane.catalog, database.as_bytes(), self.now());
+        f(facts, known)
+    }
+
+    /// A number from 0 up to, not including, 1.
+    pub fn random(&self) -> f64 {
+        let (keys, counter) = &self.random;
+        counter.set(counter.get().wrapping_add(1));
+        // 53 bits are what a double holds.
+        (keys.hash_one(counter.get()) >> 11) as f64 / (1u64 << 53) as f64
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -252,9 +276,8 @@ impl Worker {
         let good = |node: NodeId| view.takes_part(node);
         for slot in self.slots.borrow_mut().iter_mut() {
             if let Some(session) = &slot.session {
-                let working_on = session.load_balance_node.get();
-                match working_on {
-                    // Still logging in: the relay, which looks itself, does not run yet.
+                match session.logs_in_at.get() {
+                    // The relay, which looks itself, does not run yet.
                     Some(node)
                         if session.status.get() == SlotStatus::Connecting
                             && view.write_node() != Some(node) =>

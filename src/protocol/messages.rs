@@ -99,6 +99,29 @@ pub fn query(sql: &str, out: &mut Vec<u8>) {
 
 pub const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
 
+pub const SYNC: [u8; 5] = [b'S', 0, 0, 0, 4];
+
+pub const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
+
+/// Parse of a statement without parameter types; `name` without a NUL.
+pub fn parse(name: &[u8], sql: &[u8], out: &mut Vec<u8>) {
+    frame(b'P', out, |out| {
+        out.extend_from_slice(name);
+        out.push(0);
+        out.extend_from_slice(sql);
+        out.extend_from_slice(&[0, 0, 0]);
+    });
+}
+
+/// Close of a statement; `name` without a NUL.
+pub fn close_statement(name: &[u8], out: &mut Vec<u8>) {
+    frame(b'C', out, |out| {
+        out.push(b'S');
+        out.extend_from_slice(name);
+        out.push(0);
+    });
+}
+
 /// SSLRequest (80877103), which has no type byte.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 

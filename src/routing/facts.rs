@@ -207,6 +207,17 @@ impl Facts {
         .statements();
     }
 
+    /// Forgets the last text; the next one is too long to be read, or not there.
+    pub fn read_unknown(&mut self) {
+        self.clear();
+        self.leading_blanks = false;
+        self.first_byte = 0;
+        self.first_written = 0;
+        self.count = 1;
+        self.statements.push(Statement::Other);
+        self.unknown = true;
+    }
+
     fn clear(&mut self) {
         self.statements.clear();
         self.relations.clear();
@@ -286,7 +297,8 @@ impl Facts {
         self.into
     }
 
-    /// INSERT, UPDATE, DELETE or MERGE inside a query, at any depth.
+    /// INSERT, UPDATE, DELETE or MERGE in the WITH of the statement itself: deeper in, each server
+    /// refuses it.
     pub fn has_data_modifying_with(&self) -> bool {
         self.data_modifying_with
     }

@@ -21,7 +21,7 @@
 //! | 1 | several statements in one Query; what follows in a transaction that one began | primary |
 //! | 2 | not understood | primary |
 //! | 3 | SELECT with a locking clause or INTO | primary |
-//! | 4 | a query in WITH writes, at any depth | primary |
+//! | 4 | a query in WITH writes (deeper in, each node refuses it) | primary |
 //! | 5 | COPY FROM, COPY of a writing query, COPY to a file | primary |
 //! | 6 | LOCK from ROW EXCLUSIVE on; weaker | primary; several |
 //! | 7 | BEGIN, COMMIT, ROLLBACK, savepoints | several; COMMIT and ROLLBACK of a Query leave out idle standbys |
@@ -43,43 +43,13 @@
 //!
 //! Reads are SELECT and its like, SHOW, and COPY TO the client.
 //!
-//! # How the relay uses it
+//! # Who uses it
 //!
-//! A worker has one [`facts::Facts`] to read into, one [`relcache::RelCache`], and a
-//! [`session::SessionState`] per session. At the start of a session [`balance::choose`] gives its
-//! load balance node, from the names of the startup packet.
-//!
-//! **Decide.** Read the facts; [`policy::decide`]. `NeedCatalog` means: put the questions to the
-//! worker's cache, the shared one, and then, on a connection of the worker's own to the primary
-//! (or as `relcache_query_target` says), to the server; hold back what the client sends meanwhile;
-//! put the answers into both caches, or into [`session::SessionState::begins_serializable`], and
-//! decide again. A look-up that fails is answered with the primary. With a decision for
-//! [`policy::Destination::LoadBalance`], choose a new node first if
-//! [`policy::Decision::wants_new_node`]; [`policy::Decision::nodes`] gives the nodes.
-//!
-//! **Query.** Decide, `sent`, forward to the nodes (standbys get `BEGIN` where
-//! `plain_begin_on_standbys` says so). With several nodes the primary's answer is the client's; the
-//! others' answers are awaited, and an error there that the primary does not have is logged and
-//! fails the session's use of that node. CommandComplete without an error: `succeeded`; an error:
-//! `failed`. ReadyForQuery of each node: `node_ready`; of the primary also `ready`. The client's
-//! status byte is the primary's. After PREPARE TRANSACTION the standbys of
-//! [`session::SessionState::nodes_in_transaction`] get a COMMIT.
-//!
-//! **Extended protocol.** Facts are kept with the prepared statement, for the life of its name
-//! (`Facts` is cloned once per Parse). Parse: decide, forward to one node (several for what goes to
-//! several), `parsed`. Bind: decide again, since the transaction may have written since; a node
-//! that lacks the statement gets a Parse of its own whose answer the client does not see, then
-//! `parsed`. Execute: `sent`; its CommandComplete: `succeeded`. A portal stays on the node where it
-//! was bound. Describe and Close go where the statement or portal is; Close: `closed`. Before a
-//! statement goes to another node than the one before it in the same pipeline, the answers of the
-//! earlier node are awaited (a Flush is sent), so that an error there can discard what follows up
-//! to Sync; Sync goes to every node used since the last one. EXECUTE of a statement that a Parse
-//! made (`by_sql` is false) is decided by the facts of that statement instead.
-//!
-//! **What else changes the state.** ParameterStatus standard_conforming_strings is the argument of
-//! [`facts::Facts::read`]. A change of the cluster view whose load balance node is not valid any
-//! more: `choose` again; inside a transaction reads stay on the primary until its end, as the new
-//! node has no part in it. CREATE and DROP of temporary tables: `RelCache::forget` the name.
+//! `dataplane::session::router` keeps a [`session::SessionState`] for each session that balances and
+//! asks [`policy::decide`] for each statement: of a Query, of a Parse, and again of each Bind, since
+//! the transaction may have written in between. [`policy::Verdict::NeedCatalog`] names what the
+//! relation caches do not know; the session asks its own connection to the primary, between two
+//! statements, and decides again.
 
 pub mod balance;
 pub mod facts;

@@ -15,7 +15,7 @@ use super::{
     session::{NodeSet, SessionState, is_read, is_weak_lock},
     settings::{CheckTempTable, OnWrite, Settings, Switches},
 };
-use crate::{cluster::NodeId, config::settings::ClusteringMode};
+use crate::cluster::NodeId;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -84,6 +84,7 @@ pub enum Rule {
     PrimaryPattern,
     WritingFunction,
     WrittenObject,
+    CatalogSilent,
     Balanced,
     NotARead,
 }
@@ -120,6 +121,8 @@ impl Rule {
             R::PrimaryPattern => 20,
             R::WritingFunction => 21,
             R::WrittenObject => 22,
+            // What the catalog does not say may be any of 17 to 21.
+            R::CatalogSilent => 17,
             R::Balanced => 23,
             R::NotARead => 24,
         }
@@ -165,6 +168,7 @@ impl fmt::Display for Rule {
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",
+            R::CatalogSilent => "the catalog could not be asked what it names",
             R::Balanced => "a read that can be balanced",
             R::NotARead => "not a statement that is balanced",
         })
@@ -243,12 +247,7 @@ const PRIMARY: fn(Rule) -> (Destination, Rule) = |rule| (Destination::Primary, r
 impl<C: Catalog> Procedure<'_, '_, C> {
     fn destination(&mut self) -> (Destination, Rule) {
         let Inputs { facts, state, .. } = *self.inputs;
-        if !matches!(
-            self.inputs.situation.view.mode,
-            ClusteringMode::StreamingReplication
-                | ClusteringMode::LogicalReplication
-                | ClusteringMode::Slony
-        ) {
+        if !self.inputs.situation.view.mode.balances() {
             return PRIMARY(Rule::NotBalancedMode);
         }
         // A Parse of several statements is refused by any node.
@@ -619,6 +618,17 @@ fn is_transaction(statement: Statement) -> bool {
 }
 
 impl Decision {
+    /// What is decided when the catalog cannot be asked.
+    pub fn without_catalog(facts: &Facts) -> Decision {
+        Decision {
+            destination: Destination::Primary,
+            rule: Rule::CatalogSilent,
+            skip_idle_standbys: false,
+            plain_begin_on_standbys: false,
+            writes: !facts.functions().is_empty(),
+        }
+    }
+
     /// Whether [`super::balance::choose`] has to give another load balance node before
     /// [`Decision::nodes`]: for each balanced statement with `statement_level_load_balance`, when
     /// the node is gone, and when it lags and `prefer_lower_delay_standby` is on.

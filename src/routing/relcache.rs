@@ -2,9 +2,8 @@
 //!
 //! A core without I/O and clock. Each worker has one of its own, which no lock guards; behind them,
 //! with `enable_shared_relcache`, stands a [`SharedRelCache`] that is asked and told only on a miss.
-//! What neither knows, the shell asks the primary in the words of [`Question::sql`], on a
-//! connection that is not the session's: a session's own transaction may hold the very lock that a
-//! look-up of another session waits for, and an error in it would be the client's.
+//! What neither knows, the session asks the primary in the words of [`Question::sql`]; they take no
+//! lock on what they ask about.
 //!
 //! Keys are database and name as written, folded, as in stock; search paths do not count.
 
@@ -286,6 +285,11 @@ impl RelCache {
         self.entries -= before - entries.len();
     }
 
+    pub fn clear(&mut self) {
+        self.databases.clear();
+        self.entries = 0;
+    }
+
     pub fn len(&self) -> usize {
         self.entries
     }
@@ -316,6 +320,11 @@ impl SharedRelCache {
     pub fn put(&self, database: &[u8], question: &Question, answer: Answer, now: Instant) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.put(database, question, answer, now);
+    }
+
+    pub fn clear(&self) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.clear();
     }
 
     pub fn forget(&self, database: &[u8], name: &[u8]) {

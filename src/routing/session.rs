@@ -8,7 +8,7 @@
 
 mod tables;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{
     facts::{Copy, Discard, Facts, LockMode, Set, Statement, TransactionModes},
@@ -22,6 +22,8 @@ use tables::TemporaryTables;
 pub struct NodeSet(u128);
 
 impl NodeSet {
+    pub const EMPTY: NodeSet = NodeSet(0);
+
     pub fn of(node: NodeId) -> NodeSet {
         let mut set = NodeSet::default();
         set.insert(node);
@@ -44,13 +46,30 @@ impl NodeSet {
         NodeSet(self.0 | other.0)
     }
 
+    pub fn without(self, other: NodeSet) -> NodeSet {
+        NodeSet(self.0 & !other.0)
+    }
+
+    pub fn intersection(self, other: NodeSet) -> NodeSet {
+        NodeSet(self.0 & other.0)
+    }
+
+    pub fn first(self) -> Option<NodeId> {
+        (!self.is_empty()).then(|| self.0.trailing_zeros() as NodeId)
+    }
+
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Ascending.
     pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        (0..128).filter(move |&node| self.contains(node))
+        let mut left = self;
+        std::iter::from_fn(move || {
+            let node = left.first()?;
+            left.remove(node);
+            Some(node)
+        })
     }
 }
 
@@ -89,12 +108,21 @@ impl TransactionStatus {
 }
 
 /// A prepared statement, of PREPARE or of a Parse message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Prepared {
     /// Nodes that have it.
     pub nodes: NodeSet,
-    /// Made by PREPARE: it cannot be made on another node without the client noticing.
-    pub by_sql: bool,
+    /// What a Parse message said. `None`: made by PREPARE, so it cannot be made on another node
+    /// without the client noticing.
+    pub parsed: Option<Rc<Parsed>>,
+}
+
+/// A Parse message, kept to prepare its statement on another node.
+#[derive(Debug)]
+pub struct Parsed {
+    pub facts: Facts,
+    /// The whole message; empty if it was too long to be kept.
+    pub message: Box<[u8]>,
 }
 
 #[derive(Clone, Debug)]
@@ -201,24 +229,38 @@ impl SessionState {
         self.prepared.get(name)
     }
 
-    /// A Parse message made `name` on `node` (as well).
-    pub fn parsed(&mut self, name: &[u8], node: NodeId) {
+    /// A Parse message makes `name` on these nodes.
+    pub fn parsed(&mut self, name: &[u8], nodes: NodeSet, parsed: Rc<Parsed>) {
+        let prepared = Prepared {
+            nodes,
+            parsed: Some(parsed),
+        };
+        self.prepared.insert(name.into(), prepared);
+    }
+
+    /// The same Parse message has gone to these nodes as well.
+    pub fn parsed_also(&mut self, name: &[u8], nodes: NodeSet) {
         if let Some(prepared) = self.prepared.get_mut(name) {
-            prepared.nodes.insert(node);
-        } else {
-            self.prepared.insert(
-                name.into(),
-                Prepared {
-                    nodes: NodeSet::of(node),
-                    by_sql: false,
-                },
-            );
+            prepared.nodes = prepared.nodes.union(nodes);
         }
     }
 
-    /// A Close message.
-    pub fn closed(&mut self, name: &[u8]) {
-        self.prepared.remove(name);
+    /// What was closed is there again: the message that closed it was not carried out.
+    pub fn reopened(&mut self, name: &[u8], prepared: Prepared) {
+        self.prepared.insert(name.into(), prepared);
+    }
+
+    /// The node is lost, and what was prepared on it.
+    pub fn node_lost(&mut self, node: NodeId) {
+        self.in_transaction.remove(node);
+        for prepared in self.prepared.values_mut() {
+            prepared.nodes.remove(node);
+        }
+    }
+
+    /// A Close message, or a Parse message that has failed.
+    pub fn closed(&mut self, name: &[u8]) -> Option<Prepared> {
+        self.prepared.remove(name)
     }
 
     /// A Query or an Execute was sent to these nodes.
@@ -352,12 +394,12 @@ impl SessionState {
                     facts.text(name).into(),
                     Prepared {
                         nodes,
-                        by_sql: true,
+                        parsed: None,
                     },
                 );
             }
             Statement::Deallocate(None) => self.prepared.clear(),
-            Statement::Deallocate(Some(name)) => self.closed(facts.text(name)),
+            Statement::Deallocate(Some(name)) => drop(self.closed(facts.text(name))),
             Statement::CreateTemporary(name) => {
                 let open = self.status != TransactionStatus::Idle;
                 self.temporary.create(facts.text(name), open);

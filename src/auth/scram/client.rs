@@ -3,14 +3,11 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openssl::{error::ErrorStack, sha::sha256};
 
-use super::{ClientKey, GS2_BOUND, attribute, hmac, is_nonce, xor};
+use super::{ClientKey, GS2_BOUND, MAX_ITERATIONS, attribute, hmac, is_nonce, xor};
 use crate::auth::{
     keys::SaltedPassword,
     password::{same_bytes, wipe},
 };
-
-/// A backend that asks for more rounds is not worth seconds of a thread.
-const MAX_ITERATIONS: u32 = 10_000_000;
 
 /// What we say about channel binding.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -367,6 +367,8 @@ fn neither_passwords_nor_random_numbers_are_printed() {
     let actions = session.start();
     let printed = format!("{session:?} {actions:?}");
     assert!(!printed.contains(PASSWORD), "{printed}");
+    let hash = "7c53eaf86052083b816bfc7c7a6edf5d".to_owned();
+    assert_eq!(format!("{:?}", Credential::Md5(hash)), "Md5(...)");
 }
 
 /// A client that knows everything but the password.

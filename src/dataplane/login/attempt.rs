@@ -21,15 +21,20 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Waits while too many failed logins of the client's address are held back. With
-    /// `auth_failure_delay_max = 0` nothing is counted.
-    pub async fn begin(worker: &Worker, address: Option<IpAddr>, user: &str) -> Attempt {
-        let mut attempt = Attempt {
+    /// Of a client that is not asked for a password.
+    pub fn uncounted(worker: &Worker, address: Option<IpAddr>, user: &str) -> Attempt {
+        Attempt {
             plane: worker.plane.clone(),
             source: Source::of(address),
             user: user.to_owned(),
             open: false,
-        };
+        }
+    }
+
+    /// Waits while too many failed logins of the client's address are held back. With
+    /// `auth_failure_delay_max = 0` nothing is counted.
+    pub async fn begin(worker: &Worker, address: Option<IpAddr>, user: &str) -> Attempt {
+        let mut attempt = Attempt::uncounted(worker, address, user);
         if limit(worker).is_zero() {
             return attempt;
         }

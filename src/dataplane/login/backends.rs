@@ -328,7 +328,10 @@ impl<'a> Backends<'a> {
                     let restart = tokio::time::Instant::now() + self.standby_limit();
                     deadline.as_mut().reset(restart);
                 }
-                Event::ClientGone => return Err(None),
+                Event::ClientGone => {
+                    super::left(self.worker, client, &auth, attempt);
+                    return Err(None);
+                }
                 Event::Key(id, key) => actions.extend(auth.on_key_derived(id, key)),
                 Event::LookedUp(found) => {
                     looking_up = None;

@@ -1,7 +1,9 @@
 //! What a backend sends: finds the few messages that matter among those that pass.
 //!
-//! Everything is forwarded as it came; bodies are looked at for ReadyForQuery, ErrorResponse,
-//! NoticeResponse and ParameterStatus only.
+//! What is the client's is forwarded as it came. Bodies are looked at for ReadyForQuery,
+//! ErrorResponse, NoticeResponse and ParameterStatus, and for what else a session asks for.
+
+use std::ops::Range;
 
 use crate::protocol::{Header, HeaderError, frame::HEADER_LEN};
 
@@ -15,6 +17,8 @@ pub struct BackendSide {
     body_left: usize,
     /// A header that was cut, or the body of a message that is looked at.
     partial: Option<Box<Partial>>,
+    /// The current message is not the client's.
+    hidden: bool,
 }
 
 #[derive(Debug)]
@@ -26,7 +30,21 @@ enum Partial {
 /// Notices messages. `body` is empty for kinds that nobody looks into.
 pub trait BackendEvents {
     fn message(&mut self, kind: u8, body: &[u8]);
+
+    /// Whether the message that begins with this kind is the client's.
+    fn shows(&mut self, kind: u8) -> bool {
+        let _ = kind;
+        true
+    }
+
+    /// Whether the body of this kind is looked at.
+    fn wants_body(&self, kind: u8) -> bool {
+        matches!(kind, b'Z' | b'E' | b'N' | b'S')
+    }
 }
+
+/// Parts of what was scanned that are not the client's, in order.
+pub type Hidden = Vec<Range<usize>>;
 
 impl BackendSide {
     /// Scans the next bytes of the stream.
@@ -38,24 +56,48 @@ impl BackendSide {
         &mut self,
         bytes: &[u8],
         events: &mut impl BackendEvents,
-    ) -> Result<(), HeaderError> {
+    ) -> Result<Hidden, HeaderError> {
+        let mut hidden = Hidden::new();
         let mut rest = bytes;
         if self.body_left > 0 || self.partial.is_some() {
             rest = self.resume(rest, events)?;
+            self.passed(bytes, bytes, rest, &mut hidden);
         }
         while self.body_left == 0 && !rest.is_empty() {
-            let Some(header) = Header::read(rest)? else {
-                self.partial = Some(Box::new(Partial::Header(rest.to_vec())));
-                return Ok(());
-            };
-            rest = self.begin(header, &rest[HEADER_LEN..], events);
+            let from = rest;
+            self.hidden = !events.shows(rest[0]);
+            match Header::read(rest)? {
+                Some(header) => rest = self.begin(header, &rest[HEADER_LEN..], events),
+                None => {
+                    self.partial = Some(Box::new(Partial::Header(rest.to_vec())));
+                    rest = &[];
+                }
+            }
+            self.passed(bytes, from, rest, &mut hidden);
         }
-        Ok(())
+        Ok(hidden)
+    }
+
+    /// What stands in `bytes` between the beginnings of `from` and `to` belongs to one message.
+    fn passed(&self, bytes: &[u8], from: &[u8], to: &[u8], hidden: &mut Hidden) {
+        if !self.hidden {
+            return;
+        }
+        let (start, end) = (bytes.len() - from.len(), bytes.len() - to.len());
+        match hidden.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => hidden.push(start..end),
+        }
     }
 
     /// Whether what has been scanned ends with the end of a message.
     pub fn at_boundary(&self) -> bool {
         self.body_left == 0 && self.partial.is_none()
+    }
+
+    /// Whether the client may be sent something of ours now.
+    pub fn client_at_boundary(&self) -> bool {
+        self.hidden || self.at_boundary()
     }
 
     fn resume<'a>(
@@ -103,15 +145,15 @@ impl BackendSide {
     ) -> &'a [u8] {
         let (body, later) = rest.split_at(header.body_len.min(rest.len()));
         self.body_left = header.body_len - body.len();
-        match header.kind {
-            b'Z' | b'E' | b'N' | b'S' if self.body_left == 0 => events.message(header.kind, body),
-            b'Z' | b'E' | b'N' | b'S' => {
-                self.partial = Some(Box::new(Partial::Body {
-                    kind: header.kind,
-                    bytes: body[..body.len().min(COLLECT_LIMIT)].to_vec(),
-                }));
-            }
-            kind => events.message(kind, &[]),
+        if !events.wants_body(header.kind) {
+            events.message(header.kind, &[]);
+        } else if self.body_left == 0 {
+            events.message(header.kind, body);
+        } else {
+            self.partial = Some(Box::new(Partial::Body {
+                kind: header.kind,
+                bytes: body[..body.len().min(COLLECT_LIMIT)].to_vec(),
+            }));
         }
         later
     }
@@ -154,7 +196,48 @@ mod tests {
         assert_eq!(seen.0[0].1.len(), COLLECT_LIMIT);
     }
 
+    /// Shows what is no notice.
+    #[derive(Default)]
+    struct NoNotices(Vec<u8>);
+
+    impl BackendEvents for NoNotices {
+        fn message(&mut self, kind: u8, _: &[u8]) {
+            self.0.push(kind);
+        }
+
+        fn shows(&mut self, kind: u8) -> bool {
+            kind != b'N'
+        }
+    }
+
     proptest! {
+        #[test]
+        fn cuts_change_nothing_of_what_is_hidden(
+            messages in prop::collection::vec((prop::sample::select(b"ZNND".to_vec()), prop::collection::vec(any::<u8>(), 0..20)), 0..12),
+            cuts in prop::collection::vec(1usize..30, 1..60),
+        ) {
+            let (mut bytes, mut want) = (Vec::new(), Vec::new());
+            for (kind, body) in messages {
+                let at = bytes.len();
+                frame(kind, &mut bytes, |out| out.extend_from_slice(&body));
+                if kind != b'N' { want.extend_from_slice(&bytes[at..]) }
+            }
+            let (mut side, mut seen, mut shown) = (BackendSide::default(), NoNotices::default(), Vec::new());
+            let mut rest = &bytes[..];
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() { break }
+                let (now, later) = rest.split_at((*cut).min(rest.len()));
+                let mut at = 0;
+                for range in side.scan(now, &mut seen).unwrap() {
+                    shown.extend_from_slice(&now[at..range.start]);
+                    at = range.end;
+                }
+                shown.extend_from_slice(&now[at..]);
+                rest = later;
+            }
+            prop_assert_eq!(shown, want);
+        }
+
         #[test]
         fn cuts_change_nothing(
             messages in prop::collection::vec((prop::sample::select(b"ZENDTCS1G".to_vec()), prop::collection::vec(any::<u8>(), 0..40)), 0..12),

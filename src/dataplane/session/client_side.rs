@@ -55,49 +55,91 @@ pub trait ClientEvents {
     }
 }
 
+/// A message, as far as it has arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    pub kind: u8,
+    pub body_len: usize,
+    /// With its header.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    pub fn body(&self) -> &'a [u8] {
+        self.bytes.get(HEADER_LEN..).unwrap_or_default()
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.bytes.len() >= HEADER_LEN + self.body_len
+    }
+}
+
+/// What stands next in the stream.
+pub enum Next<'a> {
+    /// So many bytes more of the message before.
+    Body(usize),
+    /// [`ClientSide::accept`] takes it.
+    Message(Message<'a>),
+    Stop(Stop),
+}
+
 impl ClientSide {
+    /// Looks at what `bytes` begin with, which must not be empty. `wants_whole`: messages are wanted whole, for the log.
+    pub fn next<'a>(&mut self, bytes: &'a [u8], wants_whole: bool) -> Next<'a> {
+        if self.body_left > 0 {
+            let now = self.body_left.min(bytes.len());
+            self.body_left -= now;
+            return Next::Body(now);
+        }
+        let header = match Header::read(bytes) {
+            Ok(Some(header)) => header,
+            Ok(None) => return Next::Stop(Stop::Incomplete),
+            Err(error) if is_known(error.kind) => return Next::Stop(Stop::Invalid(error)),
+            Err(error) => return Next::Stop(Stop::Unknown(error.kind)),
+        };
+        if !is_known(header.kind) {
+            return Next::Stop(Stop::Unknown(header.kind));
+        }
+        let len = HEADER_LEN + header.body_len;
+        let message = Message {
+            kind: header.kind,
+            body_len: header.body_len,
+            bytes: &bytes[..len.min(bytes.len())],
+        };
+        let whole = message.is_whole();
+        match header.kind {
+            b'X' => return Next::Stop(Stop::Terminate),
+            b'Q' if header.body_len <= ADMIN_LIMIT => match lexer::may_be_admin(message.body()) {
+                Some(true) if whole => return Next::Stop(Stop::MaybeAdmin { len }),
+                Some(true) | None if !whole => return Next::Stop(Stop::Incomplete),
+                _ => {}
+            },
+            _ => {}
+        }
+        if !whole && header.body_len <= LOG_LIMIT && wants_whole && header.kind != b'd' {
+            return Next::Stop(Stop::Incomplete);
+        }
+        Next::Message(message)
+    }
+
+    /// The message is sent on; what is missing of it follows.
+    pub fn accept(&mut self, message: Message<'_>) {
+        self.body_left = HEADER_LEN + message.body_len - message.bytes.len();
+    }
+
     /// Scans `bytes`, which begin where the last scan's `forward` ended.
     pub fn scan(&mut self, bytes: &[u8], events: &mut impl ClientEvents) -> Scan {
-        let mut at = self.body_left.min(bytes.len());
-        self.body_left -= at;
-        while self.body_left == 0 {
-            let rest = &bytes[at..];
-            let header = match Header::read(rest) {
-                Ok(Some(header)) => header,
-                Ok(None) if rest.is_empty() => break,
-                Ok(None) => return stop(at, Stop::Incomplete),
-                Err(error) if is_known(error.kind) => return stop(at, Stop::Invalid(error)),
-                Err(error) => return stop(at, Stop::Unknown(error.kind)),
-            };
-            if !is_known(header.kind) {
-                return stop(at, Stop::Unknown(header.kind));
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.next(&bytes[at..], events.wants_whole()) {
+                Next::Body(len) => at += len,
+                Next::Message(message) => {
+                    events.message(message.kind, message.body());
+                    self.accept(message);
+                    at += message.bytes.len();
+                }
+                Next::Stop(what) => return stop(at, what),
             }
-            let arrived = &rest[HEADER_LEN..];
-            let whole = arrived.len() >= header.body_len;
-            let body = &arrived[..header.body_len.min(arrived.len())];
-            match header.kind {
-                b'X' => return stop(at, Stop::Terminate),
-                b'Q' if header.body_len <= ADMIN_LIMIT => match lexer::may_be_admin(body) {
-                    Some(true) if whole => {
-                        return stop(
-                            at,
-                            Stop::MaybeAdmin {
-                                len: HEADER_LEN + header.body_len,
-                            },
-                        );
-                    }
-                    Some(true) | None if !whole => return stop(at, Stop::Incomplete),
-                    _ => {}
-                },
-                _ => {}
-            }
-            if !whole && header.body_len <= LOG_LIMIT && events.wants_whole() && header.kind != b'd'
-            {
-                return stop(at, Stop::Incomplete);
-            }
-            events.message(header.kind, body);
-            at += HEADER_LEN + body.len();
-            self.body_left = header.body_len - body.len();
         }
         Scan {
             forward: at,

@@ -25,6 +25,14 @@ pub enum Kill {
     Shutdown,
 }
 
+/// The server process that answers the client, and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CancelTarget {
+    pub node: NodeId,
+    pub pid: u32,
+    pub key: u32,
+}
+
 /// Shared between a session and its worker; both are on one thread.
 #[derive(Debug)]
 pub struct SessionControl {
@@ -37,8 +45,10 @@ pub struct SessionControl {
     pub idle_since: Cell<Instant>,
     /// `client_idle_limit` in force for this session.
     pub idle_limit: Cell<Option<Duration>>,
-    /// The node that a cancel request has to go to.
-    pub cancel_node: Cell<Option<NodeId>>,
+    /// Where a cancel request has to go.
+    pub cancel_target: Cell<Option<CancelTarget>>,
+    /// The node to work on of a session that does not run yet.
+    pub logs_in_at: Cell<Option<NodeId>>,
     pub load_balance_node: Cell<Option<NodeId>>,
     /// Set once the session has its backend connections.
     pub facts: RefCell<Option<Rc<PoolFacts>>>,
@@ -65,7 +75,8 @@ impl SessionControl {
             status: Cell::new(SlotStatus::Connecting),
             idle_since: Cell::new(now),
             idle_limit: Cell::new(None),
-            cancel_node: Cell::new(None),
+            cancel_target: Cell::new(None),
+            logs_in_at: Cell::new(None),
             load_balance_node: Cell::new(None),
             facts: RefCell::new(None),
             recheck: Cell::new(false),

@@ -9,21 +9,43 @@
 
 use std::collections::VecDeque;
 
+/// Something that the backend has been sent. `T` is what the sender wants back when it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Point {
-    /// So many Parse, Bind, Describe, Execute and Close, each with one message that ends its answer.
-    Extended(usize),
+enum Point<T> {
+    /// Parse, Bind, Describe, Execute or Close: one message ends its answer.
+    Extended(T),
+    /// One of these that the client has not sent: its answer is not the client's.
+    Ours,
     /// Query or FunctionCall: one ReadyForQuery.
-    Simple,
+    Simple(T),
     /// Sync: one ReadyForQuery, unless the backend reads it while it copies in.
-    Sync,
+    Sync(T),
+    /// A Sync that the client has not sent.
+    OurSync,
     /// CopyDone or CopyFail: matters only if a copy in is open when the backend gets there.
     CopyEnd,
 }
 
-#[derive(Debug, Default)]
-pub struct Owed {
-    points: VecDeque<Point>,
+/// What a message of the backend is to what it has been sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer<T> {
+    /// A part of an answer, or no answer at all.
+    Part,
+    /// The end of the answer to this.
+    End(T),
+    /// The end of the answer to something that the client has not sent, or its failure, which
+    /// concerns nothing that the client has sent.
+    Ours,
+    /// An error in the extended protocol: these are not carried out, the first of them because it
+    /// has failed. `ours`: what failed is something that the client has not sent.
+    Failed { skipped: Vec<T>, ours: bool },
+    /// ReadyForQuery; to this Query or Sync, if it was one.
+    Ready(Option<T>),
+}
+
+#[derive(Debug)]
+pub struct Owed<T = ()> {
+    points: VecDeque<Point<T>>,
     /// Extended-protocol messages have gone out since the last Sync.
     unsynced: bool,
     /// The backend ignores what it gets, and no Sync has gone out yet.
@@ -32,63 +54,94 @@ pub struct Owed {
     copy_in: bool,
 }
 
-impl Owed {
-    /// A message of the client has been forwarded.
-    pub fn sent(&mut self, kind: u8) {
+impl<T> Default for Owed<T> {
+    fn default() -> Owed<T> {
+        Owed {
+            points: VecDeque::new(),
+            unsynced: false,
+            skipping: false,
+            copy_in: false,
+        }
+    }
+}
+
+impl<T> Owed<T> {
+    /// A message of the client has been forwarded. The sender of what the backend will ignore is
+    /// given his back.
+    pub fn sent(&mut self, kind: u8, what: T) -> Option<T> {
         match kind {
-            b'Q' | b'F' if self.skipping => {}
+            b'Q' | b'F' if self.skipping => return Some(what),
             b'Q' | b'F' => {
                 self.forget_copy_ends();
-                self.points.push_back(Point::Simple);
+                self.points.push_back(Point::Simple(what));
             }
             // PostgreSQL ignores Sync while it copies in (`src/backend/commands/copyfromparse.c`).
             b'S' if self.copy_in => {}
             b'S' => {
-                self.points.push_back(Point::Sync);
+                self.points.push_back(Point::Sync(what));
                 self.unsynced = false;
                 self.skipping = false;
             }
             b'P' | b'B' | b'E' | b'D' | b'C' => {
                 self.unsynced = true;
                 if self.skipping {
-                    return;
+                    return Some(what);
                 }
                 self.forget_copy_ends();
-                match self.points.back_mut() {
-                    Some(Point::Extended(messages)) => *messages += 1,
-                    _ => self.points.push_back(Point::Extended(1)),
-                }
+                self.points.push_back(Point::Extended(what));
             }
             b'c' | b'f' if self.copy_in => self.copy_in = false,
             // Sent ahead, before the backend has asked for data.
-            b'c' | b'f' if !self.skipping && self.points.back() != Some(&Point::CopyEnd) => {
+            b'c' | b'f' if !self.skipping && !self.last_is_copy_end() => {
                 self.points.push_back(Point::CopyEnd);
             }
             _ => {}
         }
+        None
+    }
+
+    /// A message of the extended protocol that the client does not know of has been sent.
+    pub fn sent_ours(&mut self) {
+        self.unsynced = true;
+        if !self.skipping {
+            self.forget_copy_ends();
+            self.points.push_back(Point::Ours);
+        }
+    }
+
+    /// A Sync that the client does not know of has been sent.
+    pub fn sent_our_sync(&mut self) {
+        self.points.push_back(Point::OurSync);
+        self.unsynced = false;
+        self.skipping = false;
     }
 
     /// A message of the backend has been seen.
-    pub fn received(&mut self, kind: u8) {
+    pub fn received(&mut self, kind: u8) -> Answer<T> {
         match kind {
             // The end of an answer: ParseComplete, BindComplete, CloseComplete; NoData or
             // RowDescription; CommandComplete, EmptyQueryResponse or PortalSuspended.
             b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
                 self.pass_copy_ends();
-                if let Some(Point::Extended(messages)) = self.points.front_mut() {
-                    *messages -= 1;
-                    if *messages == 0 {
-                        self.points.pop_front();
-                    }
+                match self.points.pop_front() {
+                    Some(Point::Extended(what)) => return Answer::End(what),
+                    Some(Point::Ours) => return Answer::Ours,
+                    Some(other) => self.points.push_front(other),
+                    None => {}
                 }
             }
             b'Z' => {
                 self.copy_in = false;
                 while let Some(point) = self.points.pop_front() {
-                    if matches!(point, Point::Simple | Point::Sync) {
-                        break;
+                    match point {
+                        Point::Simple(what) | Point::Sync(what) => {
+                            return Answer::Ready(Some(what));
+                        }
+                        Point::OurSync => return Answer::Ours,
+                        _ => {}
                     }
                 }
+                return Answer::Ready(None);
             }
             // CopyInResponse: the Syncs that went out behind the statement, up to the end of
             // the copy, are read by the backend while it copies, and ignored.
@@ -98,32 +151,70 @@ impl Owed {
                 let mut ended = false;
                 for point in rest {
                     match point {
-                        Point::Sync if !ended => {}
+                        Point::Sync(_) if !ended => {}
                         Point::CopyEnd if !ended => ended = true,
                         later => self.points.push_back(later),
                     }
                 }
                 self.copy_in = !ended;
                 // The Sync that belonged to the statement is used up.
-                if self.points.front() != Some(&Point::Simple)
-                    && !self.points.contains(&Point::Sync)
-                {
+                if !matches!(self.points.front(), Some(Point::Simple(_))) && !self.has_sync() {
                     self.unsynced = true;
                 }
             }
             b'E' => {
                 self.copy_in = false;
                 self.pass_copy_ends();
-                if matches!(self.points.front(), Some(Point::Extended(_))) {
-                    let sync = self.points.iter().position(|p| *p == Point::Sync);
-                    self.points.drain(..sync.unwrap_or(self.points.len()));
+                let ours = matches!(self.points.front(), Some(Point::Ours));
+                if ours || matches!(self.points.front(), Some(Point::Extended(_))) {
+                    let is_sync = |p: &Point<T>| matches!(p, Point::Sync(_) | Point::OurSync);
+                    let sync = self.points.iter().position(is_sync);
+                    let skipped = self.points.drain(..sync.unwrap_or(self.points.len()));
+                    let skipped: Vec<T> = skipped
+                        .filter_map(|point| match point {
+                            Point::Extended(what) | Point::Simple(what) => Some(what),
+                            _ => None,
+                        })
+                        .collect();
                     if sync.is_none() {
                         self.skipping = true;
                         self.unsynced = true;
                     }
+                    if ours
+                        && skipped.is_empty()
+                        && matches!(self.points.front(), Some(Point::OurSync))
+                    {
+                        return Answer::Ours;
+                    }
+                    return Answer::Failed { skipped, ours };
                 }
             }
             _ => {}
+        }
+        Answer::Part
+    }
+
+    /// Whether a message of this kind, if it comes next, answers something that the client has not
+    /// sent.
+    pub fn next_is_ours(&self, kind: u8) -> bool {
+        let mut points = self.points.iter();
+        let mut points = points.by_ref().skip_while(|p| matches!(p, Point::CopyEnd));
+        match kind {
+            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
+                matches!(points.next(), Some(Point::Ours))
+            }
+            b'E' => {
+                matches!(points.next(), Some(Point::Ours))
+                    && matches!(
+                        points.find(|p| !matches!(p, Point::Ours)),
+                        Some(Point::OurSync)
+                    )
+            }
+            b'Z' => matches!(
+                points.find(|p| matches!(p, Point::Simple(_) | Point::Sync(_) | Point::OurSync)),
+                Some(Point::OurSync)
+            ),
+            _ => false,
         }
     }
 
@@ -136,7 +227,17 @@ impl Owed {
     pub fn owes_ready(&self) -> bool {
         self.points
             .iter()
-            .any(|p| matches!(p, Point::Simple | Point::Sync))
+            .any(|p| matches!(p, Point::Simple(_) | Point::Sync(_) | Point::OurSync))
+    }
+
+    /// Whatever was sent is answered, though an extended-protocol sequence may be open.
+    pub fn is_settled(&self) -> bool {
+        !self.copy_in && self.points.iter().all(|p| matches!(p, Point::CopyEnd))
+    }
+
+    /// An error has made the backend ignore all it gets up to a Sync, which has not been sent.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
     }
 
     /// A Query now would belong to a sequence that the backend is in the middle of.
@@ -156,14 +257,22 @@ impl Owed {
 
     /// The end of a copy that has failed long ago is not the end of the next one.
     fn forget_copy_ends(&mut self) {
-        if self.points.iter().all(|p| *p == Point::CopyEnd) {
+        if self.points.iter().all(|p| matches!(p, Point::CopyEnd)) {
             self.points.clear();
         }
     }
 
+    fn last_is_copy_end(&self) -> bool {
+        matches!(self.points.back(), Some(Point::CopyEnd))
+    }
+
+    fn has_sync(&self) -> bool {
+        self.points.iter().any(|p| matches!(p, Point::Sync(_)))
+    }
+
     /// The backend is at something behind them: there was no copy for them to end.
     fn pass_copy_ends(&mut self) {
-        while self.points.front() == Some(&Point::CopyEnd) {
+        while matches!(self.points.front(), Some(Point::CopyEnd)) {
             self.points.pop_front();
         }
     }
@@ -177,8 +286,12 @@ mod tests {
     fn after(events: &[(&str, &str)]) -> Owed {
         let mut owed = Owed::default();
         for (sent, received) in events {
-            sent.bytes().for_each(|k| owed.sent(k));
-            received.bytes().for_each(|k| owed.received(k));
+            for kind in sent.bytes() {
+                owed.sent(kind, ());
+            }
+            for kind in received.bytes() {
+                owed.received(kind);
+            }
         }
         owed
     }
@@ -278,6 +391,42 @@ mod tests {
     fn the_end_of_a_failed_copy_does_not_end_the_next_one() {
         let owed = after(&[("Qdc", "EZ"), ("Q", "G")]);
         assert!(owed.is_copying_in());
+    }
+
+    #[test]
+    fn answers_go_to_what_was_sent_and_an_error_tells_what_is_not_carried_out() {
+        let mut owed = Owed::default();
+        for (at, kind) in b"PBEQ".iter().enumerate() {
+            owed.sent(*kind, at);
+        }
+        owed.sent_ours();
+        owed.sent(b'S', 4);
+        owed.sent(b'B', 5);
+        assert_eq!(owed.received(b'1'), Answer::End(0));
+        let failed = Answer::Failed {
+            skipped: vec![1, 2, 3],
+            ours: false,
+        };
+        assert_eq!(owed.received(b'E'), failed);
+        assert_eq!(owed.received(b'Z'), Answer::Ready(Some(4)));
+        assert_eq!(owed.received(b'N'), Answer::Part);
+        assert_eq!(owed.received(b'2'), Answer::End(5));
+        assert!(owed.is_settled() && owed.needs_sync());
+        owed.sent_ours();
+        assert!(!owed.is_settled());
+        assert_eq!(owed.received(b'1'), Answer::Ours);
+        owed.sent_ours();
+        let failed = Answer::Failed {
+            skipped: vec![],
+            ours: true,
+        };
+        assert_eq!(owed.received(b'E'), failed);
+        assert!(owed.is_skipping());
+        assert_eq!(owed.sent(b'E', 6), Some(6), "ignored");
+        owed.sent(b'S', 7);
+        owed.sent(b'Q', 8);
+        owed.received(b'Z');
+        assert_eq!(owed.received(b'Z'), Answer::Ready(Some(8)));
     }
 
     #[test]

@@ -3,40 +3,37 @@
 //! One read, a walk over the message headers, one write: no channel, no lock, no allocation and
 //! no timer on the path of a short query. The scratch buffer belongs to the worker thread and is
 //! borrowed within one poll only, so an idle session holds no buffer.
+//!
+//! A session without load balancing works on one node, and here is all of it. One that balances has
+//! a [`super::router::Router`] besides; `routed.rs` does what that decides.
 
 use std::{
     cell::RefCell,
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
-    pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::task::JoinHandle;
-
 use super::{
+    admin::{AdminAnswer, Turn},
     backend_side::{BackendEvents, BackendSide},
-    bulk::Bulk,
-    client_side::{ClientSide, Stop},
-    control::{Kill, SessionControl},
+    client_side::{ClientEvents, ClientSide, Stop},
+    control::{CancelTarget, Kill, SessionControl},
     leftover::Leftover,
+    links::{Link, backend, backend_pid},
     owed::Owed,
-    statements::StatementLog,
+    routed::{Balancing, Routed},
+    router::{Entry, Ledger},
+    statements::{Observer, StatementLog},
 };
 use crate::{
     admin,
     cluster::{Node, NodeId},
-    control::{Report, Shared},
-    dataplane::{
-        info::SlotStatus,
-        pool::{BackendConnection, PoolEntry},
-        stream::Stream,
-        worker::Worker,
-    },
+    control::Report,
+    dataplane::{info::SlotStatus, pool::PoolEntry, stream::Stream, worker::Worker},
     observe::{Reporter, counters::bump},
-    protocol::{ErrorFields, HeaderError, messages, messages::ErrorMessage},
+    protocol::{ErrorFields, HeaderError, messages::ErrorMessage},
 };
 
 const SCRATCH_LEN: usize = 64 * 1024;
@@ -64,34 +61,39 @@ pub enum Exit {
     Killed(Kill),
 }
 
+/// When bytes of the client that are held back have their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Nothing is held, or more has to arrive.
+    More,
+    /// When the answers before them are given.
+    Answers,
+    /// When the router says so.
+    Router,
+}
+
 /// A session in its relaying phase.
 pub struct Relay {
-    worker: Rc<Worker>,
-    control: Rc<SessionControl>,
-    reporter: Reporter,
-    client: Stream,
-    client_side: ClientSide,
+    pub(super) worker: Rc<Worker>,
+    pub(super) control: Rc<SessionControl>,
+    pub(super) reporter: Reporter,
+    pub(super) client: Stream,
+    pub(super) client_side: ClientSide,
     /// Bytes of the client that have been read and not forwarded.
-    held: Vec<u8>,
-    /// The held bytes have their turn, without a read, when the answers before them are given.
-    held_turn: bool,
-    admin: Option<AdminAnswer>,
-    settings: Option<Box<admin::SessionSettings>>,
-    to_client: Leftover,
-    entry: PoolEntry,
-    /// The node that all statements go to.
-    target: NodeId,
-    target_side: BackendSide,
-    to_backend: Leftover,
-    owed: Owed,
-    bulk: Bulk,
-    statements: StatementLog,
-    /// The backend has sent a FATAL error: its end is announced.
-    fatal_seen: bool,
-    /// It has announced an immediate shutdown by a warning; counts when it closes.
-    shutdown_warned: Option<Box<str>>,
-    /// Nothing can be written to the backend any more; what it still sends is forwarded.
-    backend_deaf: bool,
+    pub(super) held: Vec<u8>,
+    pub(super) held_until: Held,
+    pub(super) admin: Option<AdminAnswer>,
+    pub(super) settings: Option<Box<admin::SessionSettings>>,
+    pub(super) to_client: Leftover,
+    pub(super) entry: PoolEntry,
+    /// The node to write to: the primary, or the main node.
+    pub(super) target: NodeId,
+    /// By node id.
+    pub(super) links: Box<[Link]>,
+    pub(super) ledgers: Box<[Ledger]>,
+    /// Of a session that balances.
+    pub(super) routed: Option<Box<Routed>>,
+    pub(super) statements: StatementLog,
 }
 
 /// What a session begins with.
@@ -99,22 +101,14 @@ pub struct Start {
     pub reporter: Reporter,
     pub client: Stream,
     pub entry: PoolEntry,
-    /// The node that all statements go to.
+    /// The node to write to.
     pub target: NodeId,
+    /// How to balance, if the session does.
+    pub balancing: Option<Balancing>,
     /// What the client is sent first.
     pub greeting: Vec<u8>,
     /// What the client has sent ahead.
     pub early: Vec<u8>,
-}
-
-type AdminAnswer = JoinHandle<AdminDone>;
-
-struct AdminDone {
-    settings: Box<admin::SessionSettings>,
-    /// With ReadyForQuery.
-    answer: Vec<u8>,
-    /// For the log; the answer says it to the client.
-    refused: Option<ErrorMessage>,
 }
 
 impl Relay {
@@ -126,28 +120,34 @@ impl Relay {
         control.idle_limit.set(config.settings.client_idle_limit);
         control.status.set(SlotStatus::Idle);
         control.idle_since.set(worker.now());
-        Relay {
+        let nodes = start.entry.backends.len();
+        let routed = start
+            .balancing
+            .map(|balancing| Box::new(Routed::new(balancing, start.target, &start.entry)));
+        let mut relay = Relay {
             worker,
             control,
             reporter: start.reporter,
             client: start.client,
             client_side: ClientSide::default(),
-            held_turn: !start.early.is_empty(),
+            held_until: if start.early.is_empty() {
+                Held::More
+            } else {
+                Held::Answers
+            },
             held: start.early,
             admin: None,
             settings: Some(Box::default()),
             to_client,
             entry: start.entry,
             target: start.target,
-            target_side: BackendSide::default(),
-            to_backend: Leftover::default(),
-            owed: Owed::default(),
-            bulk: Bulk::default(),
+            links: (0..nodes).map(|_| Link::default()).collect(),
+            ledgers: (0..nodes).map(|_| Ledger::default()).collect(),
+            routed,
             statements,
-            fatal_seen: false,
-            shutdown_warned: None,
-            backend_deaf: false,
-        }
+        };
+        relay.tell_cancel_target();
+        relay
     }
 
     /// Runs until the session ends.
@@ -181,11 +181,10 @@ impl Relay {
                 progress |= self.read_client(cx, scratch)?;
             }
             if self.to_client.is_empty() {
-                progress |= self.send_notices() || self.read_target(cx, scratch)?;
+                progress |= self.send_notices() || self.read_node(self.current(), cx, scratch)?;
             }
-            if !progress {
-                self.watch_idle_backends(cx, scratch);
-                if self.held_turn && self.client.poll_closed(cx).is_ready() {
+            if !progress && !self.read_others(cx, scratch)? {
+                if self.held_until != Held::More && self.client.poll_closed(cx).is_ready() {
                     return Err(Exit::ClientGone);
                 }
                 self.control.sleeping(cx.waker());
@@ -194,12 +193,39 @@ impl Relay {
         }
     }
 
-    /// Lines of its log that the client wants to read. They stand before the answer to their statement
-    /// as long as no other answer is on its way.
+    /// The node whose answers are the client's.
+    pub(super) fn current(&self) -> NodeId {
+        self.routed
+            .as_ref()
+            .map_or(self.target, |routed| routed.router.current())
+    }
+
+    /// What that node owes.
+    pub(super) fn owed(&self) -> Option<&Owed<Entry>> {
+        self.ledgers.get(self.current()).map(|ledger| &ledger.owed)
+    }
+
+    /// Lines of its log that the client wants to read, and what nodes say of their own accord.
+    /// Notices stand before the answer to their statement as long as no other answer is on its way.
     fn send_notices(&mut self) -> bool {
-        let due = self.statements.has_notices() && self.target_side.at_boundary();
-        if due {
+        let current = self.current();
+        let at_boundary = self
+            .links
+            .get(current)
+            .is_none_or(|link| link.side.client_at_boundary());
+        if !at_boundary {
+            return false;
+        }
+        let mut due = false;
+        if self.statements.has_notices() {
             self.to_client.push(&self.statements.take_notices());
+            due = true;
+        }
+        if let Some(routed) = &mut self.routed
+            && !routed.aside.is_empty()
+        {
+            self.to_client.push(&std::mem::take(&mut routed.aside));
+            due = true;
         }
         due
     }
@@ -213,295 +239,270 @@ impl Relay {
                 .map_err(|_| Exit::ClientGone)?;
             self.settle();
         }
-        if !self.to_backend.is_empty()
-            && let Some(backend) = backend(&mut self.entry, self.target)
-        {
-            match self.to_backend.flush(cx, &mut backend.stream) {
-                Ok(written) => progress |= written,
-                Err(_) => self.backend_is_deaf(),
+        for (node, link) in self.links.iter_mut().enumerate() {
+            if !link.left.is_empty()
+                && let Some(backend) = backend(&mut self.entry, node)
+            {
+                match link.left.flush(cx, &mut backend.stream) {
+                    Ok(written) => progress |= written,
+                    Err(_) => link.is_deaf(),
+                }
             }
         }
         Ok(progress)
     }
 
-    /// A write failed. The reason, a FATAL error, may wait to be read: the read decides.
-    fn backend_is_deaf(&mut self) {
-        self.backend_deaf = true;
-        self.to_backend.clear();
-    }
-
     fn may_read_client(&self) -> bool {
-        self.admin.is_none()
-            && self.to_backend.is_empty()
+        let turn = match self.held_until {
+            Held::More => true,
+            // Answers are to come that an admin command must not overtake. While the backend copies in
+            // they never come: then the command is the backend's to refuse.
+            Held::Answers => self
+                .owed()
+                .is_none_or(|owed| !owed.owes_ready() || owed.is_copying_in()),
+            Held::Router => self
+                .routed
+                .as_ref()
+                .is_none_or(|routed| routed.may_go_on(&self.ledgers)),
+        };
+        turn && self.admin.is_none()
             && self.to_client.is_empty()
-            && !(self.held_turn && self.waits_for_answers())
-    }
-
-    /// Answers are to come that an admin command must not overtake. While the backend copies in
-    /// they never come: then the command is the backend's to refuse.
-    fn waits_for_answers(&self) -> bool {
-        self.owed.owes_ready() && !self.owed.is_copying_in()
+            && self.links.iter().all(|link| link.left.is_empty())
     }
 
     fn read_client(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<bool, Exit> {
-        if std::mem::take(&mut self.held_turn) {
+        if self.held_until != Held::More {
+            self.held_until = Held::More;
             let held = std::mem::take(&mut self.held);
             return self.client_bytes(cx, &held).map(|()| true);
         }
-        let start = self.held.len();
-        let Some(room) = scratch.get_mut(start..).filter(|r| !r.is_empty()) else {
-            // Held bytes are messages of at most ADMIN_LIMIT or LOG_LIMIT bytes.
-            return Err(Exit::ClientGone);
-        };
-        let n = match self.client.poll_read(cx, room) {
+        let n = match self.client.poll_read(cx, scratch) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0) | Err(_)) => return Err(Exit::ClientGone),
             Poll::Ready(Ok(n)) => n,
         };
         self.control.idle_since.set(self.worker.now());
-        if start > 0 {
-            scratch[..start].copy_from_slice(&self.held);
-            self.held = Vec::new();
+        if self.held.is_empty() {
+            return self.client_bytes(cx, &scratch[..n]).map(|()| true);
         }
-        self.client_bytes(cx, &scratch[..start + n]).map(|()| true)
+        // The rest of a message that is wanted whole.
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(&scratch[..n]);
+        self.client_bytes(cx, &held).map(|()| true)
     }
 
-    /// Scans and forwards; keeps what cannot be forwarded yet.
     fn client_bytes(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Exit> {
+        if self.routed.is_some() {
+            self.routed_bytes(cx, bytes)
+        } else {
+            self.target_bytes(cx, bytes)
+        }
+    }
+
+    /// Scans and forwards to the target; keeps what cannot be forwarded yet.
+    fn target_bytes(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Exit> {
+        let node = self.target;
         let mut rest = bytes;
+        let mut refused = None;
         loop {
-            let scan = {
-                let mut events = self.statements.observe(
-                    &mut self.owed,
-                    self.worker.counters(self.target),
-                    &self.reporter,
-                    self.target,
-                    backend_pid(&self.entry, self.target),
-                );
-                self.client_side.scan(rest, &mut events)
+            let Some(ledger) = self.ledgers.get_mut(node) else {
+                return Err(Exit::Killed(Kill::NodeGone(node)));
             };
+            let mut events = TargetMessages {
+                observer: self.statements.observe(
+                    self.worker.counters(node),
+                    &self.reporter,
+                    node,
+                    backend_pid(&self.entry, node),
+                ),
+                owed: &mut ledger.owed,
+            };
+            // A Query that is no admin command after all.
+            if let Some(len) = refused.take() {
+                let (message, behind) = rest.split_at(len);
+                ClientSide::forward_query(message, &mut events);
+                self.forward(cx, node, message);
+                rest = behind;
+                continue;
+            }
+            let scan = self.client_side.scan(rest, &mut events);
             let (forward, tail) = rest.split_at(scan.forward);
-            self.forward(cx, forward);
-            match scan.stop {
-                Stop::End => return Ok(()),
-                Stop::Incomplete => {
-                    self.held = tail.to_vec();
-                    return Ok(());
-                }
-                Stop::Terminate => {
-                    self.statements.terminate(&self.reporter);
-                    return Err(Exit::Terminate);
-                }
-                Stop::Unknown(kind) => {
-                    return Err(Exit::Protocol(ErrorMessage::fatal(
-                        "08P01",
-                        format!("invalid frontend message type {kind}"),
-                    )));
-                }
-                Stop::Invalid(error) => return Err(Exit::Protocol(bad_length(error))),
-                Stop::MaybeAdmin { len } => {
-                    let (message, behind) = tail.split_at(len);
-                    let dialect = self.worker.shared.config.load().dialect;
-                    let ours = !self.owed.is_in_sequence();
-                    let Some(command) = admin::parse(query_text(message), dialect).filter(|_| ours)
-                    else {
-                        let mut events = self.statements.observe(
-                            &mut self.owed,
-                            self.worker.counters(self.target),
-                            &self.reporter,
-                            self.target,
-                            backend_pid(&self.entry, self.target),
-                        );
-                        ClientSide::forward_query(message, &mut events);
-                        self.forward(cx, message);
-                        rest = behind;
-                        continue;
-                    };
-                    if self.owed.owes_ready() {
-                        self.held = tail.to_vec();
-                        self.held_turn = true;
-                        return Ok(());
-                    }
-                    // What stands behind it has its turn when the answer is written.
-                    self.held = behind.to_vec();
-                    self.held_turn = !behind.is_empty();
-                    let text = query_text(message);
-                    self.statements
-                        .admin(&self.reporter, &String::from_utf8_lossy(text));
-                    self.start_admin(command, text.to_vec());
-                    return Ok(());
-                }
+            self.forward(cx, node, forward);
+            rest = tail;
+            let Stop::MaybeAdmin { len } = scan.stop else {
+                return self.stopped(scan.stop, tail);
+            };
+            let (message, behind) = tail.split_at(len);
+            match self.admin_turn(message, behind) {
+                Turn::NotOurs => refused = Some(len),
+                Turn::Later | Turn::Begun => return Ok(()),
             }
         }
     }
 
-    fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        if bytes.is_empty() || self.backend_deaf {
-            return;
+    /// The scan of what the client sends has come to something that is not forwarded; `tail` begins
+    /// with it.
+    pub(super) fn stopped(&mut self, stop: Stop, tail: &[u8]) -> Result<(), Exit> {
+        match stop {
+            Stop::End | Stop::MaybeAdmin { .. } => Ok(()),
+            Stop::Incomplete => {
+                self.held = tail.to_vec();
+                Ok(())
+            }
+            Stop::Terminate => {
+                self.statements.terminate(&self.reporter);
+                Err(Exit::Terminate)
+            }
+            Stop::Unknown(kind) => Err(Exit::Protocol(ErrorMessage::fatal(
+                "08P01",
+                format!("invalid frontend message type {kind}"),
+            ))),
+            Stop::Invalid(error) => Err(Exit::Protocol(bad_length(error))),
         }
-        let Some(backend) = backend(&mut self.entry, self.target) else {
+    }
+
+    pub(super) fn forward(&mut self, cx: &mut Context<'_>, node: NodeId, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(node).filter(|link| !link.deaf) else {
+            return;
+        };
+        let Some(backend) = backend(&mut self.entry, node).filter(|_| !bytes.is_empty()) else {
             return;
         };
         backend.dirty = true;
-        if self
-            .to_backend
-            .write(cx, &mut backend.stream, bytes)
-            .is_err()
-        {
-            self.backend_is_deaf();
+        if link.left.write(cx, &mut backend.stream, bytes).is_err() {
+            link.is_deaf();
         }
-        if !self.owed.is_quiescent() {
+        if self.owed().is_some_and(|owed| !owed.is_quiescent()) {
             self.control.status.set(SlotStatus::ExecuteCommand);
         }
     }
 
-    fn start_admin(&mut self, command: admin::AdminCommand, text: Vec<u8>) {
-        self.control.status.set(SlotStatus::ExecuteCommand);
-        let shared: Arc<Shared> = self.worker.shared.clone();
-        let mut settings = self.settings.take().unwrap_or_default();
-        let state = self.transaction();
-        let facts = admin::SessionFacts {
-            load_balance_node: Some(self.target),
-        };
-        // The state is true at the end, too: nothing of this session goes on meanwhile.
-        self.admin = Some(self.worker.plane.admin.spawn(async move {
-            let mut answer = Vec::new();
-            let mut refused = None;
-            if state == b'E' {
-                admin::aborted_transaction(&text).encode(&mut answer);
-            } else {
-                match admin::execute(&command, &shared, &mut settings, &facts).await {
-                    Ok(whole) => answer = whole,
-                    Err(error) => {
-                        error.encode(&mut answer);
-                        refused = Some(error);
-                    }
-                }
-            }
-            messages::ready_for_query(state, &mut answer);
-            AdminDone {
-                settings,
-                answer,
-                refused,
-            }
-        }));
-    }
-
-    fn poll_admin(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(future) = &mut self.admin else {
-            return false;
-        };
-        let Poll::Ready(done) = Pin::new(future).poll(cx) else {
-            return false;
-        };
-        let done = done.unwrap_or_else(|_| {
-            let mut answer = Vec::new();
-            ErrorMessage::error("XX000", "the command failed inside pgpool")
-                .hint("The log has more. Report it, please.")
-                .encode(&mut answer);
-            messages::ready_for_query(self.transaction(), &mut answer);
-            AdminDone {
-                settings: Box::default(),
-                answer,
-                refused: None,
-            }
-        });
-        self.admin = None;
-        if let Some(error) = done.refused {
-            StatementLog::refused(&self.reporter, &error);
-        }
-        self.to_client.push(&done.answer);
-        self.configure(done.settings);
-        self.settle();
-        true
-    }
-
     /// Settings of the file as this session's `PGPOOL SET` leaves them.
-    fn configure(&mut self, settings: Box<admin::SessionSettings>) {
-        let config = self.worker.shared.config.load();
+    pub(super) fn configure(&mut self, settings: Box<admin::SessionSettings>) {
+        let config = self.worker.shared.config.load_full();
         self.control
             .idle_limit
             .set(settings.client_idle_limit(&config));
         self.reporter.set_own_log(settings.own_log(&config));
         self.statements.configure(&settings, &config);
+        if let Some(routed) = &mut self.routed {
+            routed.configure(&settings, config);
+        }
         self.settings = Some(settings);
     }
 
-    fn read_target(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<bool, Exit> {
-        let node = self.target;
-        let Some(backend) = backend(&mut self.entry, node) else {
-            return Err(Exit::BackendLost {
-                node,
-                announced: self.fatal_seen,
-                error: None,
-            });
+    /// One read from a node: scans it and hands on what is the client's.
+    pub(super) fn read_node(
+        &mut self,
+        node: NodeId,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+    ) -> Result<bool, Exit> {
+        let is_target = node == self.target;
+        let (Some(backend), Some(link)) =
+            (backend(&mut self.entry, node), self.links.get_mut(node))
+        else {
+            return Err(Exit::Killed(Kill::NodeGone(node)));
         };
         let n = match backend.stream.poll_read(cx, scratch) {
-            Poll::Pending => return Ok(self.bulk.wait(cx, &backend.stream)),
+            Poll::Pending => return Ok(link.bulk.wait(cx, &backend.stream)),
             Poll::Ready(Ok(0)) => {
-                if let Some(sqlstate) = self.shutdown_warned.take() {
+                if let Some(sqlstate) = link.shutdown_warned.take() {
                     self.worker.shared.report(Report::BackendShutdown {
                         node,
                         sqlstate: sqlstate.into(),
                         fatal: false,
                     });
                 }
-                return Err(Exit::BackendLost {
-                    node,
-                    announced: self.fatal_seen,
-                    error: None,
-                });
+                return self.lost(node, None);
             }
-            Poll::Ready(Err(error)) => {
-                return Err(Exit::BackendLost {
-                    node,
-                    announced: self.fatal_seen,
-                    error: Some(error),
-                });
-            }
+            Poll::Ready(Err(error)) => return self.lost(node, Some(error)),
             Poll::Ready(Ok(n)) => n,
         };
-        self.bulk.passed(n, &backend.stream);
+        link.bulk.passed(n, &backend.stream);
         let bytes = &scratch[..n];
-        let mut seen = TargetEvents {
-            owed: &mut self.owed,
+        let mut seen = NodeMessages {
+            ledgers: &mut self.ledgers,
+            routed: self.routed.as_deref_mut(),
             transaction: &mut backend.transaction,
-            fatal: &mut self.fatal_seen,
-            warned: &mut self.shutdown_warned,
+            fatal: &mut link.fatal_seen,
+            warned: &mut link.shutdown_warned,
             reporter: &mut self.reporter,
             worker: &self.worker,
             node,
+            is_target,
             ready: false,
         };
-        if let Err(error) = self.target_side.scan(bytes, &mut seen) {
-            self.reporter.emit(
-                crate::observe::Severity::Error,
-                format_args!("DB node {node} sent something that is not PostgreSQL's protocol"),
-                &error.to_string(),
-                "Look at what listens on the backend's port. The session is closed.",
-            );
-            return Err(Exit::BackendLost {
-                node,
-                announced: false,
-                error: None,
-            });
-        }
+        let hidden = match link.side.scan(bytes, &mut seen) {
+            Ok(hidden) => hidden,
+            Err(error) => {
+                self.reporter.emit(
+                    crate::observe::Severity::Error,
+                    format_args!("DB node {node} sent something that is not PostgreSQL's protocol"),
+                    &error.to_string(),
+                    "Look at what listens on the backend's port. The session is closed.",
+                );
+                return Err(Exit::BackendLost {
+                    node,
+                    announced: false,
+                    error: None,
+                });
+            }
+        };
         let ready = seen.ready;
         if ready {
-            self.bulk.finished(&backend.stream);
+            link.bulk.finished(&backend.stream);
         }
-        self.to_client
-            .write(cx, &mut self.client, bytes)
-            .map_err(|_| Exit::ClientGone)?;
+        self.hand_on(cx, bytes, &hidden)?;
+        self.carry_out_effects(cx);
         if ready {
             self.settle();
         }
         Ok(true)
     }
 
+    /// Writes to the client what is not hidden of a read.
+    fn hand_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        hidden: &[std::ops::Range<usize>],
+    ) -> Result<(), Exit> {
+        let mut at = 0;
+        let ends = hidden.iter().map(|range| (range.start, range.end));
+        for (start, end) in ends.chain([(bytes.len(), bytes.len())]) {
+            let shown = bytes.get(at..start).unwrap_or_default();
+            if !shown.is_empty() {
+                self.to_client
+                    .write(cx, &mut self.client, shown)
+                    .map_err(|_| Exit::ClientGone)?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The connection to a node has ended. The session goes on if it can do without.
+    fn lost(&mut self, node: NodeId, error: Option<io::Error>) -> Result<bool, Exit> {
+        let needed = match &self.routed {
+            Some(routed) => routed.router.depends_on(node, &self.ledgers),
+            None => node == self.target,
+        };
+        if !needed {
+            self.drop_node(node);
+            return Ok(true);
+        }
+        Err(Exit::BackendLost {
+            node,
+            announced: self.links.get(node).is_some_and(|link| link.fatal_seen),
+            error,
+        })
+    }
+
     /// When all is answered and the client has all of it, the session is idle from now on.
-    fn settle(&mut self) {
-        if self.to_client.is_empty() && self.admin.is_none() && !self.owed.owes_ready() {
+    pub(super) fn settle(&mut self) {
+        let waits = self.held_until != Held::More || self.owed().is_some_and(Owed::owes_ready);
+        if self.to_client.is_empty() && self.admin.is_none() && !waits {
             self.control.idle_since.set(self.worker.now());
             self.control.status.set(if self.transaction() == b'I' {
                 SlotStatus::Idle
@@ -511,71 +512,118 @@ impl Relay {
         }
     }
 
-    /// Connections that this session does not use: their end is nobody's business but the node's.
-    fn watch_idle_backends(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) {
-        for slot in &mut self.entry.backends {
-            while let Some(backend) = slot.as_mut().filter(|b| b.node != self.target) {
-                let node = backend.node;
-                match backend.stream.poll_read(cx, scratch) {
-                    Poll::Pending => break,
-                    Poll::Ready(Ok(n)) if n > 0 => {
-                        let mut events = IdleEvents {
-                            worker: &self.worker,
-                            node,
-                        };
-                        // What an idle backend says (a notice, a changed parameter) comes in one piece.
-                        let scan = BackendSide::default().scan(&scratch[..n], &mut events);
-                        if scan.is_err() {
-                            *slot = None;
-                        }
-                    }
-                    Poll::Ready(_) => *slot = None,
-                }
+    /// Connections that answer nothing of the client's: swallows what they say, notices their end.
+    fn read_others(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Result<bool, Exit> {
+        let mut progress = false;
+        for node in 0..self.entry.backends.len() {
+            while node != self.current()
+                && backend(&mut self.entry, node).is_some()
+                && self.read_node(node, cx, scratch)?
+            {
+                progress = true;
             }
         }
+        // What nobody waits for wakes nobody: without a router the turn is over.
+        Ok(progress && self.routed.is_some())
     }
 
     /// The cluster has changed. Nodes that are gone are let go; the session ends only if it works on one of them.
     fn recheck(&mut self) -> Result<(), Exit> {
-        let view = self.worker.shared.view.load();
-        for slot in &mut self.entry.backends {
-            if let Some(node) = slot.as_ref().map(|b| b.node)
-                && !view.nodes.get(node).is_some_and(Node::is_valid)
+        let view = self.worker.shared.view.load_full();
+        for node in 0..self.entry.backends.len() {
+            if backend(&mut self.entry, node).is_none()
+                || view.nodes.get(node).is_some_and(Node::is_valid)
             {
-                *slot = None;
+                continue;
             }
+            let needed = match &self.routed {
+                Some(routed) => routed.router.depends_on(node, &self.ledgers),
+                None => node == self.target,
+            };
+            if needed {
+                return Err(Exit::Killed(Kill::NodeGone(node)));
+            }
+            self.drop_node(node);
         }
         let moved = view.write_node().is_some_and(|node| node != self.target);
-        let lost = backend(&mut self.entry, self.target).is_none();
-        if lost || moved {
+        if moved || backend(&mut self.entry, self.target).is_none() {
             return Err(Exit::Killed(Kill::NodeGone(self.target)));
+        }
+        if let Some(routed) = &mut self.routed {
+            routed.view_changed(&view, &self.entry);
         }
         Ok(())
     }
 
-    fn transaction(&self) -> u8 {
+    /// Lets go of the connection to a node.
+    pub(super) fn drop_node(&mut self, node: NodeId) {
+        if let Some(slot) = self.entry.backends.get_mut(node) {
+            *slot = None;
+        }
+        if let Some(link) = self.links.get_mut(node) {
+            *link = Link::default();
+        }
+        if let Some(routed) = &mut self.routed {
+            routed.node_lost(node, &mut self.ledgers, &self.entry);
+            self.control
+                .load_balance_node
+                .set(routed.router.load_balance_node());
+        }
+        self.tell_cancel_target();
+    }
+
+    /// A cancel request has to go to the node that answers the client.
+    pub(super) fn tell_cancel_target(&mut self) {
+        let node = self.current();
+        let target = backend(&mut self.entry, node).map(|backend| CancelTarget {
+            node,
+            pid: backend.pid,
+            key: backend.key,
+        });
+        self.control.cancel_target.set(target);
+    }
+
+    /// As the client has been told last.
+    pub(super) fn transaction(&self) -> u8 {
         self.entry
             .backends
-            .get(self.target)
+            .get(self.current())
             .and_then(Option::as_ref)
             .map_or(b'I', |b| b.transaction)
     }
 
     /// Takes the session apart for its end.
     pub fn into_parts(mut self) -> Parts {
-        if let Some(backend) = backend(&mut self.entry, self.target) {
-            // A mark that is left on the socket would hide the answers to the reset.
-            self.bulk.finished(&backend.stream);
-        }
+        let client_at_boundary = self.client_side.at_boundary();
+        let shown = self.current();
+        let between_messages = self
+            .links
+            .get(shown)
+            .is_none_or(|link| link.side.client_at_boundary());
+        let ends = self
+            .links
+            .into_iter()
+            .zip(self.ledgers)
+            .enumerate()
+            .map(|(node, (mut link, ledger))| {
+                if let Some(backend) = backend(&mut self.entry, node) {
+                    // A mark that is left on the socket would hide the answers to the reset.
+                    link.bulk.finished(&backend.stream);
+                }
+                LinkEnd {
+                    clean: !link.deaf && !link.fatal_seen && (client_at_boundary || node != shown),
+                    side: link.side,
+                    left: link.left,
+                    owed: ledger.owed,
+                }
+            })
+            .collect();
         Parts {
             client: self.client,
-            clean: self.client_side.at_boundary() && !self.backend_deaf && !self.fatal_seen,
             entry: self.entry,
-            target: self.target,
             to_client: self.to_client,
-            to_backend: self.to_backend,
-            owed: self.owed,
-            target_side: self.target_side,
+            between_messages,
+            ends,
             reporter: self.reporter,
         }
     }
@@ -585,40 +633,88 @@ impl Relay {
 pub struct Parts {
     pub client: Stream,
     pub entry: PoolEntry,
-    pub target: NodeId,
     pub to_client: Leftover,
-    pub to_backend: Leftover,
-    pub owed: Owed,
-    pub target_side: BackendSide,
+    /// The client has the last message whole.
+    pub between_messages: bool,
+    /// By node id.
+    pub ends: Vec<LinkEnd>,
     pub reporter: Reporter,
+}
+
+/// What is left of the stream to one node.
+#[derive(Default)]
+pub struct LinkEnd {
+    pub side: BackendSide,
+    pub left: Leftover,
+    pub owed: Owed<Entry>,
     /// The stream to the backend stands between two messages and the backend is well.
     pub clean: bool,
 }
 
-struct TargetEvents<'a> {
-    owed: &'a mut Owed,
+/// What the client sends to the only node.
+struct TargetMessages<'a> {
+    observer: Observer<'a>,
+    owed: &'a mut Owed<Entry>,
+}
+
+impl ClientEvents for TargetMessages<'_> {
+    fn message(&mut self, kind: u8, body: &[u8]) {
+        self.owed.sent(kind, Entry::Nothing);
+        self.observer.message(kind, body);
+    }
+
+    fn wants_whole(&self) -> bool {
+        self.observer.wants_whole()
+    }
+}
+
+struct NodeMessages<'a> {
+    ledgers: &'a mut [Ledger],
+    routed: Option<&'a mut Routed>,
     transaction: &'a mut u8,
     fatal: &'a mut bool,
     warned: &'a mut Option<Box<str>>,
     reporter: &'a mut Reporter,
     worker: &'a Worker,
     node: NodeId,
+    is_target: bool,
     ready: bool,
 }
 
-impl BackendEvents for TargetEvents<'_> {
+impl BackendEvents for NodeMessages<'_> {
+    fn shows(&mut self, kind: u8) -> bool {
+        match &self.routed {
+            Some(routed) => routed.router.shows(self.node, kind, self.ledgers),
+            None => self.is_target,
+        }
+    }
+
+    fn wants_body(&self, kind: u8) -> bool {
+        match kind {
+            b'Z' | b'E' | b'N' | b'S' => true,
+            b'A' | b'D' => self
+                .routed
+                .as_ref()
+                .is_some_and(|routed| routed.wants_body(self.node, kind, self.ledgers)),
+            _ => false,
+        }
+    }
+
     fn message(&mut self, kind: u8, body: &[u8]) {
+        match &mut self.routed {
+            Some(routed) => routed.node_message(self.node, kind, body, self.ledgers),
+            None => {
+                if let Some(ledger) = self.ledgers.get_mut(self.node) {
+                    ledger.owed.received(kind);
+                }
+            }
+        }
         match kind {
             b'Z' => {
-                self.owed.received(kind);
                 *self.transaction = body.first().copied().unwrap_or(b'I');
                 self.ready = true;
             }
-            b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' | b'G' => {
-                self.owed.received(kind);
-            }
             b'E' => {
-                self.owed.received(kind);
                 let fields = ErrorFields::parse(body);
                 if let Some(counters) = self.worker.counters(self.node) {
                     match fields.severity {
@@ -633,7 +729,7 @@ impl BackendEvents for TargetEvents<'_> {
                 }
             }
             // The log calls the session by the name that it has taken last.
-            b'S' => {
+            b'S' if self.is_target => {
                 if let Some(name) = body.strip_prefix(b"application_name\0") {
                     let name = name.strip_suffix(b"\0").unwrap_or(name);
                     self.reporter
@@ -653,20 +749,6 @@ impl BackendEvents for TargetEvents<'_> {
     }
 }
 
-/// Of what an idle backend says, only its server's shutdown matters.
-struct IdleEvents<'a> {
-    worker: &'a Worker,
-    node: NodeId,
-}
-
-impl BackendEvents for IdleEvents<'_> {
-    fn message(&mut self, kind: u8, body: &[u8]) {
-        if kind == b'E' {
-            report_shutdown(self.worker, self.node, &ErrorFields::parse(body));
-        }
-    }
-}
-
 fn report_shutdown(worker: &Worker, node: NodeId, fields: &ErrorFields<'_>) {
     if fields.is_shutdown() {
         worker.shared.report(Report::BackendShutdown {
@@ -675,26 +757,6 @@ fn report_shutdown(worker: &Worker, node: NodeId, fields: &ErrorFields<'_>) {
             fatal: true,
         });
     }
-}
-
-fn backend(entry: &mut PoolEntry, node: NodeId) -> Option<&mut BackendConnection> {
-    entry.backends.get_mut(node).and_then(Option::as_mut)
-}
-
-fn backend_pid(entry: &PoolEntry, node: NodeId) -> u32 {
-    entry
-        .backends
-        .get(node)
-        .and_then(Option::as_ref)
-        .map_or(0, |b| b.pid)
-}
-
-/// The text of a whole Query message.
-fn query_text(message: &[u8]) -> &[u8] {
-    let body = message
-        .get(crate::protocol::frame::HEADER_LEN..)
-        .unwrap_or_default();
-    body.strip_suffix(b"\0").unwrap_or(body)
 }
 
 fn bad_length(error: HeaderError) -> ErrorMessage {

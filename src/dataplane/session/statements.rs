@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use super::{client_side::ClientEvents, owed::Owed};
 use crate::{
     admin,
     cluster::NodeId,
@@ -80,7 +79,8 @@ impl StatementLog {
         self.client_min_messages = session.client_min_messages(config);
     }
 
-    fn any(&self) -> bool {
+    /// Whether messages are wanted whole.
+    pub fn any(&self) -> bool {
         self.log_statement
             || self.log_per_node_statement
             || self.log_client_messages
@@ -148,7 +148,6 @@ impl StatementLog {
     /// The observer of one scan.
     pub fn observe<'a>(
         &'a mut self,
-        owed: &'a mut Owed,
         counters: Option<&'a NodeCounters>,
         reporter: &'a Reporter,
         node: NodeId,
@@ -156,7 +155,6 @@ impl StatementLog {
     ) -> Observer<'a> {
         Observer {
             log: self,
-            owed,
             counters,
             reporter,
             node,
@@ -167,16 +165,20 @@ impl StatementLog {
 
 pub struct Observer<'a> {
     log: &'a mut StatementLog,
-    owed: &'a mut Owed,
     counters: Option<&'a NodeCounters>,
     reporter: &'a Reporter,
     node: NodeId,
     backend_pid: u32,
 }
 
-impl ClientEvents for Observer<'_> {
-    fn message(&mut self, kind: u8, body: &[u8]) {
-        self.owed.sent(kind);
+impl Observer<'_> {
+    /// Whether messages are wanted whole, for the log.
+    pub fn wants_whole(&self) -> bool {
+        self.log.any()
+    }
+
+    /// A message is sent to the node.
+    pub fn message(&mut self, kind: u8, body: &[u8]) {
         match kind {
             b'Q' => {
                 self.count(lexer::kind(body));
@@ -210,12 +212,6 @@ impl ClientEvents for Observer<'_> {
         }
     }
 
-    fn wants_whole(&self) -> bool {
-        self.log.any()
-    }
-}
-
-impl Observer<'_> {
     fn parse(&mut self, body: &[u8]) {
         let (name, rest) = split_cstr(body);
         let statement = Statement {
@@ -350,9 +346,8 @@ mod tests {
     fn a_prepared_statement_counts_when_it_is_executed() {
         let counters = NodeCounters::default();
         let mut log = StatementLog::default();
-        let mut owed = Owed::default();
         let reporter = Reporter::new("child");
-        let mut observer = log.observe(&mut owed, Some(&counters), &reporter, 0, 0);
+        let mut observer = log.observe(Some(&counters), &reporter, 0, 0);
         observer.message(b'P', b"s1\0select 1\0\0\0");
         observer.message(b'P', b"\0insert into t values (1)\0\0\0");
         for name in [&b"s1"[..], b"s1", b""] {
@@ -369,8 +364,8 @@ mod tests {
             let text = format!("backend_clustering_mode = 'raw'\n{settings}");
             let (config, _) = Config::from_text(&text).unwrap();
             let mut log = StatementLog::new(&config);
-            let (mut owed, reporter) = (Owed::default(), Reporter::new("child"));
-            log.observe(&mut owed, None, &reporter, 1, 7)
+            let reporter = Reporter::new("child");
+            log.observe(None, &reporter, 1, 7)
                 .message(b'Q', b"select 1\0");
             String::from_utf8_lossy(&log.take_notices()).into_owned()
         };

@@ -337,7 +337,12 @@ impl<'a> Collector<'a, '_> {
             return false;
         }
         if nested {
-            self.facts.data_modifying_with = true;
+            // Deeper in, each server refuses it (0A000), so that it need not go to the primary.
+            let levels = &self.facts.levels;
+            let outer = levels.get(levels.len() - scan.depth..).unwrap_or_default();
+            if let Some((with, before)) = outer.split_last() {
+                self.facts.data_modifying_with |= with.with && before.iter().all(|l| l.first);
+            }
         } else {
             scan.statement = match word {
                 Keyword::Insert => Statement::Insert,

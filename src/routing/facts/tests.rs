@@ -242,11 +242,18 @@ fn locks_into_and_writes_inside_are_noticed_at_any_depth() {
     assert!(!facts("insert into t select 1").has_into());
     for sql in [
         "with a as (insert into t values (1) returning i) select * from a",
-        "with a as (with b as (delete from t returning i) select * from b) select * from a",
+        "((with a as (delete from t returning i) select * from a))",
         "with a as not materialized (update t set i = 1 returning i) select 1",
     ] {
         assert!(facts(sql).has_data_modifying_with(), "{sql}");
         assert_eq!(facts(sql).first(), Statement::Select, "{sql}");
+    }
+    // Refused by any server.
+    for sql in [
+        "with a as (with b as (delete from t returning i) select * from b) select * from a",
+        "select * from (with a as (delete from t returning i) select * from a) s",
+    ] {
+        assert!(!facts(sql).has_data_modifying_with(), "{sql}");
     }
     let main = "with a as (select 1) insert into t select 1 from a";
     assert_eq!(facts(main).first(), Statement::Insert);

@@ -160,12 +160,16 @@ fn temporary_tables_are_traced_through_transactions() {
 fn prepared_statements_know_their_nodes() {
     let mut s = Session::new(OnWrite::Transaction);
     s.run("prepare A as select 1", true, b'I');
-    s.state.parsed(b"B", 1);
-    s.state.parsed(b"B", 0);
+    let parsed = Rc::new(Parsed {
+        facts: Facts::of(b"select 2"),
+        message: Box::default(),
+    });
+    s.state.parsed(b"B", NodeSet::of(1), parsed);
+    s.state.parsed_also(b"B", NodeSet::of(0));
     assert!(
         s.state
             .prepared(b"a")
-            .is_some_and(|p| p.by_sql && p.nodes == NodeSet::of(0))
+            .is_some_and(|p| p.parsed.is_none() && p.nodes == NodeSet::of(0))
     );
     assert_eq!(
         s.state.prepared(b"B").map(|p| p.nodes),

@@ -1,0 +1,160 @@
+//! A look-up in the catalog: what the relation caches do not know is asked on the session's own
+//! connection to the primary, between two statements, as the original does.
+//!
+//! There the search path, the uncommitted tables and the privileges are the client's, and no
+//! password is needed. Statement and portal have a name of ours, so that the client's unnamed ones
+//! stay. Nothing is held while a server is asked: neither a lock nor another session.
+
+use crate::{
+    cluster::NodeId,
+    protocol::messages::{self, SYNC},
+    routing::relcache::{Answer, Question},
+};
+
+/// Of our statement and portal; the client has none of this name.
+const NAME: &[u8] = b"pgpool_rs_catalog\0";
+/// Parse, Bind, Execute, Close of the portal, Close of the statement.
+const MESSAGES: usize = 5;
+
+/// A look-up that waits for its answers.
+#[derive(Debug)]
+pub struct LookUp {
+    pub node: NodeId,
+    questions: Vec<Question>,
+    /// One row of booleans for each question that is answered.
+    rows: Vec<Vec<bool>>,
+    row: Vec<bool>,
+}
+
+impl LookUp {
+    pub fn new(node: NodeId, questions: Vec<Question>) -> LookUp {
+        LookUp {
+            node,
+            questions,
+            rows: Vec::new(),
+            row: Vec::new(),
+        }
+    }
+
+    /// How many messages [`LookUp::encode`] gives before the Sync.
+    pub fn message_count(&self) -> usize {
+        self.questions.len() * MESSAGES
+    }
+
+    /// The messages for the server.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for question in &self.questions {
+            messages::frame(b'P', &mut out, |out| {
+                out.extend_from_slice(NAME);
+                out.extend_from_slice(question.sql().as_bytes());
+                out.extend_from_slice(&[0, 0, 0]);
+            });
+            messages::frame(b'B', &mut out, |out| {
+                out.extend_from_slice(NAME);
+                out.extend_from_slice(NAME);
+                // No parameters; results as text.
+                out.extend_from_slice(&[0; 6]);
+            });
+            messages::frame(b'E', &mut out, |out| {
+                out.extend_from_slice(NAME);
+                out.extend_from_slice(&[0; 4]);
+            });
+            for what in [b'P', b'S'] {
+                messages::frame(b'C', &mut out, |out| {
+                    out.push(what);
+                    out.extend_from_slice(NAME);
+                });
+            }
+        }
+        out.extend_from_slice(&SYNC);
+        out
+    }
+
+    /// A message of the server. True: it was the last one.
+    pub fn received(&mut self, kind: u8, body: &[u8]) -> bool {
+        match kind {
+            b'D' => self.row = booleans(body),
+            b'C' => self.rows.push(std::mem::take(&mut self.row)),
+            _ => {}
+        }
+        kind == b'Z'
+    }
+
+    /// The answers; `None`: the server has refused.
+    pub fn answers(self) -> Option<Vec<(Question, Answer)>> {
+        if self.rows.len() != self.questions.len() {
+            return None;
+        }
+        let answers = self.questions.into_iter().zip(self.rows);
+        Some(
+            answers
+                .map(|(question, row)| {
+                    let answer = question.answer(&row);
+                    (question, answer)
+                })
+                .collect(),
+        )
+    }
+}
+
+/// The columns of a DataRow, each `t` or `f` as text.
+fn booleans(body: &[u8]) -> Vec<bool> {
+    let mut row = Vec::new();
+    let mut rest = body.get(2..).unwrap_or_default();
+    while let Some((len, behind)) = rest.split_first_chunk::<4>() {
+        let len = usize::try_from(i32::from_be_bytes(*len)).unwrap_or(0);
+        row.push(behind.first() == Some(&b't') && len > 0);
+        rest = behind.get(len..).unwrap_or_default();
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &str) -> Question {
+        Question::Function {
+            schema: None,
+            name: name.as_bytes().into(),
+        }
+    }
+
+    #[test]
+    fn rows_answer_the_questions_in_order() {
+        let mut look_up = LookUp::new(0, vec![function("f"), function("g")]);
+        assert_eq!(look_up.message_count(), 10);
+        for (kind, body) in [
+            (b'D', &b"\0\x01\0\0\0\x01t"[..]),
+            (b'C', b""),
+            (b'D', b"\0\x01\0\0\0\x01f"),
+            (b'C', b""),
+        ] {
+            assert!(!look_up.received(kind, body));
+        }
+        assert!(look_up.received(b'Z', b"T"));
+        let answers = look_up.answers().unwrap();
+        let volatile = |v| Answer::Function { volatile: v };
+        assert_eq!(answers[0], (function("f"), volatile(true)));
+        assert_eq!(answers[1], (function("g"), volatile(false)));
+    }
+
+    #[test]
+    fn an_error_is_no_answer() {
+        let mut look_up = LookUp::new(0, vec![function("f")]);
+        assert!(look_up.received(b'Z', b"E"));
+        assert_eq!(look_up.answers(), None);
+    }
+
+    #[test]
+    fn nonsense_in_a_row_is_false() {
+        for body in [
+            &b""[..],
+            b"\0\x02\xff\xff\xff\xff",
+            b"\0\x01\x7f\xff\xff\xfft",
+        ] {
+            assert!(booleans(body).len() <= 1);
+        }
+    }
+}

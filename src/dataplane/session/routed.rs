@@ -1,0 +1,499 @@
+//! A session that balances: carries out what its [`Router`] decides.
+
+use std::{ops::Range, sync::Arc, task::Context};
+
+use super::{
+    admin::Turn,
+    client_side::{Message, Next, Stop},
+    links::backend_pid,
+    lookup::LookUp,
+    relay::{Exit, Held, Relay},
+    router::{Before, Effects, Env, Ledger, Order, Router, Sending, Step},
+};
+use crate::{
+    admin::SessionSettings,
+    cluster::{ClusterView, NodeId, NodeStatus},
+    config::Config,
+    dataplane::{
+        pool::{PoolEntry, PoolFacts},
+        worker::Worker,
+    },
+    observe::Severity,
+    protocol::messages,
+    routing::{
+        balance::{self, Situation, Who},
+        relcache::{Answer, Question},
+        settings::Switches,
+    },
+};
+
+/// Our statement that fails on purpose; the text is what the server's log shows of it.
+const ABORT: (&[u8], &[u8]) = (
+    b"pgpool_rs_abort",
+    b"/* pgpool: the transaction has failed on its load balance node */ ABORT ALL OF IT",
+);
+
+/// What a session that balances begins with.
+pub struct Balancing {
+    pub config: Arc<Config>,
+    pub view: Arc<ClusterView>,
+    pub load_balance_node: NodeId,
+}
+
+impl Balancing {
+    /// Chooses the load balance node of a new session. `None`: it does not balance.
+    pub fn begin(
+        worker: &Worker,
+        view: &Arc<ClusterView>,
+        target: NodeId,
+        entry: &PoolEntry,
+    ) -> Option<Balancing> {
+        let config = worker.shared.config.load_full();
+        let settings = &config.settings.routing;
+        if !settings.load_balance_mode || !view.mode.balances() {
+            return None;
+        }
+        let view = of_session(view, entry);
+        let replication = worker.shared.replication.load();
+        let situation = Situation {
+            view: &view,
+            replication: &replication,
+        };
+        let who = who(&entry.facts);
+        let node = balance::choose(settings, &situation, &who, &mut || worker.random())?;
+        // Who works on the primary alone has nothing to decide.
+        let balances = node != target
+            || settings.statement_level_load_balance && view.valid_nodes().count() > 1;
+        balances.then_some(Balancing {
+            config,
+            view,
+            load_balance_node: node,
+        })
+    }
+}
+
+/// See the module.
+pub(super) struct Routed {
+    pub router: Router,
+    config: Arc<Config>,
+    switches: Switches,
+    /// The cluster as far as this session has connections.
+    view: Arc<ClusterView>,
+    look_up: Option<Box<LookUp>>,
+    /// Notifications and changed parameters that wait for the end of another message.
+    pub aside: Vec<u8>,
+}
+
+impl Routed {
+    pub fn new(balancing: Balancing, target: NodeId, entry: &PoolEntry) -> Routed {
+        let mut router = Router::new(target, Some(balancing.load_balance_node));
+        let off = b"standard_conforming_strings\0off\0";
+        let parameters = &entry.parameter_status;
+        router.set_standard_strings(!parameters.windows(off.len()).any(|w| w == off));
+        Routed {
+            router,
+            switches: balancing.config.settings.routing.switches,
+            config: balancing.config,
+            view: balancing.view,
+            look_up: None,
+            aside: Vec::new(),
+        }
+    }
+
+    /// Settings as this session has them now.
+    pub fn configure(&mut self, settings: &SessionSettings, config: Arc<Config>) {
+        self.switches = settings.switches(&config);
+        self.config = config;
+    }
+
+    pub fn view_changed(&mut self, view: &Arc<ClusterView>, entry: &PoolEntry) {
+        self.view = of_session(view, entry);
+    }
+
+    pub fn node_lost(&mut self, node: NodeId, ledgers: &mut [Ledger], entry: &PoolEntry) {
+        self.router.node_lost(node, ledgers);
+        if self.look_up.as_ref().is_some_and(|l| l.node == node) {
+            self.look_up = None;
+            self.router.look_up_failed();
+        }
+        self.view = of_session(&self.view, entry);
+    }
+
+    pub fn may_go_on(&self, ledgers: &[Ledger]) -> bool {
+        self.look_up.is_none() && self.router.may_go_on(ledgers)
+    }
+
+    /// Whether the body of a message is looked at, besides those that always are.
+    pub fn wants_body(&self, node: NodeId, kind: u8, ledgers: &[Ledger]) -> bool {
+        match kind {
+            b'A' => node == self.router.primary() && !self.router.shows(node, kind, ledgers),
+            b'D' => self.look_up.as_ref().is_some_and(|l| l.node == node),
+            _ => false,
+        }
+    }
+
+    pub fn node_message(&mut self, node: NodeId, kind: u8, body: &[u8], ledgers: &mut [Ledger]) {
+        let settings = &self.config.settings.routing;
+        let is_primary = node == self.router.primary();
+        match kind {
+            // What comes of its own accord comes from the primary, whatever else it does.
+            b'A' | b'S' if is_primary && !self.router.shows(node, kind, ledgers) => {
+                messages::frame(kind, &mut self.aside, |out| out.extend_from_slice(body));
+            }
+            _ => {}
+        }
+        if kind == b'S'
+            && is_primary
+            && let Some(value) = body.strip_prefix(b"standard_conforming_strings\0")
+        {
+            self.router.set_standard_strings(value != b"off\0");
+        }
+        self.router.answer(node, kind, body, ledgers, settings);
+        if let Some(look_up) = &mut self.look_up
+            && look_up.node == node
+        {
+            look_up.received(kind, body);
+        }
+    }
+}
+
+impl Relay {
+    /// Sends each message of the client to where it belongs; keeps what cannot be sent yet.
+    pub(super) fn routed_bytes(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Exit> {
+        // Neighbouring bytes for one node go out in one write.
+        let mut run = Run::default();
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let message = match self.client_side.next(rest, self.statements.any()) {
+                Next::Body(len) => {
+                    run.add(self, cx, bytes, self.current(), at..at + len);
+                    at += len;
+                    continue;
+                }
+                Next::Message(message) => message,
+                Next::Stop(Stop::MaybeAdmin { len }) => {
+                    run.finish(self, cx, bytes);
+                    let (message, behind) = rest.split_at(len);
+                    match self.admin_turn(message, behind) {
+                        Turn::NotOurs => Message {
+                            kind: b'Q',
+                            body_len: len - crate::protocol::frame::HEADER_LEN,
+                            bytes: message,
+                        },
+                        Turn::Later | Turn::Begun => return Ok(()),
+                    }
+                }
+                Next::Stop(stop) => {
+                    run.finish(self, cx, bytes);
+                    return self.stopped(stop, rest);
+                }
+            };
+            let step = self.step(message);
+            if self.has_effects() {
+                run.finish(self, cx, bytes);
+                self.carry_out_effects(cx);
+            }
+            match step {
+                Step::Send(sending) => {
+                    self.client_side.accept(message);
+                    let range = at..at + message.bytes.len();
+                    self.observe(&sending, message);
+                    if sending.before.is_some() || !sending.followers.is_empty() {
+                        run.finish(self, cx, bytes);
+                        self.send_besides(cx, &sending, message);
+                    }
+                    run.add(self, cx, bytes, sending.leader, range);
+                    at += message.bytes.len();
+                }
+                Step::NeedsMore => {
+                    run.finish(self, cx, bytes);
+                    self.held = rest.to_vec();
+                    return Ok(());
+                }
+                Step::Wait => {
+                    run.finish(self, cx, bytes);
+                    self.held = rest.to_vec();
+                    self.held_until = Held::Router;
+                    return Ok(());
+                }
+                Step::LookUp(questions) => {
+                    run.finish(self, cx, bytes);
+                    self.held = rest.to_vec();
+                    self.held_until = Held::Router;
+                    self.look_up(cx, questions);
+                    return Ok(());
+                }
+            }
+        }
+        run.finish(self, cx, bytes);
+        Ok(())
+    }
+
+    fn step(&mut self, message: Message<'_>) -> Step {
+        let Some(routed) = &mut self.routed else {
+            return Step::NeedsMore;
+        };
+        let before = routed.router.current();
+        let worker = &self.worker;
+        let replication = self.worker.shared.replication.load();
+        let facts = &self.entry.facts;
+        let ledgers = &mut self.ledgers;
+        let step = worker.with_catalog(&facts.startup.database, |buffer, catalog| {
+            let mut env = Env {
+                view: &routed.view,
+                replication: &replication,
+                settings: &routed.config.settings.routing,
+                switches: routed.switches,
+                who: who(facts),
+                catalog,
+                facts: buffer,
+                random: &mut || worker.random(),
+            };
+            let step = routed.router.step(message, ledgers, &mut env);
+            // Known from other sessions of the same user, unless this one begins otherwise.
+            if let Step::LookUp(questions) = &step
+                && !facts.has_options()
+                && let Some(serializable) = env.catalog.default_isolation(questions)
+            {
+                routed.router.set_begins_serializable(serializable);
+                return routed.router.step(message, ledgers, &mut env);
+            }
+            step
+        });
+        if routed.router.current() != before {
+            self.control
+                .load_balance_node
+                .set(routed.router.load_balance_node());
+            self.tell_cancel_target();
+        }
+        step
+    }
+
+    fn has_effects(&self) -> bool {
+        self.routed
+            .as_ref()
+            .is_some_and(|routed| routed.router.has_effects())
+    }
+
+    /// Counts and logs a message for each node that it goes to.
+    fn observe(&mut self, sending: &Sending, message: Message<'_>) {
+        let mut nodes = sending.followers;
+        nodes.insert(sending.leader);
+        for node in nodes.iter() {
+            self.statements
+                .observe(
+                    self.worker.counters(node),
+                    &self.reporter,
+                    node,
+                    backend_pid(&self.entry, node),
+                )
+                .message(message.kind, message.body());
+        }
+    }
+
+    /// What goes out besides the message to the leader.
+    fn send_besides(&mut self, cx: &mut Context<'_>, sending: &Sending, message: Message<'_>) {
+        if let Some((nodes, before)) = &sending.before {
+            let bytes = before.encode();
+            for node in nodes.iter() {
+                self.forward(cx, node, &bytes);
+            }
+        }
+        let plain = sending.plain_begin.then(|| plain_begin(message));
+        for node in sending.followers.iter() {
+            let bytes = plain.as_deref().unwrap_or(message.bytes);
+            self.forward(cx, node, bytes);
+        }
+    }
+
+    fn look_up(&mut self, cx: &mut Context<'_>, questions: Vec<Question>) {
+        let Some(routed) = &mut self.routed else {
+            return;
+        };
+        let look_up = LookUp::new(routed.router.primary(), questions);
+        routed
+            .router
+            .look_up_sent(look_up.message_count(), &mut self.ledgers);
+        let (node, bytes) = (look_up.node, look_up.encode());
+        routed.look_up = Some(Box::new(look_up));
+        self.forward(cx, node, &bytes);
+    }
+
+    /// What the router wants besides the sending of messages.
+    pub(super) fn carry_out_effects(&mut self, cx: &mut Context<'_>) {
+        self.look_up_done();
+        let Some(routed) = &mut self.routed else {
+            return;
+        };
+        if !routed.router.has_effects() {
+            return;
+        }
+        let Effects {
+            orders,
+            forget,
+            catalog_changed,
+            diverged,
+        } = routed.router.take_effects();
+        for (node, order) in orders {
+            self.forward(cx, node, &order.encode());
+        }
+        if !forget.is_empty() {
+            let database = &self.entry.facts.startup.database;
+            self.worker.with_catalog(database, |_, mut known| {
+                forget.iter().for_each(|name| known.forget(name));
+            });
+        }
+        if catalog_changed {
+            self.worker.plane.catalog.changed();
+        }
+        for node in diverged {
+            self.reporter.emit(
+                Severity::Warning,
+                format_args!(
+                    "a statement that went to several nodes has failed on DB node {node} only"
+                ),
+                "What the session has set or begun there differs from the primary.",
+                "Reads of this session go to the primary from now on. The server's log has the error.",
+            );
+        }
+    }
+
+    fn look_up_done(&mut self) {
+        let Some(routed) = &mut self.routed else {
+            return;
+        };
+        let is_done = |l: &mut Box<LookUp>| {
+            self.ledgers
+                .get(l.node)
+                .is_none_or(|ledger| !ledger.owed.owes_ready())
+        };
+        let Some(look_up) = routed.look_up.take_if(is_done) else {
+            return;
+        };
+        let Some(answers) = look_up.answers() else {
+            routed.router.look_up_failed();
+            return;
+        };
+        let facts = &self.entry.facts;
+        let database = &facts.startup.database;
+        self.worker.with_catalog(database, |_, mut known| {
+            for (question, answer) in &answers {
+                if let Answer::DefaultIsolation { serializable } = *answer {
+                    routed.router.set_begins_serializable(serializable);
+                    if facts.has_options() {
+                        continue;
+                    }
+                }
+                known.learn(question, *answer);
+            }
+        });
+    }
+}
+
+impl Before {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Before::Parse { name, parsed, sync } => {
+                messages::close_statement(name, &mut out);
+                out.extend_from_slice(&parsed.message);
+                if *sync {
+                    out.extend_from_slice(&messages::SYNC);
+                }
+            }
+            Before::CloseUnnamed => messages::close_statement(b"", &mut out),
+        }
+        out
+    }
+}
+
+impl Order {
+    fn encode(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Order::Flush => out.extend_from_slice(&messages::FLUSH),
+            Order::Abort { sync } => {
+                messages::parse(ABORT.0, ABORT.1, &mut out);
+                if sync {
+                    out.extend_from_slice(&messages::SYNC);
+                }
+            }
+            Order::Rollback => messages::query("ROLLBACK", &mut out),
+        }
+        out
+    }
+}
+
+/// The message with `BEGIN` as its statement.
+fn plain_begin(message: Message<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    if message.kind == b'P' {
+        let body = message.body();
+        let end = body.iter().position(|&b| b == 0).unwrap_or(0);
+        messages::parse(body.get(..end).unwrap_or_default(), b"BEGIN", &mut out);
+    } else {
+        messages::query("BEGIN", &mut out);
+    }
+    out
+}
+
+/// Bytes that go to one node in one write.
+#[derive(Default)]
+struct Run {
+    node: NodeId,
+    range: Range<usize>,
+}
+
+impl Run {
+    fn add(
+        &mut self,
+        relay: &mut Relay,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        node: NodeId,
+        range: Range<usize>,
+    ) {
+        if self.node == node && self.range.end == range.start && !self.range.is_empty() {
+            self.range.end = range.end;
+            return;
+        }
+        self.finish(relay, cx, bytes);
+        *self = Run { node, range };
+    }
+
+    fn finish(&mut self, relay: &mut Relay, cx: &mut Context<'_>, bytes: &[u8]) {
+        let run = std::mem::take(self);
+        let bytes = bytes.get(run.range).unwrap_or_default();
+        relay.forward(cx, run.node, bytes);
+    }
+}
+
+/// The view with those nodes down that this session has no connection to.
+fn of_session(view: &Arc<ClusterView>, entry: &PoolEntry) -> Arc<ClusterView> {
+    let connected = |node: NodeId| entry.backends.get(node).is_some_and(Option::is_some);
+    if view.valid_nodes().all(connected) {
+        return view.clone();
+    }
+    let mut view = ClusterView::clone(view);
+    for node in &mut view.nodes {
+        if !connected(node.id) {
+            node.status = NodeStatus::Down;
+        }
+    }
+    Arc::new(view)
+}
+
+fn who(facts: &PoolFacts) -> Who<'_> {
+    let startup = &facts.startup;
+    let application_name = startup
+        .parameters
+        .iter()
+        .find(|(name, _)| name == "application_name")
+        .map_or("", |(_, value)| value);
+    Who {
+        user: startup.user.as_bytes(),
+        database: startup.database.as_bytes(),
+        application_name: application_name.as_bytes(),
+    }
+}

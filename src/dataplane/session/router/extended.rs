@@ -1,0 +1,390 @@
+//! The extended protocol: which node has which statement and portal.
+
+use std::rc::Rc;
+
+use super::{
+    Before, Entry, Env, Ledger, Message, Parsing, Plan, Portal, Router, STATEMENT_LIMIT, Sending,
+    Step, ledger, split_cstr, statement_of,
+};
+use crate::{
+    cluster::NodeId,
+    routing::{
+        facts::{Facts, Statement},
+        policy::{Catalog, Protocol},
+        session::{NodeSet, Parsed},
+    },
+};
+
+impl Router {
+    pub(super) fn parse<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        if !message.is_whole() && message.body_len <= STATEMENT_LIMIT {
+            return Step::NeedsMore;
+        }
+        let Some((name, rest)) = split_cstr(message.body()) else {
+            // No name ends in what has arrived: for the server to refuse.
+            return self.extended(b'P', self.to_primary(true), None, ledgers);
+        };
+        let parsed = self.parsed(message, rest);
+        let sql = if parsed.message.is_empty() {
+            &[]
+        } else {
+            statement_of(&parsed)
+        };
+        let plan = match self.plan(&parsed.facts, sql, Protocol::Extended, NodeSet::EMPTY, env) {
+            Ok(plan) => plan,
+            Err(step) => return step,
+        };
+        if name.is_empty() {
+            let step = self.extended(b'P', plan, None, ledgers);
+            if matches!(step, Step::Send(_)) {
+                self.unnamed = Some((parsed, plan.nodes()));
+            }
+            return step;
+        }
+        // A name that is taken is refused by the node that has it.
+        let taken = self.state.prepared(name).map(|p| p.nodes);
+        let plan = match taken.and_then(|nodes| self.preferred(nodes)) {
+            Some(leader) => Plan {
+                leader,
+                followers: NodeSet::default(),
+                ..plan
+            },
+            None => plan,
+        };
+        let entry = Parsing {
+            name: name.into(),
+            parsed: parsed.clone(),
+            nodes: plan.nodes(),
+            fresh: taken.is_none(),
+        };
+        let step = self.extended_with(b'P', plan, None, Entry::Parse(Box::new(entry)), ledgers);
+        if matches!(step, Step::Send(_)) && taken.is_none() {
+            self.state.parsed(name, plan.nodes(), parsed);
+        }
+        step
+    }
+
+    /// What a Parse message says; drivers send the same one again and again.
+    fn parsed(&self, message: Message<'_>, rest: &[u8]) -> Rc<Parsed> {
+        let whole = message.is_whole();
+        if let Some((parsed, _)) = &self.unnamed
+            && whole
+            && *parsed.message == *message.bytes
+        {
+            return parsed.clone();
+        }
+        let mut facts = Facts::new();
+        let keep = whole && message.body_len <= STATEMENT_LIMIT;
+        if keep {
+            facts.read(super::text(rest), self.standard_strings);
+        } else {
+            facts.read_unknown();
+        }
+        Rc::new(Parsed {
+            facts,
+            message: if keep {
+                message.bytes.into()
+            } else {
+                Box::default()
+            },
+        })
+    }
+
+    pub(super) fn bind<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        let names = split_cstr(message.body())
+            .and_then(|(portal, rest)| split_cstr(rest).map(|(name, _)| (portal, name)));
+        let Some((portal, name)) = names else {
+            return if message.is_whole() || message.bytes.len() > STATEMENT_LIMIT {
+                self.extended(b'B', self.to_primary(true), None, ledgers)
+            } else {
+                Step::NeedsMore
+            };
+        };
+        let (parsed, known) = self.statement(name);
+        let planned = match &parsed {
+            Some(parsed) => {
+                let have = match known {
+                    Some(nodes) if name.is_empty() => nodes,
+                    _ => NodeSet::EMPTY,
+                };
+                let sql = statement_of(parsed);
+                self.plan(&parsed.facts, sql, Protocol::Extended, have, env)
+            }
+            // Of PREPARE, or nobody's.
+            None => {
+                let mut plan = self.to_primary(true);
+                plan.leader = known
+                    .and_then(|nodes| self.preferred(nodes))
+                    .unwrap_or(plan.leader);
+                Ok(plan)
+            }
+        };
+        let mut plan = match planned {
+            Ok(plan) => plan,
+            Err(step) => return step,
+        };
+        // A name that is taken is refused by the node that has it.
+        if !portal.is_empty()
+            && let Some(taken) = self.portals.get(portal)
+        {
+            plan.leader = taken.leader;
+            plan.followers = taken.followers;
+        }
+        if !plan.followers.is_empty() && !message.is_whole() {
+            if message.body_len <= STATEMENT_LIMIT {
+                return Step::NeedsMore;
+            }
+            plan.followers = NodeSet::EMPTY;
+        }
+        if let Some(step) = self.place(&plan, false, ledgers) {
+            return step;
+        }
+        let before = match &parsed {
+            Some(parsed) => self.lacking(name, parsed, &plan),
+            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
+            None => None,
+        };
+        let new = Portal {
+            parsed,
+            decision: plan.decision,
+            leader: plan.leader,
+            followers: plan.followers,
+        };
+        if portal.is_empty() {
+            match &mut self.portal {
+                Some(old) => **old = new,
+                none => *none = Some(Box::new(new)),
+            }
+        } else {
+            self.portals.insert(portal.into(), new);
+        }
+        self.extended(b'B', plan, before, ledgers)
+    }
+
+    pub(super) fn execute<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        if let Some(step) = self.wait_for_whole(message, ledgers) {
+            return step;
+        }
+        let name = super::text(message.body());
+        let portal = if name.is_empty() {
+            self.portal.as_deref()
+        } else {
+            self.portals.get(name)
+        };
+        // Another one is the server's: a cursor of DECLARE, or none.
+        let Some(portal) = portal else {
+            return self.extended(b'E', self.to_primary(true), None, ledgers);
+        };
+        let plan = Plan {
+            decision: portal.decision,
+            leader: portal.leader,
+            followers: portal.followers,
+        };
+        let Some(parsed) = portal.parsed.clone() else {
+            return self.extended(b'E', plan, None, ledgers);
+        };
+        if let Some(step) = self.place(&plan, false, ledgers) {
+            return step;
+        }
+        let entry = self
+            .executed(&parsed.facts, statement_of(&parsed), &plan)
+            .map_or(Entry::Nothing, Entry::Executed);
+        let nodes = plan.nodes();
+        self.state
+            .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
+        self.note_missed(&parsed.facts, nodes, env.view);
+        let step = self.extended_with(b'E', plan, None, entry, ledgers);
+        if matches!(
+            parsed.facts.first(),
+            Statement::Commit { .. } | Statement::Rollback { .. }
+        ) {
+            // Portals end with their transaction.
+            self.portals.clear();
+        }
+        step
+    }
+
+    pub(super) fn describe(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
+        if let Some(step) = self.wait_for_whole(message, ledgers) {
+            return step;
+        }
+        let mut plan = self.to_primary(false);
+        let mut before = None;
+        match message.body() {
+            [b'S', name @ ..] => {
+                let name = super::text(name);
+                let (_, known) = self.statement(name);
+                match known.and_then(|nodes| self.preferred(nodes)) {
+                    Some(node) => plan.leader = node,
+                    None if name.is_empty() => {
+                        before = Some((NodeSet::of(plan.leader), Before::CloseUnnamed));
+                    }
+                    None => {}
+                }
+            }
+            [b'P', name @ ..] => {
+                let name = super::text(name);
+                let portal = if name.is_empty() {
+                    self.portal.as_deref()
+                } else {
+                    self.portals.get(name)
+                };
+                if let Some(portal) = portal {
+                    plan.leader = portal.leader;
+                }
+            }
+            _ => {}
+        }
+        self.extended(b'D', plan, before, ledgers)
+    }
+
+    pub(super) fn close(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
+        if let Some(step) = self.wait_for_whole(message, ledgers) {
+            return step;
+        }
+        let mut plan = self.to_primary(false);
+        match message.body() {
+            [b'S', name @ ..] => {
+                let name = super::text(name);
+                let (_, known) = self.statement(name);
+                let nodes = known.unwrap_or_default();
+                if let Some(leader) = self.preferred(nodes) {
+                    plan.leader = leader;
+                    plan.followers = nodes.without(NodeSet::of(leader));
+                }
+                let entry = match self.state.prepared(name) {
+                    Some(prepared) if !name.is_empty() => {
+                        Entry::Close(Box::new((name.into(), prepared.clone())))
+                    }
+                    _ => Entry::Nothing,
+                };
+                let step = self.extended_with(b'C', plan, None, entry, ledgers);
+                if matches!(step, Step::Send(_)) {
+                    if name.is_empty() {
+                        self.unnamed = None;
+                    } else {
+                        self.state.closed(name);
+                    }
+                }
+                step
+            }
+            [b'P', name @ ..] => {
+                let name = super::text(name);
+                let portal = if name.is_empty() {
+                    self.portal.as_deref()
+                } else {
+                    self.portals.get(name)
+                };
+                if let Some(portal) = portal {
+                    plan.leader = portal.leader;
+                    plan.followers = portal.followers;
+                }
+                let step = self.extended(b'C', plan, None, ledgers);
+                if matches!(step, Step::Send(_)) {
+                    if name.is_empty() {
+                        self.portal = None;
+                    } else {
+                        self.portals.remove(name);
+                    }
+                }
+                step
+            }
+            _ => self.extended(b'C', plan, None, ledgers),
+        }
+    }
+
+    /// Execute, Describe and Close are short; a longer one is for the server to refuse.
+    fn wait_for_whole(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Option<Step> {
+        if message.is_whole() {
+            return None;
+        }
+        if message.body_len <= STATEMENT_LIMIT {
+            return Some(Step::NeedsMore);
+        }
+        Some(self.extended(message.kind, self.to_primary(true), None, ledgers))
+    }
+
+    /// What a Parse message made, and which nodes have it.
+    fn statement(&self, name: &[u8]) -> (Option<Rc<Parsed>>, Option<NodeSet>) {
+        if name.is_empty() {
+            return match &self.unnamed {
+                Some((parsed, nodes)) => (Some(parsed.clone()), Some(*nodes)),
+                None => (None, None),
+            };
+        }
+        match self.state.prepared(name) {
+            Some(prepared) => (prepared.parsed.clone(), Some(prepared.nodes)),
+            None => (None, None),
+        }
+    }
+
+    /// Which of these nodes answers the client without waiting, if one does.
+    fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
+        [self.current, self.primary]
+            .into_iter()
+            .find(|&node| nodes.contains(node))
+            .or(nodes.first())
+    }
+
+    fn extended(
+        &mut self,
+        kind: u8,
+        plan: Plan,
+        before: Option<(NodeSet, Before)>,
+        ledgers: &mut [Ledger],
+    ) -> Step {
+        self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
+    }
+
+    /// Sends a message of a sequence.
+    fn extended_with(
+        &mut self,
+        kind: u8,
+        plan: Plan,
+        before: Option<(NodeSet, Before)>,
+        entry: Entry,
+        ledgers: &mut [Ledger],
+    ) -> Step {
+        if let Some(step) = self.place(&plan, false, ledgers) {
+            return step;
+        }
+        self.commit(&plan, ledgers);
+        self.before_sent(before.as_ref(), ledgers);
+        let mut entry = Some(entry);
+        for node in plan.nodes().iter() {
+            self.used.insert(node);
+            if let Some(ledger) = ledgers.get_mut(node) {
+                ledger.flushed = false;
+                let what = if node == plan.leader {
+                    entry.take().unwrap_or_default()
+                } else {
+                    Entry::Nothing
+                };
+                ledger.owed.sent(kind, what);
+            }
+        }
+        debug_assert!(ledger(ledgers, plan.leader).is_none_or(|l| !l.hidden));
+        Step::Send(Sending {
+            followers: plan.followers,
+            before,
+            // Whether an extended BEGIN has to be a plain one is known when it is parsed.
+            plain_begin: kind == b'P' && plan.decision.plain_begin_on_standbys,
+            ..Sending::to(plan.leader)
+        })
+    }
+}

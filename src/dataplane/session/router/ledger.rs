@@ -1,0 +1,64 @@
+//! What each node has been sent and not answered, and what its answers mean.
+
+use std::rc::Rc;
+
+use crate::{
+    dataplane::session::owed::Owed,
+    routing::{
+        facts::Facts,
+        session::{NodeSet, Parsed, Prepared},
+    },
+};
+
+/// Of one node.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub owed: Owed<Entry>,
+    /// What is owed is nobody's: the answers of a follower, or to something of our own.
+    pub hidden: bool,
+    /// A Flush has gone out behind the last message of the open sequence.
+    pub flushed: bool,
+    /// An error has come since the last ReadyForQuery.
+    pub failed: bool,
+}
+
+impl Ledger {
+    /// Whether a Flush is needed for its answers to come; counts as sent.
+    pub fn wants_flush(&mut self) -> bool {
+        let wants = self.owed.needs_sync() && !self.flushed && !self.owed.is_settled();
+        self.flushed |= wants;
+        wants
+    }
+}
+
+/// What to do when a message is answered.
+#[derive(Debug, Default)]
+pub enum Entry {
+    #[default]
+    Nothing,
+    /// The leader's part of a statement that followers have been sent, too.
+    Compare,
+    Parse(Box<Parsing>),
+    Close(Box<(Box<[u8]>, Prepared)>),
+    Executed(Box<Executed>),
+}
+
+/// A Parse message of a named statement.
+#[derive(Debug)]
+pub struct Parsing {
+    pub name: Box<[u8]>,
+    pub parsed: Rc<Parsed>,
+    pub nodes: NodeSet,
+    /// There was none of this name.
+    pub fresh: bool,
+}
+
+/// A statement that was executed, or several of one Query.
+#[derive(Debug)]
+pub struct Executed {
+    pub facts: Facts,
+    pub writes: bool,
+    pub nodes: NodeSet,
+    /// It changes the catalog.
+    pub catalog: bool,
+}

@@ -1,0 +1,826 @@
+//! Which node a message of the client goes to, and whose answers are the client's.
+//!
+//! A core: no socket, no clock. It is told each message of the client ([`Router::step`]) and of each
+//! node ([`Router::answer`]) and keeps three promises.
+//!
+//! * **The answers of one node at a time are the client's.** A message for another node waits until
+//!   the node before it has answered all it has been sent; in the middle of a pipeline it gets a
+//!   Flush for that. So an error is known before anything behind it goes elsewhere.
+//! * **What goes to several nodes is answered by one**, the leader, which is the primary if it is
+//!   among them. The answers of the followers are swallowed; one that fails where the leader did
+//!   not is not read from any more.
+//! * **A transaction fails as a whole.** An error of a standby inside a transaction makes the primary's part
+//!   of it fail, too.
+//!
+//! A statement that was prepared on one node and is bound on another is prepared there first. A node
+//! that was not told of a SET is never taken for a load balance node afterwards.
+
+mod answers;
+mod extended;
+mod ledger;
+
+use std::{collections::HashMap, rc::Rc};
+
+pub use ledger::{Entry, Ledger};
+use ledger::{Executed, Parsing};
+
+use super::client_side::Message;
+use crate::{
+    cluster::{ClusterView, NodeId, NodeReplication},
+    protocol::frame::HEADER_LEN,
+    routing::{
+        balance::{self, Situation, Who},
+        facts::{Facts, Set, Statement},
+        lexer::{self, StatementKind},
+        policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
+        relcache::Question,
+        session::{NodeSet, Parsed, SessionState},
+        settings::{Settings, Switches},
+    },
+};
+
+/// Longer statements are not looked at and go to the primary: reading one takes 3 ns a byte, and other
+/// sessions of the worker wait meanwhile.
+const STATEMENT_LIMIT: usize = 256 * 1024;
+
+const NONE: NodeSet = NodeSet::EMPTY;
+
+/// What decisions are made of, besides the session's own state.
+pub struct Env<'a, C> {
+    /// Nodes without a connection of this session are down in it.
+    pub view: &'a ClusterView,
+    pub replication: &'a [NodeReplication],
+    pub settings: &'a Settings,
+    pub switches: Switches,
+    pub who: Who<'a>,
+    pub catalog: C,
+    /// A buffer to read statements into.
+    pub facts: &'a mut Facts,
+    /// Numbers from 0 up to, not including, 1.
+    pub random: &'a mut dyn FnMut() -> f64,
+}
+
+impl<C> Env<'_, C> {
+    fn situation(&self) -> Situation<'_> {
+        Situation {
+            view: self.view,
+            replication: self.replication,
+        }
+    }
+}
+
+/// What to do with a message of the client.
+#[derive(Debug)]
+pub enum Step {
+    Send(Sending),
+    /// Keep it until more of it has arrived.
+    NeedsMore,
+    /// Keep it until [`Router::may_go_on`].
+    Wait,
+    /// Put these to the primary, then offer the message again.
+    LookUp(Vec<Question>),
+}
+
+#[derive(Debug)]
+pub struct Sending {
+    /// Its answer is the client's.
+    pub leader: NodeId,
+    pub followers: NodeSet,
+    /// What the nodes need to be sent first.
+    pub before: Option<(NodeSet, Before)>,
+    /// Followers get a plain `BEGIN` instead.
+    pub plain_begin: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Before {
+    /// This statement, which they lack. A Close of its name goes first, in case that they have one
+    /// all the same.
+    Parse {
+        name: Box<[u8]>,
+        parsed: Rc<Parsed>,
+        /// A Sync behind it: a Query comes next.
+        sync: bool,
+    },
+    /// Close the unnamed statement: PostgreSQL alone would have none.
+    CloseUnnamed,
+}
+
+/// Bytes that a node is to be sent on the router's own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Flush,
+    /// Makes the open transaction fail.
+    Abort {
+        sync: bool,
+    },
+    Rollback,
+}
+
+/// What a caller has to do after [`Router::answer`] or [`Router::step`].
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub orders: Vec<(NodeId, Order)>,
+    /// Temporary tables of these names have come or gone.
+    pub forget: Vec<Box<[u8]>>,
+    /// What is known of the catalog of this database may be wrong now.
+    pub catalog_changed: bool,
+    /// Followers that failed where the leader did not: they are not read from any more.
+    pub diverged: Vec<NodeId>,
+}
+
+/// Where the statement of an `EXPLAIN` would go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub nodes: NodeSet,
+    pub rule: Rule,
+}
+
+#[derive(Debug)]
+struct Portal {
+    parsed: Option<Rc<Parsed>>,
+    decision: Decision,
+    leader: NodeId,
+    followers: NodeSet,
+}
+
+/// A statement with followers, until all have answered.
+#[derive(Debug)]
+struct Comparison {
+    leader: NodeId,
+    /// `None`: it has not answered.
+    leader_failed: Option<bool>,
+    pending: NodeSet,
+    failed: NodeSet,
+}
+
+/// See the module. One per session that balances.
+#[derive(Debug)]
+pub struct Router {
+    state: SessionState,
+    primary: NodeId,
+    /// Whose answers are the client's.
+    current: NodeId,
+    standard_strings: bool,
+    unnamed: Option<(Rc<Parsed>, NodeSet)>,
+    portal: Option<Box<Portal>>,
+    portals: HashMap<Box<[u8]>, Portal>,
+    /// Nodes with an open sequence of the extended protocol: they need the next Sync.
+    used: NodeSet,
+    /// Nodes that were not told of a change of the session.
+    unfit: NodeSet,
+    /// Nodes that have to answer before the next message.
+    waits: NodeSet,
+    comparison: Option<Box<Comparison>>,
+    /// The primary could not answer what the message at hand names.
+    unanswered: bool,
+    /// The open transaction has changed the catalog.
+    catalog_changed: bool,
+    effects: Effects,
+}
+
+/// What is decided for a statement.
+#[derive(Clone, Copy)]
+struct Plan {
+    decision: Decision,
+    leader: NodeId,
+    followers: NodeSet,
+}
+
+impl Plan {
+    fn nodes(&self) -> NodeSet {
+        self.followers.union(NodeSet::of(self.leader))
+    }
+}
+
+impl Router {
+    pub fn new(primary: NodeId, load_balance_node: Option<NodeId>) -> Router {
+        let mut state = SessionState::new();
+        state.load_balance_node = load_balance_node;
+        Router {
+            state,
+            primary,
+            current: primary,
+            standard_strings: true,
+            unnamed: None,
+            portal: None,
+            portals: HashMap::new(),
+            used: NodeSet::default(),
+            unfit: NodeSet::default(),
+            waits: NodeSet::default(),
+            comparison: None,
+            unanswered: false,
+            catalog_changed: false,
+            effects: Effects::default(),
+        }
+    }
+
+    /// The node whose answers are the client's.
+    pub fn current(&self) -> NodeId {
+        self.current
+    }
+
+    pub fn load_balance_node(&self) -> Option<NodeId> {
+        self.state.load_balance_node
+    }
+
+    /// ParameterStatus standard_conforming_strings.
+    pub fn set_standard_strings(&mut self, on: bool) {
+        self.standard_strings = on;
+    }
+
+    /// Whether a session of this user begins with an isolation level of SERIALIZABLE.
+    pub fn set_begins_serializable(&mut self, serializable: bool) {
+        self.state.begins_serializable = Some(serializable);
+    }
+
+    /// The look-up that the last step asked for has failed: decide without.
+    pub fn look_up_failed(&mut self) {
+        self.unanswered = true;
+    }
+
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub fn has_effects(&self) -> bool {
+        let e = &self.effects;
+        !(e.orders.is_empty() && e.forget.is_empty() && e.diverged.is_empty()) || e.catalog_changed
+    }
+
+    /// Whether what the last message waited for has come.
+    pub fn may_go_on(&self, ledgers: &[Ledger]) -> bool {
+        self.waits
+            .iter()
+            .all(|node| ledger(ledgers, node).is_none_or(|l| l.owed.is_settled()))
+    }
+
+    /// Decides about the next message of the client. After [`Step::Send`] it counts as sent.
+    pub fn step<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        let at_current = ledger(ledgers, self.current);
+        let (copying, skipping) = at_current.map_or((false, false), |l| {
+            (l.owed.is_copying_in(), l.owed.is_skipping())
+        });
+        let step = match message.kind {
+            // The copy's own, or for the server to refuse.
+            _ if copying => self.send_to_current(message.kind, ledgers),
+            b'S' => self.sync(ledgers),
+            // Ignored by the server up to the Sync.
+            _ if skipping => self.send_to_current(message.kind, ledgers),
+            b'Q' => self.query(message, ledgers, env),
+            b'F' => self.function_call(ledgers, env),
+            b'P' => self.parse(message, ledgers, env),
+            b'B' => self.bind(message, ledgers, env),
+            b'E' => self.execute(message, ledgers, env),
+            b'D' => self.describe(message, ledgers),
+            b'C' => self.close(message, ledgers),
+            _ => self.send_to_current(message.kind, ledgers),
+        };
+        match step {
+            Step::LookUp(_) => self.ask_when_free(step, ledgers),
+            step => step,
+        }
+    }
+
+    /// The primary is asked when it has answered what it was sent.
+    fn ask_when_free(&mut self, ask: Step, ledgers: &mut [Ledger]) -> Step {
+        let plan = self.to_primary(false);
+        let busy = |l: &Ledger| !l.owed.is_settled();
+        if !ledger(ledgers, plan.leader).is_some_and(busy) {
+            return ask;
+        }
+        self.waits = NodeSet::of(plan.leader);
+        Step::Wait
+    }
+
+    /// The primary has been sent so many messages of the extended protocol, and a Sync, that ask what
+    /// [`Step::LookUp`] wants to know.
+    pub fn look_up_sent(&mut self, messages: usize, ledgers: &mut [Ledger]) {
+        self.waits = NodeSet::of(self.primary);
+        if let Some(ledger) = ledgers.get_mut(self.primary) {
+            ledger.hidden = true;
+            for _ in 0..messages {
+                ledger.owed.sent_ours();
+            }
+            ledger.owed.sent_our_sync();
+        }
+    }
+
+    pub fn primary(&self) -> NodeId {
+        self.primary
+    }
+
+    fn send_to_current(&mut self, kind: u8, ledgers: &mut [Ledger]) -> Step {
+        if let Some(ledger) = ledgers.get_mut(self.current) {
+            // Not carried out, or no statement: nothing has to be known of its answer.
+            ledger.owed.sent(kind, Entry::Nothing);
+        }
+        Step::Send(Sending::to(self.current))
+    }
+
+    fn query<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        if !message.is_whole() && message.body_len <= STATEMENT_LIMIT {
+            return Step::NeedsMore;
+        }
+        let facts = std::mem::take(env.facts);
+        let step = self.query_with(message, facts, ledgers, env);
+        step.unwrap_or_else(|step| step)
+    }
+
+    fn query_with<C: Catalog>(
+        &mut self,
+        message: Message<'_>,
+        mut facts: Facts,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Result<Step, Step> {
+        let sql = text(message.body());
+        if message.body_len <= STATEMENT_LIMIT {
+            facts.read(sql, self.standard_strings);
+        } else {
+            facts.read_unknown();
+        }
+        // EXECUTE of what a Parse message made goes where that statement goes.
+        let prepared = match facts.first() {
+            Statement::Execute(name) if facts.count() == 1 => {
+                let name = facts.text(name);
+                let parsed = self.state.prepared(name).and_then(|p| p.parsed.clone());
+                parsed.map(|parsed| (Box::<[u8]>::from(name), parsed))
+            }
+            _ => None,
+        };
+        let plan = match &prepared {
+            Some((_, parsed)) => {
+                let sql = statement_of(parsed);
+                self.plan(&parsed.facts, sql, Protocol::Simple, NONE, env)
+            }
+            None => self.plan(&facts, sql, Protocol::Simple, NONE, env),
+        };
+        let facts = match &prepared {
+            Some(_) => {
+                *env.facts = facts;
+                None
+            }
+            None => Some(facts),
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(step) => {
+                give_back(env, facts);
+                return Err(step);
+            }
+        };
+        if let Some(step) = self.place(&plan, true, ledgers) {
+            give_back(env, facts);
+            return Err(step);
+        }
+        let executed = match (&prepared, &facts) {
+            (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
+            (None, Some(facts)) => self.executed(facts, sql, &plan),
+            (None, None) => None,
+        };
+        if let Some(facts) = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref()) {
+            let nodes = plan.nodes();
+            self.state
+                .sent(facts, env.settings, plan.decision.writes, nodes);
+            self.note_missed(facts, nodes, env.view);
+        }
+        give_back(env, facts);
+        self.commit(&plan, ledgers);
+        let mut before = prepared.and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
+        if let Some((nodes, Before::Parse { sync, .. })) = &mut before {
+            *sync = true;
+            for node in nodes.iter() {
+                if let Some(ledger) = ledgers.get_mut(node) {
+                    ledger.owed.sent_ours();
+                    ledger.owed.sent_ours();
+                    ledger.owed.sent_our_sync();
+                }
+            }
+        }
+        let compare = !plan.followers.is_empty();
+        let entry = match executed {
+            Some(executed) => Entry::Executed(executed),
+            None if compare => Entry::Compare,
+            None => Entry::Nothing,
+        };
+        for (node, entry) in std::iter::once((plan.leader, entry)).chain(nothing(plan.followers)) {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                ledger.owed.sent(b'Q', entry);
+            }
+        }
+        self.compare(&plan);
+        // PostgreSQL drops the unnamed statement and portal at each Query.
+        self.unnamed = None;
+        self.portal = None;
+        Ok(Step::Send(Sending {
+            leader: plan.leader,
+            followers: plan.followers,
+            before,
+            plain_begin: plan.decision.plain_begin_on_standbys,
+        }))
+    }
+
+    /// A function is called by its number: it may do anything.
+    fn function_call<C: Catalog>(&mut self, ledgers: &mut [Ledger], env: &mut Env<'_, C>) -> Step {
+        let plan = self.to_primary(true);
+        if let Some(step) = self.place(&plan, true, ledgers) {
+            return step;
+        }
+        env.facts.read_unknown();
+        let executed = self.executed(env.facts, b"", &plan);
+        self.state.sent(env.facts, env.settings, true, plan.nodes());
+        self.commit(&plan, ledgers);
+        if let Some(ledger) = ledgers.get_mut(plan.leader) {
+            let entry = executed.map_or(Entry::Nothing, Entry::Executed);
+            ledger.owed.sent(b'F', entry);
+        }
+        Step::Send(Sending::to(plan.leader))
+    }
+
+    /// To all that have an open sequence; one of them answers the client.
+    fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
+        let leader = if self.used.is_empty() || self.used.contains(self.current) {
+            self.current
+        } else if self.used.contains(self.primary) {
+            self.primary
+        } else {
+            self.used.first().unwrap_or(self.primary)
+        };
+        let plan = Plan {
+            followers: self.used.without(NodeSet::of(leader)),
+            leader,
+            ..self.to_primary(false)
+        };
+        if let Some(step) = self.place(&plan, true, ledgers) {
+            return step;
+        }
+        self.commit(&plan, ledgers);
+        for node in plan.nodes().iter() {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                let entry = if node == leader && !plan.followers.is_empty() {
+                    Entry::Compare
+                } else {
+                    Entry::Nothing
+                };
+                ledger.owed.sent(b'S', entry);
+            }
+        }
+        self.compare(&plan);
+        self.used = NodeSet::default();
+        Step::Send(Sending {
+            followers: plan.followers,
+            ..Sending::to(leader)
+        })
+    }
+
+    fn to_primary(&self, writes: bool) -> Plan {
+        Plan {
+            decision: Decision {
+                destination: Destination::Primary,
+                rule: Rule::NotARead,
+                skip_idle_standbys: false,
+                plain_begin_on_standbys: false,
+                writes,
+            },
+            leader: self.primary,
+            followers: NodeSet::default(),
+        }
+    }
+
+    /// Where this statement goes.
+    fn plan<C: Catalog>(
+        &mut self,
+        facts: &Facts,
+        sql: &[u8],
+        protocol: Protocol,
+        parsed_on: NodeSet,
+        env: &mut Env<'_, C>,
+    ) -> Result<Plan, Step> {
+        let decision = self.decide(facts, sql, protocol, env)?;
+        let unfit = |node| self.unfit.contains(node);
+        if self.state.load_balance_node.is_some_and(unfit) {
+            self.state.load_balance_node = Some(self.primary);
+        }
+        // A statement that was parsed a moment ago stays where it is.
+        let stays = self.state.load_balance_node.is_some_and(|node| {
+            parsed_on.contains(node) && env.view.is_valid(node) && !self.unfit.contains(node)
+        });
+        if !stays && decision.wants_new_node(&self.state, env.settings, &env.situation()) {
+            self.choose(env);
+        }
+        let nodes = decision.nodes(&self.state, &env.situation());
+        let leader = if nodes.contains(self.primary) {
+            self.primary
+        } else {
+            nodes.first().unwrap_or(self.primary)
+        };
+        Ok(Plan {
+            decision,
+            leader,
+            followers: nodes.without(NodeSet::of(leader)),
+        })
+    }
+
+    fn decide<C: Catalog>(
+        &self,
+        facts: &Facts,
+        sql: &[u8],
+        protocol: Protocol,
+        env: &mut Env<'_, C>,
+    ) -> Result<Decision, Step> {
+        let inputs = Inputs {
+            facts,
+            sql,
+            protocol,
+            state: &self.state,
+            settings: env.settings,
+            switches: env.switches,
+            situation: Situation {
+                view: env.view,
+                replication: env.replication,
+            },
+            user: env.who.user,
+        };
+        match policy::decide(&inputs, &mut env.catalog) {
+            Verdict::Decided(decision) => Ok(decision),
+            // In the middle of a sequence the primary cannot be asked.
+            Verdict::NeedCatalog(_) if self.unanswered || self.used.contains(self.primary) => {
+                Ok(Decision::without_catalog(facts))
+            }
+            Verdict::NeedCatalog(questions) => Err(Step::LookUp(questions)),
+        }
+    }
+
+    /// Takes another load balance node, if one is fit.
+    fn choose<C>(&mut self, env: &mut Env<'_, C>) {
+        let situation = Situation {
+            view: env.view,
+            replication: env.replication,
+        };
+        let chosen = balance::choose(env.settings, &situation, &env.who, env.random)
+            .filter(|&node| !self.unfit.contains(node));
+        self.state.load_balance_node = Some(chosen.unwrap_or(self.primary));
+    }
+
+    /// Where a statement would go, without sending it.
+    ///
+    /// # Errors
+    ///
+    /// [`Step::LookUp`]
+    pub fn explain<C: Catalog>(
+        &mut self,
+        sql: &[u8],
+        env: &mut Env<'_, C>,
+    ) -> Result<Explanation, Step> {
+        let mut facts = std::mem::take(env.facts);
+        facts.read(sql, self.standard_strings);
+        let chosen = self.state.load_balance_node;
+        let plan = self.plan(&facts, sql, Protocol::Simple, NONE, env);
+        // Asking changes nothing.
+        if !env.settings.statement_level_load_balance {
+            self.state.load_balance_node = chosen;
+        }
+        *env.facts = facts;
+        plan.map(|plan| Explanation {
+            nodes: plan.nodes(),
+            rule: plan.decision.rule,
+        })
+    }
+
+    /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
+    /// is one that ReadyForQuery answers.
+    fn place(&mut self, plan: &Plan, boundary: bool, ledgers: &mut [Ledger]) -> Option<Step> {
+        let mut waits = NodeSet::default();
+        let busy = |node: NodeId| ledger(ledgers, node).is_some_and(|l| !l.owed.is_settled());
+        if plan.leader != self.current && busy(self.current) {
+            waits.insert(self.current);
+        }
+        if ledger(ledgers, plan.leader).is_some_and(|l| l.hidden) && busy(plan.leader) {
+            waits.insert(plan.leader);
+        }
+        for node in plan.followers.iter() {
+            if ledger(ledgers, node).is_some_and(|l| l.owed.owes_ready()) {
+                waits.insert(node);
+            }
+        }
+        if boundary
+            && !plan.followers.is_empty()
+            && let Some(comparison) = &self.comparison
+        {
+            waits.insert(comparison.leader);
+            waits = waits.union(comparison.pending);
+        }
+        // Whoever has answered already is not waited for: it may be gone.
+        let waits: NodeSet = waits.iter().filter(|&node| busy(node)).collect();
+        if waits.is_empty() {
+            return None;
+        }
+        for node in waits.iter() {
+            if let Some(ledger) = ledgers.get_mut(node)
+                && ledger.wants_flush()
+            {
+                self.effects.orders.push((node, Order::Flush));
+            }
+        }
+        self.waits = waits;
+        Some(Step::Wait)
+    }
+
+    /// From now on the leader's answers are the client's, those of the followers nobody's.
+    fn commit(&mut self, plan: &Plan, ledgers: &mut [Ledger]) {
+        self.current = plan.leader;
+        self.waits = NodeSet::default();
+        self.unanswered = false;
+        for (node, ledger) in ledgers.iter_mut().enumerate() {
+            if node == plan.leader {
+                ledger.hidden = false;
+            } else if plan.followers.contains(node) {
+                ledger.hidden = true;
+            }
+        }
+    }
+
+    fn compare(&mut self, plan: &Plan) {
+        if !plan.followers.is_empty() {
+            self.comparison = Some(Box::new(Comparison {
+                leader: plan.leader,
+                leader_failed: None,
+                pending: plan.followers,
+                failed: NodeSet::default(),
+            }));
+        }
+    }
+
+    /// What has to be known of a statement when it is answered; `None`: nothing.
+    fn executed(&self, facts: &Facts, sql: &[u8], plan: &Plan) -> Option<Box<Executed>> {
+        let plain = facts.count() <= 1
+            && matches!(
+                facts.first(),
+                Statement::Empty
+                    | Statement::Select
+                    | Statement::Show
+                    | Statement::Copy(_)
+                    | Statement::Explain { .. }
+            );
+        if plain && !plan.decision.writes && plan.followers.is_empty() {
+            return None;
+        }
+        let catalog = lexer::kind(sql) == StatementKind::Ddl
+            || facts.count() > 1 && facts.statements().contains(&Statement::Other);
+        Some(Box::new(Executed {
+            facts: facts.clone(),
+            writes: plan.decision.writes,
+            nodes: plan.nodes(),
+            catalog,
+        }))
+    }
+
+    /// Nodes that are not told of a change of the session lag behind it for good.
+    fn note_missed(&mut self, facts: &Facts, told: NodeSet, view: &ClusterView) {
+        let changes = facts.statements().iter().any(|statement| {
+            matches!(
+                statement,
+                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(_)
+            ) || matches!(statement, Statement::Set(set)
+                if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
+        });
+        // What only the primary takes changes nothing for reads.
+        if changes && told.iter().any(|node| node != self.primary) {
+            let missed = view.valid_nodes().filter(|&node| !told.contains(node));
+            self.unfit = self.unfit.union(missed.collect());
+        }
+    }
+
+    /// The nodes of a plan that do not have the statement; they have it from now on.
+    fn lacking(
+        &mut self,
+        name: &[u8],
+        parsed: &Rc<Parsed>,
+        plan: &Plan,
+    ) -> Option<(NodeSet, Before)> {
+        let have = if name.is_empty() {
+            self.unnamed.as_ref().map(|(_, nodes)| *nodes)
+        } else {
+            self.state.prepared(name).map(|p| p.nodes)
+        };
+        let lacking = plan.nodes().without(have.unwrap_or_default());
+        if lacking.is_empty() || parsed.message.is_empty() {
+            return None;
+        }
+        match &mut self.unnamed {
+            Some((_, nodes)) if name.is_empty() => *nodes = nodes.union(lacking),
+            _ => self.state.parsed_also(name, lacking),
+        }
+        let parsed = parsed.clone();
+        let name = name.into();
+        let sync = false;
+        Some((lacking, Before::Parse { name, parsed, sync }))
+    }
+
+    /// For messages of the extended protocol.
+    fn before_sent(&mut self, before: Option<&(NodeSet, Before)>, ledgers: &mut [Ledger]) {
+        let Some((nodes, before)) = before else {
+            return;
+        };
+        for node in nodes.iter() {
+            let Some(ledger) = ledgers.get_mut(node) else {
+                continue;
+            };
+            self.used.insert(node);
+            ledger.flushed = false;
+            ledger.owed.sent_ours();
+            if matches!(before, Before::Parse { .. }) {
+                ledger.owed.sent_ours();
+            }
+        }
+    }
+
+    /// The connection to a node is gone, and the session lives on: the node had nothing of the client's.
+    pub fn node_lost(&mut self, node: NodeId, ledgers: &mut [Ledger]) {
+        if let Some(ledger) = ledgers.get_mut(node) {
+            *ledger = Ledger::default();
+        }
+        self.state.node_lost(node);
+        self.used.remove(node);
+        self.waits.remove(node);
+        if let Some((_, nodes)) = &mut self.unnamed {
+            nodes.remove(node);
+        }
+        self.portals.retain(|_, portal| portal.leader != node);
+        if self.portal.as_ref().is_some_and(|p| p.leader == node) {
+            self.portal = None;
+        }
+        for portal in self.portals.values_mut().chain(self.portal.as_deref_mut()) {
+            portal.followers.remove(node);
+        }
+        if self.current == node {
+            self.current = self.primary;
+        }
+        if let Some(comparison) = &mut self.comparison {
+            comparison.pending.remove(node);
+            comparison.failed.remove(node);
+        }
+        self.resolve_comparison();
+    }
+
+    /// Whether the client is in the middle of something that only this node can finish.
+    pub fn depends_on(&self, node: NodeId, ledgers: &[Ledger]) -> bool {
+        node == self.primary
+            || node == self.current
+                && ledger(ledgers, node)
+                    .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
+    }
+}
+
+impl Sending {
+    fn to(leader: NodeId) -> Sending {
+        Sending {
+            leader,
+            followers: NodeSet::default(),
+            before: None,
+            plain_begin: false,
+        }
+    }
+}
+
+fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
+    if let Some(facts) = facts {
+        *env.facts = facts;
+    }
+}
+
+fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {
+    nodes.iter().map(|node| (node, Entry::Nothing))
+}
+
+fn ledger(ledgers: &[Ledger], node: NodeId) -> Option<&Ledger> {
+    ledgers.get(node)
+}
+
+/// Up to the first NUL.
+fn text(bytes: &[u8]) -> &[u8] {
+    split_cstr(bytes).map_or(bytes, |(text, _)| text)
+}
+
+/// Up to the first NUL, and what is behind it.
+fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&b| b == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// The query string of a Parse message.
+fn statement_of(parsed: &Parsed) -> &[u8] {
+    let body = parsed.message.get(HEADER_LEN..).unwrap_or_default();
+    split_cstr(body).map_or(&[], |(_, rest)| text(rest))
+}
