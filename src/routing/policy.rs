@@ -258,7 +258,12 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             return PRIMARY(Rule::Unknown);
         }
         match facts.first() {
-            Statement::Empty | Statement::Select => {
+            Statement::Copy(Copy { from: true, .. })
+            | Statement::Copy(Copy {
+                source: CopySource::Write,
+                ..
+            }) => PRIMARY(Rule::CopyWrites),
+            Statement::Empty | Statement::Select | Statement::Copy(_) => {
                 if facts.has_locking_clause() {
                     return PRIMARY(Rule::LockingClause);
                 }
@@ -270,12 +275,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 }
                 self.read()
             }
-            Statement::Copy(Copy { from: true, .. })
-            | Statement::Copy(Copy {
-                source: CopySource::Write,
-                ..
-            }) => PRIMARY(Rule::CopyWrites),
-            Statement::Copy(_) | Statement::Show => self.read(),
+            Statement::Show => self.read(),
             Statement::Lock(mode) if is_weak_lock(mode) => self.several(Rule::WeakLock),
             Statement::Lock(_) => PRIMARY(Rule::StrongLock),
             Statement::Begin(_)

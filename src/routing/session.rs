@@ -524,8 +524,11 @@ pub fn is_read(statement: Statement, facts: &Facts) -> bool {
             from: false,
             file: false,
             source,
-        }) => source != super::facts::CopySource::Write,
-        Statement::Explain { analyze, select } => select || !analyze,
+        }) => source != super::facts::CopySource::Write && !facts.has_data_modifying_with(),
+        // ANALYZE carries it out.
+        Statement::Explain { analyze, select } => {
+            !analyze || select && !facts.has_data_modifying_with()
+        }
         Statement::Show => true,
         _ => false,
     }

@@ -20,6 +20,7 @@ pub struct Truth {
     pub functions: BTreeSet<Named>,
     pub locking: bool,
     pub into: bool,
+    /// In its own WITH.
     pub data_modifying_with: bool,
 }
 
@@ -31,14 +32,37 @@ pub fn truth(statement: &pb::RawStmt) -> Option<Truth> {
         ..Truth::default()
     };
     let tree = serde_json::to_value(node).ok()?;
-    walk(&tree, 0, &mut truth);
+    walk(&tree, &mut truth);
+    truth.data_modifying_with = writes_in_with(&tree);
     Some(truth)
 }
 
+/// INSERT, UPDATE, DELETE or MERGE in the WITH of the statement itself, or of the one inside COPY and
+/// the like. Deeper in, PostgreSQL refuses it after parsing.
+fn writes_in_with(node: &Value) -> bool {
+    let Some((_, statement)) = node.as_object().and_then(|fields| fields.iter().next()) else {
+        return false;
+    };
+    if let Some(inner) = statement.pointer("/query/node") {
+        return writes_in_with(inner);
+    }
+    let tables = statement
+        .pointer("/with_clause/ctes")
+        .and_then(Value::as_array);
+    tables.into_iter().flatten().any(|table| {
+        table
+            .pointer("/node/CommonTableExpr/ctequery/node")
+            .and_then(Value::as_object)
+            .is_some_and(|query| WRITES.iter().any(|write| query.contains_key(*write)))
+    })
+}
+
+const WRITES: [&str; 4] = ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"];
+
 /// Finds tables, functions and clauses by the shape of their nodes: complete, whatever node holds them.
-fn walk(value: &Value, depth: usize, truth: &mut Truth) {
+fn walk(value: &Value, truth: &mut Truth) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| walk(item, depth, truth)),
+        Value::Array(items) => items.iter().for_each(|item| walk(item, truth)),
         Value::Object(fields) => {
             if fields.contains_key("relname") && fields.contains_key("relpersistence") {
                 truth.relations.extend(relation(value));
@@ -53,9 +77,8 @@ fn walk(value: &Value, depth: usize, truth: &mut Truth) {
             truth.into |= fields
                 .get("into_clause")
                 .is_some_and(|into| !into.is_null());
-            for write in ["InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"] {
+            for write in WRITES {
                 if let Some(inner) = fields.get(write) {
-                    truth.data_modifying_with |= depth > 0;
                     truth
                         .targets
                         .extend(inner.get("relation").and_then(relation));
@@ -66,9 +89,7 @@ fn walk(value: &Value, depth: usize, truth: &mut Truth) {
                 if name == "LockingClause" || name == "into_clause" {
                     continue;
                 }
-                // Fields of a statement that are themselves statements come without a tag: only
-                // the halves of set operations, which are SELECTs.
-                walk(inner, depth + usize::from(name.ends_with("Stmt")), truth);
+                walk(inner, truth);
             }
         }
         _ => {}
