@@ -20,6 +20,8 @@ pub enum AdminCommand {
     Show(ShowTable),
     /// `PGPOOL ...`
     Settings(SettingsCommand),
+    /// `PGPOOL EXPLAIN statement` (ours): where the statement would go in this session, and why.
+    Explain(Box<[u8]>),
 }
 
 /// Asks for parameters, or changes them for the session.
@@ -87,6 +89,11 @@ pub fn parse(sql: &[u8], release: Release) -> Option<AdminCommand> {
             ends(lexer.next()?).then_some(AdminCommand::Show(table))
         }
         Token::Word(word) if word == "pgpool" => {
+            let mut ahead = lexer.clone();
+            if ahead.next() == Some(Token::Word("explain".to_owned())) {
+                let statement = ahead.rest();
+                return (!statement.is_empty()).then(|| AdminCommand::Explain(statement.into()));
+            }
             settings_command(&mut lexer).map(AdminCommand::Settings)
         }
         _ => None,
@@ -296,6 +303,15 @@ mod tests {
                 value: None
             })
         );
+    }
+
+    #[test]
+    fn explain_takes_any_text_behind_it() {
+        let explain = |sql: &[u8]| Some(AdminCommand::Explain(sql.into()));
+        assert_eq!(show("PGPOOL EXPLAIN SELECT 'x"), explain(b"SELECT 'x"));
+        assert_eq!(show("pgpool explain/**/begin; end"), explain(b"begin; end"));
+        assert_eq!(show("pgpool explain ;"), explain(b";"));
+        assert_eq!(show("pgpool explain "), None);
     }
 
     #[test]

@@ -6,10 +6,11 @@ use super::{
     show, tables, wire,
 };
 use crate::{
-    cluster::NodeId,
+    cluster::{ClusterView, NodeId},
     config::{Config, Release},
     control::Shared,
     protocol::messages::ErrorMessage,
+    routing::policy::Rule,
 };
 
 /// What only the session knows.
@@ -36,6 +37,12 @@ pub async fn execute(
         AdminCommand::Show(ShowTable::Clients) => Ok(clients(shared).encode()),
         AdminCommand::Show(show) => Ok(show_table(*show, shared, facts).await.encode()),
         AdminCommand::Settings(command) => settings_answer(command, &shared.config.load(), session),
+        // A session that has backends answers it itself.
+        AdminCommand::Explain(_) => Err(ErrorMessage::error(
+            "55000",
+            "PGPOOL EXPLAIN: statements of this session go to no node",
+        )
+        .hint("Connect to another database than admin_database.")),
     }
 }
 
@@ -63,6 +70,25 @@ pub(super) fn settings_answer(
             Ok(done("RESET"))
         }
     }
+}
+
+/// The answer to `PGPOOL EXPLAIN`, without ReadyForQuery.
+pub fn explanation(nodes: &[NodeId], view: &ClusterView, rule: Rule) -> Vec<u8> {
+    let mut table = Table::new(&["node_id", "role", "rule", "reason"]);
+    for &node in nodes {
+        let role = if view.write_node() == Some(node) {
+            "primary"
+        } else {
+            "standby"
+        };
+        table.rows.push(vec![
+            node.to_string(),
+            role.to_owned(),
+            rule.number().to_string(),
+            rule.to_string(),
+        ]);
+    }
+    table.encode()
 }
 
 /// What admin commands get in an aborted transaction, instead of [`execute`].

@@ -21,7 +21,7 @@ mod table;
 mod vectors;
 
 pub use command::{AdminCommand, parse};
-pub use execute::{SessionFacts, aborted_transaction, execute};
+pub use execute::{SessionFacts, aborted_transaction, execute, explanation};
 pub use inputs::{Inputs, NodeProbe};
 pub use session::SessionSettings;
 pub use table::Table;

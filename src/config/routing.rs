@@ -121,6 +121,7 @@ fn compile(values: &Values, dialect: Release) -> (Settings, Vec<Problem>) {
         relcache_size: usize::try_from(number("relcache_size")).unwrap_or(usize::MAX),
         relcache_expire: positive("relcache_expire").map(Duration::from_secs),
         enable_shared_relcache: values.bool("enable_shared_relcache"),
+        asks_load_balance_node: values.word("relcache_query_target") == "load_balance_node",
     };
     (settings, problems)
 }

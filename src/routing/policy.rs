@@ -85,6 +85,7 @@ pub enum Rule {
     WritingFunction,
     WrittenObject,
     CatalogSilent,
+    PrimaryChosen,
     Balanced,
     NotARead,
 }
@@ -123,6 +124,7 @@ impl Rule {
             R::WrittenObject => 22,
             // What the catalog does not say may be any of 17 to 21.
             R::CatalogSilent => 17,
+            R::PrimaryChosen => 23,
             R::Balanced => 23,
             R::NotARead => 24,
         }
@@ -169,6 +171,7 @@ impl fmt::Display for Rule {
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",
             R::CatalogSilent => "the catalog could not be asked what it names",
+            R::PrimaryChosen => "the load balance node of this session is the primary",
             R::Balanced => "a read that can be balanced",
             R::NotARead => "not a statement that is balanced",
         })

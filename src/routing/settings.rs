@@ -68,6 +68,8 @@ pub struct Settings {
     /// `None`: for ever.
     pub relcache_expire: Option<Duration>,
     pub enable_shared_relcache: bool,
+    /// `relcache_query_target = load_balance_node`: what the caches do not know is asked there.
+    pub asks_load_balance_node: bool,
 }
 
 impl Default for Settings {
@@ -91,6 +93,7 @@ impl Default for Settings {
             relcache_size: 256,
             relcache_expire: None,
             enable_shared_relcache: true,
+            asks_load_balance_node: false,
         }
     }
 }

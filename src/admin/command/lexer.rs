@@ -14,6 +14,7 @@ pub(super) enum Token {
     End,
 }
 
+#[derive(Clone)]
 pub(super) struct Lexer<'a> {
     rest: &'a [u8],
 }
@@ -26,6 +27,13 @@ impl<'a> Lexer<'a> {
     /// The first byte of what comes next.
     pub(super) fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
+    }
+
+    /// All that is left, without blanks and comments in front.
+    pub(super) fn rest(mut self) -> &'a [u8] {
+        // A comment that does not end is a part of it.
+        let _ = self.skip_blanks();
+        self.rest
     }
 
     /// `None`: a comment does not end.

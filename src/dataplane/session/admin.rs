@@ -44,7 +44,12 @@ pub(super) enum Turn {
 
 impl Relay {
     /// `message` is a whole Query, `behind` what the client has sent behind it.
-    pub(super) fn admin_turn(&mut self, message: &[u8], behind: &[u8]) -> Turn {
+    pub(super) fn admin_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &[u8],
+        behind: &[u8],
+    ) -> Turn {
         let dialect = self.worker.shared.config.load().dialect;
         if self.owed().is_some_and(Owed::is_in_sequence) {
             return Turn::NotOurs;
@@ -58,6 +63,18 @@ impl Relay {
             self.held_until = Held::Answers;
             return Turn::Later;
         }
+        let explained = match &command {
+            admin::AdminCommand::Explain(sql) if self.transaction() != b'E' => {
+                let Some(answer) = self.explain(cx, sql) else {
+                    // It has its turn again when the primary has answered.
+                    self.held = [message, behind].concat();
+                    self.held_until = Held::Router;
+                    return Turn::Later;
+                };
+                Some(answer)
+            }
+            _ => None,
+        };
         // What stands behind it has its turn when the answer is written.
         self.held = behind.to_vec();
         self.held_until = if behind.is_empty() {
@@ -67,7 +84,13 @@ impl Relay {
         };
         self.statements
             .admin(&self.reporter, &String::from_utf8_lossy(text));
-        self.start_admin(command, text.to_vec());
+        match explained {
+            Some(mut answer) => {
+                messages::ready_for_query(self.transaction(), &mut answer);
+                self.to_client.push(&answer);
+            }
+            None => self.start_admin(command, text.to_vec()),
+        }
         Turn::Begun
     }
 

@@ -333,7 +333,7 @@ impl Relay {
                 return self.stopped(scan.stop, tail);
             };
             let (message, behind) = tail.split_at(len);
-            match self.admin_turn(message, behind) {
+            match self.admin_turn(cx, message, behind) {
                 Turn::NotOurs => refused = Some(len),
                 Turn::Later | Turn::Begun => return Ok(()),
             }

@@ -1,6 +1,6 @@
 //! A session that balances: carries out what its [`Router`] decides.
 
-use std::{ops::Range, sync::Arc, task::Context};
+use std::{cell::Cell, ops::Range, sync::Arc, task::Context};
 
 use super::{
     admin::Turn,
@@ -8,13 +8,14 @@ use super::{
     links::backend_pid,
     lookup::LookUp,
     relay::{Exit, Held, Relay},
-    router::{Before, Effects, Env, Ledger, Order, Router, Sending, Step},
+    router::{Before, Effects, Env, Explanation, Ledger, Order, Router, Sending, Step},
 };
 use crate::{
     admin::SessionSettings,
     cluster::{ClusterView, NodeId, NodeStatus},
     config::Config,
     dataplane::{
+        catalogs::Known,
         pool::{PoolEntry, PoolFacts},
         worker::Worker,
     },
@@ -22,6 +23,7 @@ use crate::{
     protocol::messages,
     routing::{
         balance::{self, Situation, Who},
+        policy::Rule,
         relcache::{Answer, Question},
         settings::Switches,
     },
@@ -175,7 +177,7 @@ impl Relay {
                 Next::Stop(Stop::MaybeAdmin { len }) => {
                     run.finish(self, cx, bytes);
                     let (message, behind) = rest.split_at(len);
-                    match self.admin_turn(message, behind) {
+                    match self.admin_turn(cx, message, behind) {
                         Turn::NotOurs => Message {
                             kind: b'Q',
                             body_len: len - crate::protocol::frame::HEADER_LEN,
@@ -231,43 +233,92 @@ impl Relay {
     }
 
     fn step(&mut self, message: Message<'_>) -> Step {
-        let Some(routed) = &mut self.routed else {
-            return Step::NeedsMore;
-        };
-        let before = routed.router.current();
-        let worker = &self.worker;
-        let replication = self.worker.shared.replication.load();
-        let facts = &self.entry.facts;
-        let ledgers = &mut self.ledgers;
-        let step = worker.with_catalog(&facts.startup.database, |buffer, catalog| {
-            let mut env = Env {
-                view: &routed.view,
-                replication: &replication,
-                settings: &routed.config.settings.routing,
-                switches: routed.switches,
-                who: who(facts),
-                catalog,
-                facts: buffer,
-                random: &mut || worker.random(),
-            };
-            let step = routed.router.step(message, ledgers, &mut env);
-            // Known from other sessions of the same user, unless this one begins otherwise.
-            if let Step::LookUp(questions) = &step
-                && !facts.has_options()
-                && let Some(serializable) = env.catalog.default_isolation(questions)
-            {
-                routed.router.set_begins_serializable(serializable);
-                return routed.router.step(message, ledgers, &mut env);
-            }
-            step
-        });
-        if routed.router.current() != before {
-            self.control
-                .load_balance_node
-                .set(routed.router.load_balance_node());
+        let before = self.current();
+        let step = self.with_router(|router, ledgers, env| router.step(message, ledgers, env));
+        if self.current() != before {
+            let node = self
+                .routed
+                .as_ref()
+                .and_then(|r| r.router.load_balance_node());
+            self.control.load_balance_node.set(node);
             self.tell_cancel_target();
         }
-        step
+        // Only a session without a router has none.
+        step.unwrap_or(Step::NeedsMore)
+    }
+
+    /// Runs `f` with all that decisions are made of. `None`: this session does not balance.
+    fn with_router(
+        &mut self,
+        f: impl Fn(&mut Router, &mut [Ledger], &mut Env<'_, Known<'_>>) -> Step,
+    ) -> Option<Step> {
+        let routed = self.routed.as_mut()?;
+        let worker = &self.worker;
+        let replication = worker.shared.replication.load();
+        let facts = &self.entry.facts;
+        let ledgers = &mut self.ledgers;
+        Some(
+            worker.with_catalog(&facts.startup.database, |buffer, catalog| {
+                let mut env = Env {
+                    view: &routed.view,
+                    replication: &replication,
+                    settings: &routed.config.settings.routing,
+                    switches: routed.switches,
+                    who: who(facts),
+                    catalog,
+                    facts: buffer,
+                    random: &mut || worker.random(),
+                };
+                let step = f(&mut routed.router, ledgers, &mut env);
+                // Known from other sessions of the same user, unless this one begins otherwise.
+                if let Step::LookUp(questions) = &step
+                    && !facts.has_options()
+                    && let Some(serializable) = env.catalog.default_isolation(questions)
+                {
+                    routed.router.set_begins_serializable(serializable);
+                    return f(&mut routed.router, ledgers, &mut env);
+                }
+                step
+            }),
+        )
+    }
+
+    /// The answer to `PGPOOL EXPLAIN`, without ReadyForQuery. `None`: the primary has to be asked first.
+    pub(super) fn explain(&mut self, cx: &mut Context<'_>, sql: &[u8]) -> Option<Vec<u8>> {
+        let explanation = Cell::new(None);
+        let step =
+            self.with_router(
+                |router, ledgers, env| match router.explain(sql, ledgers, env) {
+                    Ok(found) => {
+                        explanation.set(Some(found));
+                        Step::NeedsMore
+                    }
+                    Err(step) => step,
+                },
+            );
+        let view = self.worker.shared.view.load();
+        if let Some(Explanation { nodes, rule }) = explanation.take() {
+            let nodes: Vec<NodeId> = nodes.iter().collect();
+            return Some(crate::admin::explanation(&nodes, &view, rule));
+        }
+        match step {
+            None => {
+                let config = self.worker.shared.config.load();
+                let rule = if !view.mode.balances() {
+                    Rule::NotBalancedMode
+                } else if !config.settings.routing.load_balance_mode {
+                    Rule::BalancingOff
+                } else {
+                    Rule::PrimaryChosen
+                };
+                Some(crate::admin::explanation(&[self.target], &view, rule))
+            }
+            Some(Step::LookUp(questions)) => {
+                self.look_up(cx, questions);
+                None
+            }
+            Some(_) => None,
+        }
     }
 
     fn has_effects(&self) -> bool {
@@ -311,11 +362,12 @@ impl Relay {
         let Some(routed) = &mut self.routed else {
             return;
         };
-        let look_up = LookUp::new(routed.router.primary(), questions);
+        let settings = &routed.config.settings.routing;
+        let look_up = LookUp::new(routed.router.catalog_node(settings), questions);
+        let (node, bytes) = (look_up.node, look_up.encode());
         routed
             .router
-            .look_up_sent(look_up.message_count(), &mut self.ledgers);
-        let (node, bytes) = (look_up.node, look_up.encode());
+            .look_up_sent(node, look_up.message_count(), &mut self.ledgers);
         routed.look_up = Some(Box::new(look_up));
         self.forward(cx, node, &bytes);
     }

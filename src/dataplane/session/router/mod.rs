@@ -77,7 +77,7 @@ pub enum Step {
     NeedsMore,
     /// Keep it until [`Router::may_go_on`].
     Wait,
-    /// Put these to the primary, then offer the message again.
+    /// Put these to [`Router::catalog_node`], then offer the message again.
     LookUp(Vec<Question>),
 }
 
@@ -172,7 +172,7 @@ pub struct Router {
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
-    /// The primary could not answer what the message at hand names.
+    /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
     /// The open transaction has changed the catalog.
     catalog_changed: bool,
@@ -282,27 +282,36 @@ impl Router {
             _ => self.send_to_current(message.kind, ledgers),
         };
         match step {
-            Step::LookUp(_) => self.ask_when_free(step, ledgers),
+            Step::LookUp(_) => self.ask_when_free(step, ledgers, env.settings),
             step => step,
         }
     }
 
-    /// The primary is asked when it has answered what it was sent.
-    fn ask_when_free(&mut self, ask: Step, ledgers: &mut [Ledger]) -> Step {
-        let plan = self.to_primary(false);
+    /// Who is asked what the relation caches do not know (`relcache_query_target`).
+    pub fn catalog_node(&self, settings: &Settings) -> NodeId {
+        let fit = |node: &NodeId| !self.unfit.contains(*node);
+        match self.state.load_balance_node.filter(fit) {
+            Some(node) if settings.asks_load_balance_node => node,
+            _ => self.primary,
+        }
+    }
+
+    /// A node is asked when it has answered what it was sent.
+    fn ask_when_free(&mut self, ask: Step, ledgers: &mut [Ledger], settings: &Settings) -> Step {
+        let node = self.catalog_node(settings);
         let busy = |l: &Ledger| !l.owed.is_settled();
-        if !ledger(ledgers, plan.leader).is_some_and(busy) {
+        if !ledger(ledgers, node).is_some_and(busy) {
             return ask;
         }
-        self.waits = NodeSet::of(plan.leader);
+        self.waits = NodeSet::of(node);
         Step::Wait
     }
 
-    /// The primary has been sent so many messages of the extended protocol, and a Sync, that ask what
+    /// The node has been sent so many messages of the extended protocol, and a Sync, that ask what
     /// [`Step::LookUp`] wants to know.
-    pub fn look_up_sent(&mut self, messages: usize, ledgers: &mut [Ledger]) {
-        self.waits = NodeSet::of(self.primary);
-        if let Some(ledger) = ledgers.get_mut(self.primary) {
+    pub fn look_up_sent(&mut self, node: NodeId, messages: usize, ledgers: &mut [Ledger]) {
+        self.waits = NodeSet::of(node);
+        if let Some(ledger) = ledgers.get_mut(node) {
             ledger.hidden = true;
             for _ in 0..messages {
                 ledger.owed.sent_ours();
@@ -554,8 +563,10 @@ impl Router {
         };
         match policy::decide(&inputs, &mut env.catalog) {
             Verdict::Decided(decision) => Ok(decision),
-            // In the middle of a sequence the primary cannot be asked.
-            Verdict::NeedCatalog(_) if self.unanswered || self.used.contains(self.primary) => {
+            // In the middle of a sequence a node cannot be asked.
+            Verdict::NeedCatalog(_)
+                if self.unanswered || self.used.contains(self.catalog_node(env.settings)) =>
+            {
                 Ok(Decision::without_catalog(facts))
             }
             Verdict::NeedCatalog(questions) => Err(Step::LookUp(questions)),
@@ -577,10 +588,11 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`Step::LookUp`]
+    /// [`Step::LookUp`] or [`Step::Wait`]
     pub fn explain<C: Catalog>(
         &mut self,
         sql: &[u8],
+        ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Result<Explanation, Step> {
         let mut facts = std::mem::take(env.facts);
@@ -592,10 +604,16 @@ impl Router {
             self.state.load_balance_node = chosen;
         }
         *env.facts = facts;
-        plan.map(|plan| Explanation {
-            nodes: plan.nodes(),
-            rule: plan.decision.rule,
-        })
+        match plan {
+            Ok(plan) => {
+                self.unanswered = false;
+                Ok(Explanation {
+                    nodes: plan.nodes(),
+                    rule: plan.decision.rule,
+                })
+            }
+            Err(step) => Err(self.ask_when_free(step, ledgers, env.settings)),
+        }
     }
 
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
