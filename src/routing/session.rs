@@ -161,6 +161,8 @@ pub struct SessionState {
     /// dml_adaptive: what was written in this transaction, in lower case, without schema.
     written_objects: Vec<Box<[u8]>>,
     temporary: TemporaryTables,
+    /// search_path has named the temporary schema: functions, types and operators in it are found.
+    temporary_path: bool,
     prepared: HashMap<Box<[u8]>, Prepared>,
 }
 
@@ -218,6 +220,20 @@ impl SessionState {
         self.temporary.contains(name)
     }
 
+    pub fn has_temporary_tables(&self) -> bool {
+        !self.temporary.is_empty()
+    }
+
+    /// Whether `sql` contains the name of a temporary table of this session, anywhere.
+    pub fn mentions_temporary(&self, sql: &[u8]) -> bool {
+        self.temporary.is_mentioned(sql)
+    }
+
+    /// Whether names without a schema may mean something in the temporary schema that is no table.
+    pub fn looks_into_temporary_schema(&self) -> bool {
+        self.temporary_path
+    }
+
     /// dml_adaptive: a write of this transaction concerns `name`.
     pub fn has_written_object(&self, name: &[u8]) -> bool {
         self.written_objects
@@ -273,6 +289,11 @@ impl SessionState {
                 self.opening = true;
                 self.in_transaction = self.in_transaction.union(nodes);
             }
+            // For good: a rollback may bring the old path back.
+            self.temporary_path |= matches!(
+                statement,
+                Statement::Set(Set::SearchPath { temporary: true })
+            );
         }
         if settings.on_write == OnWrite::DmlAdaptive && self.is_in_transaction() {
             self.remember_objects(facts, settings, writes);
@@ -384,6 +405,7 @@ impl SessionState {
                 if kind == Discard::All {
                     self.prepared.clear();
                     self.default_serializable = None;
+                    self.temporary_path = false;
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.clear();

@@ -176,6 +176,11 @@ impl<'a> Collector<'a, '_> {
         if !self.take_word("to") {
             self.lexer.next();
         }
+        if parameter == Parameter::SearchPath {
+            return Statement::Set(Set::SearchPath {
+                temporary: self.names_temporary_schema(),
+            });
+        }
         let value = self.peek();
         let text = value.map_or(&b""[..], |t| unquoted(t.text));
         Statement::Set(match parameter {
@@ -190,6 +195,13 @@ impl<'a> Collector<'a, '_> {
         })
     }
 
+    /// Whether pg_temp is in the list that comes next.
+    fn names_temporary_schema(&self) -> bool {
+        self.lexer
+            .take_while(|t| t.kind != TokenKind::Punctuation(b';'))
+            .any(|t| unquoted(t.text).eq_ignore_ascii_case(b"pg_temp"))
+    }
+
     fn reset(&mut self) -> Statement {
         let Some(token) = self.peek() else {
             return Statement::Reset(Set::Other);
@@ -200,6 +212,7 @@ impl<'a> Collector<'a, '_> {
             Parameter::DefaultIsolation => Set::DefaultIsolation {
                 serializable: false,
             },
+            Parameter::SearchPath => Set::SearchPath { temporary: false },
             Parameter::Other if token.text.eq_ignore_ascii_case(b"all") => Set::All,
             Parameter::Other => Set::Other,
         })
@@ -504,6 +517,7 @@ enum Parameter {
     ReadOnly,
     Isolation,
     DefaultIsolation,
+    SearchPath,
     Other,
 }
 
@@ -516,6 +530,8 @@ impl Parameter {
             Parameter::Isolation
         } else if name.eq_ignore_ascii_case(b"default_transaction_isolation") {
             Parameter::DefaultIsolation
+        } else if name.eq_ignore_ascii_case(b"search_path") {
+            Parameter::SearchPath
         } else {
             Parameter::Other
         }

@@ -301,6 +301,14 @@ fn variable(set: &pb::VariableSetStmt) -> String {
                 Some(value.as_deref() == Some("serializable"))
             )
         }
+        // SET SCHEMA is written otherwise.
+        (_, "search_path") => {
+            let temporary = set
+                .args
+                .iter()
+                .any(|arg| constant(arg).eq_ignore_ascii_case("pg_temp"));
+            format!("search path temporary={temporary}")
+        }
         (_, "default_transaction_isolation") => {
             format!(
                 "default isolation serializable={}",
