@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -110,52 +111,68 @@ impl Drop for GrantedSlot {
     }
 }
 
-/// Serves one connection from its first byte to its last.
-pub async fn serve(worker: Rc<Worker>, stream: BareStream, peer: Peer, live: super::Live) {
-    let reporter = Reporter::new("child").with_session("[unknown]", "", "", &peer.host);
-    let Ok(stream) = stream.register() else {
+/// Serves one connection from its first byte to its last, or as far as the slot of another worker.
+pub fn serve(
+    worker: Rc<Worker>,
+    stream: BareStream,
+    peer: Peer,
+    live: super::Live,
+) -> impl Future<Output = ()> {
+    run(Box::pin(async move {
+        let ready = admit(&worker, stream, peer, live).await?;
+        begin(worker, ready).await
+    }))
+}
+
+/// Serves a client whose slot is on this worker.
+pub fn serve_ready(worker: Rc<Worker>, ready: ReadyClient) -> impl Future<Output = ()> {
+    run(Box::pin(begin(worker, ready)))
+}
+
+/// From the beginning, whatever is left of it, to the end of the session.
+///
+/// What an idle client costs is mostly this future, so it holds what the relay and the end need; the
+/// box with the beginning is given back when the session begins.
+async fn run(beginning: Pin<Box<impl Future<Output = Option<Box<Session>>>>>) {
+    let Some(session) = beginning.await else {
         return;
     };
+    let Session {
+        worker,
+        mut relay,
+        ending,
+    } = *session;
+    let exit = relay.run().await;
+    Box::pin(finish::finish(worker, relay, exit, ending)).await;
+}
+
+/// Start-up packet, pool_hba and slot. `None`: there is nothing left to do on this worker.
+async fn admit(
+    worker: &Rc<Worker>,
+    stream: BareStream,
+    peer: Peer,
+    live: super::Live,
+) -> Option<ReadyClient> {
+    let reporter = worker
+        .reporter
+        .with_session("[unknown]", "", "", &peer.host);
     let client = Client {
-        stream,
+        stream: stream.register().ok()?,
         peer: Arc::new(peer),
         input: Vec::new(),
         reporter,
     };
-    // Boxed: what the start needs is given back before the session idles for hours.
-    let ready = Box::pin(greet_and_admit(worker.clone(), client, live)).await;
-    let Some(mut ready) = ready else { return };
-    if worker.plane.owner(ready.slot.index) == worker.index {
-        // A task of its own, so that what the start needed does not stay with the session.
-        super::worker::spawn(serve_ready(worker, ready));
-    } else {
-        let plane = worker.plane.clone();
-        ready.live.move_to(plane.owner(ready.slot.index));
-        plane.send_to_owner(
-            ready.slot.index,
-            super::worker::WorkerMessage::Handover(Box::new(ready)),
-        );
+    let mut ready = greet_and_admit(worker, client, live).await?;
+    let owner = worker.plane.owner(ready.slot.index);
+    if owner == worker.index {
+        return Some(ready);
     }
-}
-
-/// On the slot's worker: login at the backends, relay, end.
-///
-/// What an idle client costs is mostly this future, so it holds what the relay and the end need and
-/// nothing of the beginning.
-pub fn serve_ready(worker: Rc<Worker>, ready: ReadyClient) -> impl Future<Output = ()> {
-    let begin = Box::pin(begin(worker, ready));
-    async move {
-        let Some(session) = begin.await else {
-            return;
-        };
-        let Session {
-            worker,
-            mut relay,
-            ending,
-        } = *session;
-        let exit = relay.run().await;
-        Box::pin(finish::finish(worker, relay, exit, ending)).await;
-    }
+    ready.live.move_to(owner);
+    worker.plane.send(
+        owner,
+        super::worker::WorkerMessage::Handover(Box::new(ready)),
+    );
+    None
 }
 
 /// A session that is logged in.
@@ -166,7 +183,7 @@ struct Session {
 }
 
 async fn greet_and_admit(
-    worker: Rc<Worker>,
+    worker: &Rc<Worker>,
     mut client: Client,
     live: super::Live,
 ) -> Option<ReadyClient> {
@@ -177,19 +194,20 @@ async fn greet_and_admit(
         _ = shutdown.wait_for(Option::is_some) => None,
         _ = closed => None,
         admitted = async {
-            let (startup, admitted) = greet(&worker, &mut client).await?;
+            let (startup, admitted) = greet(worker, &mut client).await?;
             let config = worker.shared.config.load_full();
             if startup.database != config.settings.own.admin_database {
                 return Some((startup, Some(admitted)));
             }
-            let admin = admin_session::log_in(&worker, &mut client, &startup, admitted).await;
-            admin.then_some((startup, None))
+            // Rare and big: not a part of every client's future.
+            let admin = Box::pin(admin_session::log_in(worker, &mut client, &startup, admitted));
+            admin.await.then_some((startup, None))
         } => admitted,
     };
     worker.greeted(greeting);
     let (startup, admitted) = admitted?;
     let Some(admitted) = admitted else {
-        admin_session::run(&worker, client, &startup).await;
+        Box::pin(admin_session::run(worker, client, &startup)).await;
         return None;
     };
     let slot = tokio::select! {
@@ -198,7 +216,7 @@ async fn greet_and_admit(
             refuse(&mut client, &ErrorMessage::fatal("57P03", "Pgpool-II is shutting down")).await;
             return None;
         }
-        slot = wait_for_slot(&worker, &mut client, &startup) => slot?,
+        slot = wait_for_slot(worker, &mut client, &startup) => slot?,
     };
     Some(ReadyClient {
         stream: client
@@ -225,7 +243,7 @@ async fn greet(
     let work = async {
         let startup = first_packet(worker, client).await?;
         let application = startup.parameter("application_name").unwrap_or("[unknown]");
-        client.reporter = Reporter::new("child").with_session(
+        client.reporter = client.reporter.with_session(
             application,
             &startup.user,
             &startup.database,
@@ -601,7 +619,7 @@ async fn begin(worker: Rc<Worker>, ready: ReadyClient) -> Option<Box<Session>> {
             // A client that waits for its refusal holds no slot.
             drop(occupied);
             if let Some(refused) = refused {
-                refused.tell(&worker, &mut client).await;
+                Box::pin(refused.tell(&worker, &mut client)).await;
             }
             return None;
         }
@@ -693,11 +711,16 @@ mod tests {
     /// raises that cost: can it be boxed, shared, or left in the beginning?
     #[test]
     fn what_an_idle_session_holds_does_not_grow_unnoticed() {
-        fn size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        fn begun<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
             size_of::<F>()
         }
-        let (future, session) = (size(serve_ready), size_of::<Session>());
-        assert!(future <= session + 64, "the beginning stays: {future}");
+        fn new<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let session = size_of::<Session>();
+        for future in [begun(serve_ready), new(serve)] {
+            assert!(future <= session + 64, "the beginning stays: {future}");
+        }
         assert!(session <= 800, "a session: {session}");
     }
 }

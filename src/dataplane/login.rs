@@ -18,6 +18,7 @@ use super::{
     admin_session::read_message,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
+    pool_key,
     session::{Balancing, SessionControl},
     table::SlotIndex,
     worker::Worker,
@@ -129,7 +130,7 @@ pub async fn by_pool_hba(
     match converse(worker, client, judged, &mut auth, actions).await {
         Ok(()) => Some(Admitted { auth, attempt }),
         Err(Some(error)) => {
-            refuse(worker, client, &auth, attempt, error).await;
+            Box::pin(refuse(worker, client, &auth, attempt, error)).await;
             None
         }
         Err(None) => {
@@ -214,13 +215,15 @@ async fn converse(
                     hint,
                 } => client.reporter.emit(Severity::Log, &*message, detail, hint),
                 Action::LookUp => {
-                    let found = look_up(worker, judged.user).await;
+                    let found = Box::pin(look_up(worker, judged.user)).await;
                     asked = Some(auth.on_looked_up(found));
                 }
                 Action::VerifyPassword(service, password) => {
                     let verdict = match &judged.check {
                         Some(check) => {
-                            ask_outside(client, auth, check, judged.user, &password).await?
+                            // Rare and big: not a part of every login's future.
+                            Box::pin(ask_outside(client, auth, check, judged.user, &password))
+                                .await?
                         }
                         None => Err(service.refusal(judged.user)),
                     };
@@ -609,6 +612,7 @@ fn message_of(error: &ErrorReport) -> ErrorMessage {
 impl PoolFacts {
     fn new(startup: StartupPacket, backend_pids: Vec<Option<u32>>) -> Rc<PoolFacts> {
         Rc::new(PoolFacts {
+            key: pool_key(&startup),
             startup,
             created: SystemTime::now(),
             counter: Cell::new(0),

@@ -1,6 +1,6 @@
 //! The data plane: accepting clients, slots, sessions, the relay.
 //!
-//! W worker threads with a runtime each, and one thread that accepts. The control plane holds a
+//! W worker threads with a runtime each; the first one accepts. The control plane holds a
 //! [`Handle`]; nothing here ever waits for the control plane except admin SQL.
 
 pub mod accept;
@@ -30,7 +30,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    io::unix::AsyncFd,
+    runtime::{LocalOptions, LocalRuntime},
+    sync::{mpsc, oneshot, watch},
+};
 
 pub use accept::Listener;
 pub use info::{PoolInfo, SlotInfo, SlotStatus};
@@ -77,8 +81,6 @@ pub struct Plane {
     pub auth_query: AuthQuery,
     /// Failed logins.
     pub throttle: Mutex<crate::auth::throttle::Throttle>,
-    /// Dropping it ends the accepting thread.
-    accepting: Mutex<Option<io::PipeWriter>>,
 }
 
 /// What the control plane holds of the data plane.
@@ -92,7 +94,7 @@ pub struct Handle {
 /// # Errors
 ///
 /// When threads or descriptors cannot be had.
-pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handle> {
+pub fn start(shared: &Arc<Shared>, mut listeners: Vec<Listener>) -> io::Result<Handle> {
     let config = shared.config.load_full();
     let settings = &config.settings;
     let workers = settings.own.worker_threads.max(1);
@@ -100,7 +102,6 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let backlog = slots.saturating_mul(settings.listen_backlog_multiplier as usize);
-    let (stop, accepting) = io::pipe()?;
     let admin = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -124,42 +125,61 @@ pub fn start(shared: &Arc<Shared>, listeners: Vec<Listener>) -> io::Result<Handl
         catalog: catalogs::SharedCatalog::new(&settings.routing),
         auth_query,
         throttle: Mutex::default(),
-        accepting: Mutex::new(Some(accepting)),
     });
     admin.spawn(login::auth_query::serve(
         shared.clone(),
         Arc::downgrade(&plane),
         questions,
     ));
-    for (index, messages) in receivers.into_iter().enumerate() {
-        let (shared, plane) = (shared.clone(), plane.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    std::thread::Builder::new()
+        .name("admin".to_owned())
+        .spawn(move || admin.block_on(std::future::pending::<()>()))?;
+    // The first worker last: it accepts.
+    for (index, messages) in receivers.into_iter().enumerate().rev() {
+        let listeners = if index == 0 {
+            std::mem::take(&mut listeners)
+        } else {
+            Vec::new()
+        };
+        let worker = (shared.clone(), plane.clone(), slots);
+        let (ready, outcome) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
             .name(format!("worker{index}"))
             .spawn(move || {
                 let _end = EndsWithTheProcess;
-                let local = tokio::task::LocalSet::new();
-                let worker = Worker::new(index, shared, plane, slots);
-                // A task of its own: the outermost future is polled at every wake of any session.
-                let work = async { tokio::task::spawn_local(worker.run(messages)).await };
-                if local.block_on(&runtime, work).is_err() {
-                    panic!("a worker has failed");
+                let (shared, plane, slots) = worker;
+                match prepare(listeners) {
+                    Ok((runtime, listeners)) => {
+                        // Start waits for it.
+                        let _ = ready.send(Ok(()));
+                        runtime.block_on(async move {
+                            let worker = Worker::new(index, shared, plane, slots);
+                            worker.accept(listeners);
+                            worker.run(messages).await;
+                        });
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
                 }
             })?;
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
     }
-    std::thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || admin.block_on(std::future::pending::<()>()))?;
-    let accept_plane = plane.clone();
-    std::thread::Builder::new()
-        .name("accept".to_owned())
-        .spawn(move || {
-            let _end = EndsWithTheProcess;
-            accept::run(&accept_plane, listeners, &OwnedFd::from(stop));
-        })?;
     Ok(Handle { plane })
+}
+
+/// What cannot leave the thread that prepares it: a worker's runtime, and the listeners on it.
+///
+/// A `LocalSet` on an ordinary runtime would wake, queue and poll twice for each wake of a session.
+fn prepare(listeners: Vec<Listener>) -> io::Result<(LocalRuntime, Vec<AsyncFd<OwnedFd>>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    let registered: io::Result<_> = {
+        let _context = runtime.enter();
+        listeners.into_iter().map(Listener::register).collect()
+    };
+    registered.map(|listeners| (runtime, listeners))
 }
 
 impl Handle {
@@ -219,7 +239,6 @@ impl Handle {
 
     /// Stops accepting; smart lets sessions finish, the other modes cut them.
     pub fn stop(&self, mode: StopMode) {
-        lock(&self.plane.accepting).take();
         self.plane.shutdown.send_replace(Some(mode));
         self.plane.send_all(|| WorkerMessage::Stop(mode));
     }
@@ -344,7 +363,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread without which pgpool only looks alive. A session's panic ends inside its task; a panic
+/// Of a thread or task without which pgpool only looks alive. A session's panic ends inside its task; a panic
 /// that gets here would leave clients without an answer for ever.
 struct EndsWithTheProcess;
 

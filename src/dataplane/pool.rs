@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{info::PoolInfo, stream::Stream};
+use super::{info::PoolInfo, stream::Stream, table::PoolKey};
 use crate::{auth::session_auth::Remembered, cluster::NodeId, protocol::StartupPacket};
 
 /// An authenticated connection to one backend.
@@ -41,6 +41,8 @@ pub struct PoolEntry {
 pub struct PoolFacts {
     /// A cached set serves only a client whose packet has the same user, database and parameters.
     pub startup: StartupPacket,
+    /// Hash of that, for the table of slots.
+    pub key: PoolKey,
     pub created: SystemTime,
     pub counter: std::cell::Cell<u64>,
     pub client_connected: std::cell::Cell<Option<SystemTime>>,

@@ -6,15 +6,20 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
+    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::{
-    Live, Plane, cancel,
+    Live, Plane, accept, cancel,
     catalogs::{Catalogs, Known},
     front::{self, Peer, ReadyClient},
     info::{SlotInfo, SlotStatus},
@@ -60,12 +65,16 @@ pub struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub plane: Arc<Plane>,
+    /// What sessions make theirs of: asking for the pid is a system call.
+    pub reporter: Reporter,
     slots: RefCell<Vec<Slot>>,
     clock: Cell<Instant>,
     stopping: Cell<Option<StopMode>>,
     /// Clients that have not finished their login, oldest first; dropping the sender closes the connection.
     greeting: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
     next_greeting: Cell<u64>,
+    /// Of the worker that accepts: one task per listener.
+    accepting: RefCell<Vec<JoinHandle<()>>>,
     catalogs: RefCell<Catalogs>,
     /// For random numbers: a keyed hash of a counter.
     random: (RandomState, Cell<u64>),
@@ -101,11 +110,13 @@ impl Worker {
             index,
             shared,
             plane,
+            reporter: Reporter::new("child"),
             slots: RefCell::new(slots),
             clock: Cell::new(now),
             stopping: Cell::new(None),
             greeting: RefCell::default(),
             next_greeting: Cell::new(0),
+            accepting: RefCell::default(),
             catalogs: RefCell::new(catalogs),
             random: (RandomState::new(), Cell::new(0)),
         })
@@ -126,7 +137,15 @@ impl Worker {
         }
     }
 
-    fn handle(self: &Rc<Self>, message: WorkerMessage) {
+    /// Accepts clients at `listeners` until the stop.
+    pub fn accept(self: &Rc<Self>, listeners: Vec<AsyncFd<OwnedFd>>) {
+        let tasks = listeners
+            .into_iter()
+            .map(|listener| tokio::task::spawn_local(accept::run(self.clone(), listener)));
+        self.accepting.borrow_mut().extend(tasks);
+    }
+
+    pub fn handle(self: &Rc<Self>, message: WorkerMessage) {
         match message {
             WorkerMessage::Client { stream, peer, live } => {
                 self.now_exactly();
@@ -299,6 +318,9 @@ impl Worker {
 
     fn stop(&self, mode: StopMode) {
         self.stopping.set(Some(mode));
+        for task in self.accepting.borrow_mut().drain(..) {
+            task.abort();
+        }
         self.greeting.borrow_mut().clear();
         for slot in self.slots.borrow_mut().iter_mut() {
             slot.entries.drain(..).for_each(PoolEntry::close);
@@ -324,10 +346,7 @@ impl Worker {
 impl Slot {
     /// What is cached, for the table of slots.
     pub fn keys(&self) -> Vec<u64> {
-        self.entries
-            .iter()
-            .map(|e| super::pool_key(&e.facts.startup))
-            .collect()
+        self.entries.iter().map(|e| e.facts.key).collect()
     }
 
     /// The part of a child process that ends and is replaced: nothing cached, counters at zero.

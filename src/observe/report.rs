@@ -160,7 +160,7 @@ impl Reporter {
 
     /// A client session: `application` is the client's application_name.
     pub fn with_session(
-        self,
+        &self,
         application: &str,
         user: &str,
         database: &str,

@@ -2,8 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
+
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Sets `SO_RCVLOWAT`: a TCP socket counts as readable only from `bytes` bytes on.
 ///
@@ -45,30 +47,16 @@ pub fn peek(socket: &impl AsFd) -> io::Result<usize> {
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
-/// Waits until one of `sockets` is readable; returns which are.
+/// Puts a descriptor on the runtime of this thread, to be told when it is readable.
 ///
 /// # Errors
 ///
-/// As poll gives them; an interrupted call is tried again.
-pub fn wait_readable(sockets: &[BorrowedFd<'_>]) -> io::Result<Vec<bool>> {
-    let mut entries: Vec<libc::pollfd> = sockets
-        .iter()
-        .map(|fd| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        })
-        .collect();
-    loop {
-        let count = libc::nfds_t::try_from(entries.len()).unwrap_or(libc::nfds_t::MAX);
-        // SAFETY: `entries` holds `count` initialised pollfd structures and is not moved during the call.
-        let done = unsafe { libc::poll(entries.as_mut_ptr(), count, -1) };
-        match check(done) {
-            Ok(_) => return Ok(entries.iter().map(|e| e.revents != 0).collect()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+/// As epoll gives them.
+pub fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open and stays the same descriptor until it is dropped, which the
+    // `AsyncFd` that owns it does after taking it off the runtime.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Takes one connection off a listening socket; the new descriptor is non-blocking and close-on-exec.
