@@ -12,6 +12,11 @@ from . import env, proc, server
 _PARTS = ("sql", "expected", "data", "parallel_schedule", "resultmap", "pg_regress", "regress.so", "refint.so", "autoinc.so")
 _LINE = re.compile(r"^(?:test)?\s*(\S+)\s+\.\.\. (ok|FAILED|failed \(ignored\))\b")
 
+#: What cannot be as on one server when others do a part of the reading: the lines of a test's output that may differ.
+BY_NATURE = {
+    "stats": (re.compile(r" [tf]( +\| [tf])*"), "it looks on the primary for the scans of a table, and they ran on a standby"),
+}
+
 #: Every commit waits until both standbys show it, so that it does not matter to the suite's many sessions where each
 #: reads. The rest is as in the server that the suite starts for itself.
 SERVER_SETTINGS = {
@@ -103,6 +108,15 @@ class Pass:
 
 def difference(test, direct, through):
     return list(difflib.unified_diff(direct.output(test), through.output(test), f"{test}, directly", f"{test}, {through.name}", lineterm=""))
+
+
+def differs_by_nature(test, direct, through):
+    """Why, or None."""
+    if test not in BY_NATURE or test not in through.verdicts:
+        return None
+    lines, why = BY_NATURE[test]
+    changed = [line[1:] for line in difference(test, direct, through)[2:] if line[:1] in "+-"]
+    return why if all(lines.fullmatch(line) for line in changed) else None
 
 
 def schedule(folder, only=()):

@@ -81,7 +81,8 @@ pub enum Rule {
     SystemCatalog,
     TemporaryTable,
     UnloggedTable,
-    PrimaryRelation,
+    Sequence,
+    PrimaryView,
     PrimaryPattern,
     WritingFunction,
     WrittenObject,
@@ -119,7 +120,7 @@ impl Rule {
             R::Delay => 16,
             R::SystemCatalog => 17,
             R::TemporaryTable => 18,
-            R::UnloggedTable | R::PrimaryRelation => 19,
+            R::UnloggedTable | R::Sequence | R::PrimaryView => 19,
             R::PrimaryPattern => 20,
             R::WritingFunction => 21,
             R::WrittenObject => 22,
@@ -168,9 +169,8 @@ impl fmt::Display for Rule {
             R::SystemCatalog => "a system catalog is named",
             R::TemporaryTable => "a temporary table is named (check_temp_table)",
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
-            R::PrimaryRelation => {
-                "a sequence is named, or a view that calls a function of the primary"
-            }
+            R::Sequence => "a sequence is named, and the session has written",
+            R::PrimaryView => "a view is named that calls a function of the primary",
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",
@@ -510,8 +510,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             Some(Rule::TemporaryTable)
         } else if known.unlogged && switches.check_unlogged_table {
             Some(Rule::UnloggedTable)
+        } else if known.sequence && state.has_ever_written() {
+            Some(Rule::Sequence)
         } else if known.primary_only {
-            Some(Rule::PrimaryRelation)
+            Some(Rule::PrimaryView)
         } else {
             None
         }
@@ -547,6 +549,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         for function in facts.functions() {
             let name = facts.text(function.name);
             let schema = function.schema.map(|s| facts.text(s));
+            if matches!(name, b"pg_my_temp_schema" | b"pg_is_other_temp_schema") {
+                return true;
+            }
             match self.catalog.relation(schema, name) {
                 Some(known) if known.own_function => return true,
                 Some(_) => {}
@@ -731,3 +736,6 @@ impl Decision {
         nodes
     }
 }
+
+#[cfg(test)]
+mod tests;

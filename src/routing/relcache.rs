@@ -53,8 +53,10 @@ pub struct Relation {
     pub unlogged: bool,
     /// View or materialized view.
     pub view: bool,
-    /// What a standby answers otherwise: a sequence, whose numbers are written to the WAL in
-    /// advance, or a view that calls a function which belongs to the primary.
+    /// A sequence, or a view that reads one. Its numbers are written to the WAL in advance, so that
+    /// a standby shows it up to 32 ahead.
+    pub sequence: bool,
+    /// A view that calls a function which belongs to the primary.
     pub primary_only: bool,
     /// A function has this name, too, and is none of PostgreSQL's own: it may read any table.
     pub own_function: bool,
@@ -64,7 +66,7 @@ pub struct Relation {
 /// session, or that a standby refuses.
 const PRIMARY_FUNCTION: &str = "(p.provolatile = 'v' OR p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace \
      AND p.proname OPERATOR(pg_catalog.~) '^(pg_stat_get_.*|(txid|pg)_current_(xact_id|snapshot).*|txid_current.*|txid_status|pg_xact_status|\
-     pg_listening_channels|pg_notification_queue_usage|pg_my_temp_schema|pg_is_other_temp_schema|pg_prepared_xact|\
+     pg_listening_channels|pg_notification_queue_usage|pg_prepared_xact|\
      pg_prepared_statement|pg_cursor|pg_export_snapshot)$')";
 
 impl Question {
@@ -96,8 +98,8 @@ impl Question {
                      OR EXISTS (SELECT FROM named WHERE relpersistence = 't'), \
                      EXISTS (SELECT FROM named WHERE relpersistence = 'u'), \
                      EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({full}) AND relkind IN ('v', 'm')), \
-                     EXISTS (SELECT FROM named WHERE relkind = 'S') \
-                     OR EXISTS (SELECT FROM read JOIN pg_catalog.pg_class c ON c.oid = read.oid AND c.relkind = 'v' \
+                     EXISTS (SELECT FROM named WHERE relkind = 'S'), \
+                     EXISTS (SELECT FROM read JOIN pg_catalog.pg_class c ON c.oid = read.oid AND c.relkind = 'v' \
                      JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1', \
                      LATERAL pg_catalog.regexp_matches(r.ev_action::pg_catalog.text, ':(?:op)?funcid ([1-9][0-9]*)', 'g') AS found \
                      JOIN pg_catalog.pg_proc p ON p.oid = found[1]::pg_catalog.oid WHERE {PRIMARY_FUNCTION}), \
@@ -131,8 +133,9 @@ impl Question {
                 temporary: column(1),
                 unlogged: column(2),
                 view: column(3),
-                primary_only: column(4),
-                own_function: column(5),
+                sequence: column(4),
+                primary_only: column(5),
+                own_function: column(6),
             }),
             Question::Function { .. } => Answer::Function {
                 volatile: column(0),
@@ -383,6 +386,7 @@ mod tests {
         temporary: false,
         unlogged: false,
         view: false,
+        sequence: false,
         primary_only: false,
         own_function: false,
     });

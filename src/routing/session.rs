@@ -161,6 +161,8 @@ pub struct SessionState {
     /// dml_adaptive: what was written in this transaction, in lower case, without schema.
     written_objects: Vec<Box<[u8]>>,
     temporary: TemporaryTables,
+    /// Something was sent that may have written, in this or an earlier transaction.
+    ever_written: bool,
     /// search_path has named the temporary schema: functions, types and operators in it are found.
     temporary_path: bool,
     prepared: HashMap<Box<[u8]>, Prepared>,
@@ -218,6 +220,11 @@ impl SessionState {
 
     pub fn is_temporary(&self, name: &[u8]) -> bool {
         self.temporary.contains(name)
+    }
+
+    /// Whether the session may have moved a sequence.
+    pub fn has_ever_written(&self) -> bool {
+        self.ever_written
     }
 
     pub fn has_temporary_tables(&self) -> bool {
@@ -283,6 +290,7 @@ impl SessionState {
     pub fn sent(&mut self, facts: &Facts, settings: &Settings, writes: bool, nodes: NodeSet) {
         if writes {
             self.unsynced_write = true;
+            self.ever_written = true;
         }
         for statement in facts.statements() {
             if let Statement::Begin(_) = statement {

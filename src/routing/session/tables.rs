@@ -24,7 +24,8 @@ impl TemporaryTables {
         self.tables.iter().all(|t| t.dropped)
     }
 
-    /// Whether a name stands anywhere in a text as a word.
+    /// Whether a name stands anywhere in a text as a word. `regclass` stands for all names: indexes and
+    /// views on temporary tables are temporary as well and not known here.
     pub(super) fn is_mentioned(&self, text: &[u8]) -> bool {
         let of_word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..);
         let mut words = text.split(|b| !of_word(b)).filter(|word| !word.is_empty());
@@ -35,7 +36,10 @@ impl TemporaryTables {
             .clone()
             .filter(|t| !plain(t))
             .any(|t| contains(text, &t.name))
-            || words.any(|word| tables.clone().any(|t| t.name.eq_ignore_ascii_case(word)))
+            || words.any(|word| {
+                tables.clone().any(|t| t.name.eq_ignore_ascii_case(word))
+                    || (word.eq_ignore_ascii_case(b"regclass") && !self.is_empty())
+            })
     }
 
     /// `open`: in a transaction, which may be rolled back.
