@@ -3,12 +3,13 @@
 #   make setup   install what is missing (Debian packages; touches no service)
 #   make build   release binary target/release/pgpool
 #   make lint    formatting and clippy, warnings are errors
-#   make test    all of: setup, lint, unit, simulation, compat, pcp-replay
+#   make test    all of: setup, lint, unit, simulation, compat, routing, pcp-replay
 #   make unit    cargo test
 #   make simulation  random histories of failovers
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
+#   make routing  recorded cases of where statements go (CASES=file for others of that form)
 #   make pcp-replay  recorded PCP dialogues against ours
 #   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
 #   make grammar-check  what routing reads from statements against PostgreSQL's own grammar (builds pg_query, three minutes)
@@ -22,11 +23,12 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PATTERN ?=
+CASES ?= fixtures/routing/cases.tsv
 PGREGRESS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock pg-regress grammar-check demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
 
 all: build
 
@@ -65,6 +67,9 @@ auth-matrix: build
 	compat/auth-matrix --subject stock
 	compat/auth-matrix --subject ours
 
+routing: build
+	compat/routing --cases $(CASES) --subject ours
+
 pcp-replay: build
 	compat/pcp-replay fixtures/pcp --subject ours
 
@@ -79,7 +84,7 @@ grammar-check:
 	$(CARGO) test --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
 	source=$$(compat/pg-source) && $(TARGET)/grammar/release/grammar-check "$$source"
 
-test: setup lint unit simulation compat pcp-replay
+test: setup lint unit simulation compat routing pcp-replay
 
 demo: setup build
 	compat/demo
