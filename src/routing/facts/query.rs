@@ -223,8 +223,10 @@ impl<'a> Collector<'a, '_> {
                 level.from = From::No;
                 level.with = false;
             }
-            // Else an alias.
-            K::Values if level.from != From::After => {
+            // Else an alias, or a common table expression.
+            K::Values
+                if level.from != From::After && !(level.with && scan.before != Before::Close) =>
+            {
                 level.from = From::No;
                 level.with = false;
             }

@@ -243,6 +243,7 @@ fn locks_into_and_writes_inside_are_noticed_at_any_depth() {
     for sql in [
         "with a as (insert into t values (1) returning i) select * from a",
         "((with a as (delete from t returning i) select * from a))",
+        "with values (a) as (select 1), x as (delete from t returning i) select * from values",
         "with a as not materialized (update t set i = 1 returning i) select 1",
     ] {
         assert!(facts(sql).has_data_modifying_with(), "{sql}");

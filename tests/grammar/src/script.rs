@@ -24,7 +24,7 @@ pub fn without_variables(statement: &str) -> String {
         let (before, colon) = rest.split_at(at);
         out.push_str(before);
         let after = &colon[1..];
-        if before.ends_with(':') || after.starts_with([':', '=']) {
+        if out.ends_with(':') || after.starts_with([':', '=']) {
             out.push(':');
         } else if after.starts_with(['\'', '"']) {
             // The name in its quotes is as good a constant or identifier as any.
