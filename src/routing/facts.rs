@@ -142,6 +142,10 @@ pub enum Set {
     /// SET TRANSACTION SNAPSHOT.
     Snapshot,
     Constraints,
+    SearchPath {
+        /// It names pg_temp.
+        temporary: bool,
+    },
     /// RESET ALL.
     All,
     Other,
