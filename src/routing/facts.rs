@@ -69,9 +69,10 @@ pub enum Statement {
     /// `None`: DEALLOCATE ALL.
     Deallocate(Option<Ident>),
     Declare(Ident),
-    Fetch,
-    /// CLOSE.
-    ClosePortal,
+    /// FETCH, MOVE.
+    Fetch(Option<Ident>),
+    /// CLOSE; `None`: ALL.
+    ClosePortal(Option<Ident>),
     Explain {
         analyze: bool,
         /// Of SELECT, VALUES, TABLE.

@@ -301,6 +301,8 @@ fn utility_statements_say_what_they_are() {
             | Statement::Execute(n)
             | Statement::Deallocate(Some(n))
             | Statement::Declare(n)
+            | Statement::Fetch(Some(n))
+            | Statement::ClosePortal(Some(n))
             | Statement::CreateTemporary(n)
             | Statement::Drop(n) => n,
             other => panic!("{sql}: {other:?}"),
@@ -310,6 +312,10 @@ fn utility_statements_say_what_they_are() {
     for sql in [
         "savepoint A",
         "release a",
+        "fetch a",
+        "fetch forward 3 from A",
+        "move backward all in \"a\"",
+        "close a;select 1",
         "release savepoint a",
         "rollback to a",
         "rollback work to savepoint \"a\"",
@@ -437,7 +443,7 @@ fn utility_statements_say_what_they_are() {
         ("(select 1)", Statement::Select),
         ("values (1)", Statement::Select),
         ("vacuum t", Statement::Other),
-        ("fetch 1 from c", Statement::Fetch),
+        ("close all", Statement::ClosePortal(None)),
     ] {
         let f = facts(sql);
         assert_eq!(f.first(), want, "{sql}");

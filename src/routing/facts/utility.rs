@@ -2,6 +2,7 @@
 
 use super::{
     Collector, Copy, CopySource, Discard, Ident, LockMode, Set, Statement, TransactionModes,
+    is_ident,
     keyword::{Keyword, keyword},
 };
 use crate::routing::lexer::{Token, TokenKind};
@@ -70,8 +71,8 @@ impl<'a> Collector<'a, '_> {
                 }
             }
             K::Declare => return self.declare(),
-            K::Fetch | K::Move => Statement::Fetch,
-            K::Close => Statement::ClosePortal,
+            K::Fetch | K::Move => return Statement::Fetch(self.last_name()),
+            K::Close => return Statement::ClosePortal(self.last_name()),
             K::Explain => return self.explain(),
             K::Copy => self.copy(),
             K::Lock => self.lock(),
@@ -88,6 +89,20 @@ impl<'a> Collector<'a, '_> {
         };
         self.skip_statement();
         statement
+    }
+
+    /// The name that the statement ends with, up to and with its semicolon; `None`: ALL, or none.
+    fn last_name(&mut self) -> Option<Ident> {
+        let mut last = None;
+        while let Some(token) = self.lexer.next() {
+            match token.kind {
+                TokenKind::Punctuation(b';') => break,
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ => last = Some(token),
+            }
+        }
+        let name = last.filter(|t| is_ident(t) && !t.text.eq_ignore_ascii_case(b"all"))?;
+        Some(self.ident(name))
     }
 
     fn with_name(&mut self, statement: impl FnOnce(Ident) -> Statement) -> Statement {

@@ -213,8 +213,8 @@ fn describe(statement: Statement, facts: &Facts) -> String {
         Statement::Deallocate(None) => "deallocate all".into(),
         Statement::Deallocate(Some(name)) => format!("deallocate {}", text(facts, name)),
         Statement::Declare(name) => format!("declare {}", text(facts, name)),
-        Statement::Fetch => "fetch".into(),
-        Statement::ClosePortal => "close".into(),
+        Statement::Fetch(_) => "fetch".into(),
+        Statement::ClosePortal(_) => "close".into(),
         Statement::Explain { analyze, select } => {
             format!("explain analyze={analyze} select={select}")
         }
