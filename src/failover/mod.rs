@@ -10,6 +10,6 @@ pub mod hooks;
 pub mod request;
 pub mod search;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod testing;

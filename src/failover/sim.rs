@@ -6,7 +6,7 @@
 
 mod checks;
 mod pgpool;
-mod random;
+pub(crate) mod random;
 mod servers;
 
 use std::{

@@ -10,7 +10,7 @@ use crate::{
     cluster::NodeId,
     routing::{
         facts::{Facts, Statement},
-        policy::{Catalog, Protocol},
+        policy::{Catalog, Destination, Protocol},
         session::{NodeSet, Parsed},
     },
 };
@@ -40,9 +40,10 @@ impl Router {
             Err(step) => return step,
         };
         if name.is_empty() {
-            let step = self.extended(b'P', plan, None, ledgers);
+            let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
+            let step = self.extended_with(b'P', plan, None, entry, ledgers);
             if matches!(step, Step::Send(_)) {
-                self.unnamed = Some((parsed, plan.nodes()));
+                self.set_unnamed(Some((parsed, plan.nodes())));
             }
             return step;
         }
@@ -62,7 +63,16 @@ impl Router {
             nodes: plan.nodes(),
             fresh: taken.is_none(),
         };
-        let step = self.extended_with(b'P', plan, None, Entry::Parse(Box::new(entry)), ledgers);
+        if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+            return step;
+        }
+        // The only node that had it may be gone.
+        let before = taken
+            .filter(|nodes| nodes.is_empty())
+            .and_then(|_| self.state.prepared(name)?.parsed.clone())
+            .and_then(|old| self.lacking(name, &old, &plan));
+        let entry = Entry::Parse(Box::new(entry));
+        let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
             self.state.parsed(name, plan.nodes(), parsed);
         }
@@ -133,12 +143,19 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
-        // A name that is taken is refused by the node that has it.
+        // A name that is taken is refused by the node that has it. It may be free after all, so a
+        // write does not go to a standby for it.
+        let writes = plan.decision.writes && plan.decision.destination == Destination::Primary;
         if !portal.is_empty()
             && let Some(taken) = self.portals.get(portal)
+            && (!writes || taken.leader == self.primary)
         {
             plan.leader = taken.leader;
-            plan.followers = taken.followers;
+            plan.followers = if writes {
+                NodeSet::EMPTY
+            } else {
+                taken.followers
+            };
         }
         if !plan.followers.is_empty() && !message.is_whole() {
             if message.body_len <= STATEMENT_LIMIT {
@@ -146,15 +163,19 @@ impl Router {
             }
             plan.followers = NodeSet::EMPTY;
         }
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(b'B', &plan, ledgers) {
             return step;
         }
         let before = match &parsed {
-            Some(parsed) => self.lacking(name, parsed, &plan),
+            Some(parsed) => self.lacking(name, parsed, &plan).or_else(|| {
+                let (name, taken) = self.taken(&parsed.facts)?;
+                self.lacking(&name, &taken, &plan)
+            }),
             None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
             None => None,
         };
         let new = Portal {
+            savepoints: self.state.savepoints(),
             parsed,
             decision: plan.decision,
             leader: plan.leader,
@@ -165,10 +186,14 @@ impl Router {
                 Some(old) => **old = new,
                 none => *none = Some(Box::new(new)),
             }
-        } else {
-            self.portals.insert(portal.into(), new);
+            return self.extended(b'B', plan, before, ledgers);
         }
-        self.extended(b'B', plan, before, ledgers)
+        let mut entry = Entry::Nothing;
+        if !self.portals.contains_key(portal) {
+            self.portals.insert(portal.into(), new);
+            entry = Entry::Bind(portal.into());
+        }
+        self.extended_with(b'B', plan, before, entry, ledgers)
     }
 
     pub(super) fn execute<C: Catalog>(
@@ -198,7 +223,7 @@ impl Router {
         let Some(parsed) = portal.parsed.clone() else {
             return self.extended(b'E', plan, None, ledgers);
         };
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
             return step;
         }
         let entry = self
@@ -207,16 +232,27 @@ impl Router {
         let nodes = plan.nodes();
         self.state
             .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
-        self.note_missed(&parsed.facts, nodes, env.view);
-        let step = self.extended_with(b'E', plan, None, entry, ledgers);
-        if matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. }
-        ) {
-            // Portals end with their transaction.
-            self.portals.clear();
+        self.note_sent(&parsed.facts, &plan, env.view);
+        self.end_portals(&parsed.facts);
+        self.extended_with(b'E', plan, None, entry, ledgers)
+    }
+
+    /// Portals end with their transaction or savepoint.
+    pub(super) fn end_portals(&mut self, facts: &Facts) {
+        if self.portals.is_empty() {
+            return;
         }
-        step
+        for statement in facts.statements() {
+            match statement {
+                Statement::Commit { .. } | Statement::Rollback { .. } => self.portals.clear(),
+                Statement::RollbackTo(name) => {
+                    if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
+                        self.portals.retain(|_, portal| portal.savepoints <= at);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn describe(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
@@ -276,7 +312,7 @@ impl Router {
                 let step = self.extended_with(b'C', plan, None, entry, ledgers);
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
-                        self.unnamed = None;
+                        self.set_unnamed(None);
                     } else {
                         self.state.closed(name);
                     }
@@ -334,7 +370,7 @@ impl Router {
     }
 
     /// Which of these nodes answers the client without waiting, if one does.
-    fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
+    pub(super) fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
         [self.current, self.primary]
             .into_iter()
             .find(|&node| nodes.contains(node))
@@ -351,6 +387,12 @@ impl Router {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
+    fn place_extended(&mut self, kind: u8, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        // A Close may go ahead: whoever does not get there has the name back.
+        let wait = (kind != b'C').then(|| self.wait_for_lone(plan, ledgers));
+        wait.flatten().or_else(|| self.place(plan, false, ledgers))
+    }
+
     /// Sends a message of a sequence.
     fn extended_with(
         &mut self,
@@ -360,11 +402,16 @@ impl Router {
         entry: Entry,
         ledgers: &mut [Ledger],
     ) -> Step {
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(kind, &plan, ledgers) {
             return step;
         }
         self.commit(&plan, ledgers);
         self.before_sent(before.as_ref(), ledgers);
+        let alone = plan.followers.is_empty();
+        // To describe a statement that several nodes get stands between its Bind and Execute.
+        let others = self.used.without(NodeSet::of(plan.leader));
+        let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
+        self.lone |= alone && may_fail;
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);

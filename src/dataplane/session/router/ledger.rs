@@ -39,6 +39,12 @@ pub enum Entry {
     /// The leader's part of a statement that followers have been sent, too.
     Compare,
     Parse(Box<Parsing>),
+    /// A Parse message of the unnamed statement: the how manieth, and what was there before.
+    Unnamed(u32, Option<(Rc<Parsed>, NodeSet)>),
+    /// A Parse message of our own that this node gets for the statement of this name.
+    Lacked(Box<[u8]>),
+    /// A Bind message that makes a portal of this name.
+    Bind(Box<[u8]>),
     Close(Box<(Box<[u8]>, Prepared)>),
     Executed(Box<Executed>),
 }

@@ -18,6 +18,8 @@
 mod answers;
 mod extended;
 mod ledger;
+#[cfg(test)]
+mod sim;
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -30,7 +32,7 @@ use crate::{
     protocol::frame::HEADER_LEN,
     routing::{
         balance::{self, Situation, Who},
-        facts::{Facts, Set, Statement},
+        facts::{Discard, Facts, Set, Statement},
         lexer::{self, StatementKind},
         policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
         relcache::Question,
@@ -110,6 +112,7 @@ pub enum Before {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Flush,
+    Sync,
     /// Makes the open transaction fail.
     Abort {
         sync: bool,
@@ -138,6 +141,8 @@ pub struct Explanation {
 
 #[derive(Debug)]
 struct Portal {
+    /// How many savepoints there were.
+    savepoints: usize,
     parsed: Option<Rc<Parsed>>,
     decision: Decision,
     leader: NodeId,
@@ -152,6 +157,10 @@ struct Comparison {
     leader_failed: Option<bool>,
     pending: NodeSet,
     failed: NodeSet,
+    /// They have no transaction open and have not failed: what they did is done.
+    ended: NodeSet,
+    /// [`Router::changes`] when it was sent.
+    changes: u32,
 }
 
 /// See the module. One per session that balances.
@@ -169,9 +178,21 @@ pub struct Router {
     used: NodeSet,
     /// Nodes that were not told of a change of the session.
     unfit: NodeSet,
+    /// Nodes that this session has lost its connection to.
+    lost: NodeSet,
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
+    /// Something was sent to [`Router::current`] alone that may make a transaction fail.
+    lone: bool,
+    /// DEALLOCATE or DISCARD ALL is on its way: which statements there are is not known.
+    forgets: bool,
+    /// How many changes of the session have been sent to several nodes.
+    changes: u32,
+    /// So many of them are there to stay, or undone by all.
+    settled_changes: u32,
+    /// How often the unnamed statement has changed.
+    unnamed_turn: u32,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
     /// The open transaction has changed the catalog.
@@ -207,8 +228,14 @@ impl Router {
             portals: HashMap::new(),
             used: NodeSet::default(),
             unfit: NodeSet::default(),
+            lost: NodeSet::default(),
             waits: NodeSet::default(),
             comparison: None,
+            lone: false,
+            forgets: false,
+            changes: 0,
+            settled_changes: 0,
+            unnamed_turn: 0,
             unanswered: false,
             catalog_changed: false,
             effects: Effects::default(),
@@ -253,6 +280,8 @@ impl Router {
         self.waits
             .iter()
             .all(|node| ledger(ledgers, node).is_none_or(|l| l.owed.is_settled()))
+            // The copy waits for the client, and its next message is the copy's.
+            || ledger(ledgers, self.current).is_some_and(|l| l.owed.is_copying_in())
     }
 
     /// Decides about the next message of the client. After [`Step::Send`] it counts as sent.
@@ -266,6 +295,14 @@ impl Router {
         let (copying, skipping) = at_current.map_or((false, false), |l| {
             (l.owed.is_copying_in(), l.owed.is_skipping())
         });
+        if self.forgets
+            && !copying
+            && !skipping
+            && b"QPBDC".contains(&message.kind)
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
         let step = match message.kind {
             // The copy's own, or for the server to refuse.
             _ if copying => self.send_to_current(message.kind, ledgers),
@@ -289,7 +326,7 @@ impl Router {
 
     /// Who is asked what the relation caches do not know (`relcache_query_target`).
     pub fn catalog_node(&self, settings: &Settings) -> NodeId {
-        let fit = |node: &NodeId| !self.unfit.contains(*node);
+        let fit = |node: &NodeId| !self.unfit.union(self.lost).contains(*node);
         match self.state.load_balance_node.filter(fit) {
             Some(node) if settings.asks_load_balance_node => node,
             _ => self.primary,
@@ -314,7 +351,7 @@ impl Router {
         if let Some(ledger) = ledgers.get_mut(node) {
             ledger.hidden = true;
             for _ in 0..messages {
-                ledger.owed.sent_ours();
+                ledger.owed.sent_ours(Entry::Nothing);
             }
             ledger.owed.sent_our_sync();
         }
@@ -327,6 +364,7 @@ impl Router {
     fn send_to_current(&mut self, kind: u8, ledgers: &mut [Ledger]) -> Step {
         if let Some(ledger) = ledgers.get_mut(self.current) {
             // Not carried out, or no statement: nothing has to be known of its answer.
+            ledger.flushed = false;
             ledger.owed.sent(kind, Entry::Nothing);
         }
         Step::Send(Sending::to(self.current))
@@ -389,10 +427,13 @@ impl Router {
                 return Err(step);
             }
         };
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        let wait = self.wait_for_lone(&plan, ledgers);
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
+        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
         let executed = match (&prepared, &facts) {
             (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
             (None, Some(facts)) => self.executed(facts, sql, &plan),
@@ -402,17 +443,20 @@ impl Router {
             let nodes = plan.nodes();
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
-            self.note_missed(facts, nodes, env.view);
+            self.note_sent(facts, &plan, env.view);
+            self.end_portals(facts);
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
-        let mut before = prepared.and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
-        if let Some((nodes, Before::Parse { sync, .. })) = &mut before {
+        let mut before = prepared
+            .or(taken)
+            .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
+        if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
             *sync = true;
             for node in nodes.iter() {
                 if let Some(ledger) = ledgers.get_mut(node) {
-                    ledger.owed.sent_ours();
-                    ledger.owed.sent_ours();
+                    ledger.owed.sent_ours(Entry::Nothing);
+                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
                     ledger.owed.sent_our_sync();
                 }
             }
@@ -429,8 +473,9 @@ impl Router {
             }
         }
         self.compare(&plan);
+        self.lone = plan.followers.is_empty();
         // PostgreSQL drops the unnamed statement and portal at each Query.
-        self.unnamed = None;
+        self.set_unnamed(None);
         self.portal = None;
         Ok(Step::Send(Sending {
             leader: plan.leader,
@@ -443,7 +488,8 @@ impl Router {
     /// A function is called by its number: it may do anything.
     fn function_call<C: Catalog>(&mut self, ledgers: &mut [Ledger], env: &mut Env<'_, C>) -> Step {
         let plan = self.to_primary(true);
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        let wait = self.place(&plan, true, ledgers);
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             return step;
         }
         env.facts.read_unknown();
@@ -454,12 +500,17 @@ impl Router {
             let entry = executed.map_or(Entry::Nothing, Entry::Executed);
             ledger.owed.sent(b'F', entry);
         }
+        self.lone = true;
         Step::Send(Sending::to(plan.leader))
     }
 
     /// To all that have an open sequence; one of them answers the client.
     fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
-        let leader = if self.used.is_empty() || self.used.contains(self.current) {
+        // The primary says whether a write is committed.
+        let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
+        let leader = if commits && self.used.contains(self.primary) {
+            self.primary
+        } else if self.used.is_empty() || self.used.contains(self.current) {
             self.current
         } else if self.used.contains(self.primary) {
             self.primary
@@ -471,7 +522,11 @@ impl Router {
             leader,
             ..self.to_primary(false)
         };
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        // In an open transaction nothing is done yet that the others could not undo.
+        let wait = commits
+            .then(|| self.wait_for_lone(&plan, ledgers))
+            .flatten();
+        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
             return step;
         }
         self.commit(&plan, ledgers);
@@ -616,6 +671,65 @@ impl Router {
         }
     }
 
+    /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
+    /// transaction of all of them has to fail first, or it fails before one begins.
+    fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        // An error of an earlier sequence must not find the followers in this one.
+        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+        if !(self.lone || owes) || plan.followers.is_empty() {
+            return None;
+        }
+        self.wait_for_current(ledgers)
+    }
+
+    /// `None`: the current node has answered all.
+    fn wait_for_current(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
+        let ledger = ledgers.get_mut(self.current)?;
+        if ledger.owed.is_settled() {
+            self.lone = false;
+            self.forgets = false;
+            return None;
+        }
+        if ledger.wants_flush() {
+            self.effects.orders.push((self.current, Order::Flush));
+        }
+        self.waits = NodeSet::of(self.current);
+        Some(Step::Wait)
+    }
+
+    /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
+    /// nodes as well.
+    fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        let others = self.used.without(plan.nodes());
+        if others.is_empty() {
+            return None;
+        }
+        let wait = self.wait_for_current(ledgers);
+        if wait.is_some() {
+            return wait;
+        }
+        for node in others.iter() {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                ledger.hidden = true;
+                ledger.owed.sent_our_sync();
+                self.effects.orders.push((node, Order::Sync));
+            }
+            self.used.remove(node);
+        }
+        None
+    }
+
+    /// The statement of a Parse message whose name a PREPARE wants to take. Where it stands, it is
+    /// refused.
+    fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
+        let Statement::Prepare(name) = facts.first() else {
+            return None;
+        };
+        let name = facts.text(name);
+        let parsed = self.state.prepared(name)?.parsed.clone()?;
+        (facts.count() == 1).then(|| (name.into(), parsed))
+    }
+
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
     /// is one that ReadyForQuery answers.
     fn place(&mut self, plan: &Plan, boundary: bool, ledgers: &mut [Ledger]) -> Option<Step> {
@@ -676,6 +790,8 @@ impl Router {
                 leader_failed: None,
                 pending: plan.followers,
                 failed: NodeSet::default(),
+                ended: NodeSet::default(),
+                changes: self.changes,
             }));
         }
     }
@@ -704,20 +820,45 @@ impl Router {
         }))
     }
 
-    /// Nodes that are not told of a change of the session lag behind it for good.
-    fn note_missed(&mut self, facts: &Facts, told: NodeSet, view: &ClusterView) {
+    /// A statement is sent. Nodes that are not told of a change of the session lag behind it for
+    /// good.
+    fn note_sent(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
+        let told = plan.nodes();
         let changes = facts.statements().iter().any(|statement| {
             matches!(
                 statement,
-                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(_)
+                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None)
             ) || matches!(statement, Statement::Set(set)
                 if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
         });
+        self.forgets |= facts.statements().iter().any(|s| {
+            matches!(
+                s,
+                Statement::Deallocate(_) | Statement::Discard(Discard::All)
+            )
+        });
+        let several = facts.count() > 1;
+        let mut missed = NONE;
         // What only the primary takes changes nothing for reads.
-        if changes && told.iter().any(|node| node != self.primary) {
-            let missed = view.valid_nodes().filter(|&node| !told.contains(node));
-            self.unfit = self.unfit.union(missed.collect());
+        if changes && plan.decision.rule != Rule::PrimaryOnlySet {
+            missed = view.valid_nodes().collect();
+            self.changes = self.changes.wrapping_add(1);
         }
+        // What becomes of the transaction is the primary's secret.
+        if several && facts.statements().iter().any(is_transaction_command) {
+            missed = missed.union(self.state.nodes_in_transaction());
+        }
+        // It keeps what the others lose, or the other way round.
+        if facts.first() == Statement::PrepareTransaction && self.changes != self.settled_changes {
+            missed = view.valid_nodes().collect();
+        }
+        missed = missed.without(told).without(NodeSet::of(self.primary));
+        self.unfit = self.unfit.union(missed);
+    }
+
+    fn set_unnamed(&mut self, unnamed: Option<(Rc<Parsed>, NodeSet)>) {
+        self.unnamed = unnamed;
+        self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
     }
 
     /// The nodes of a plan that do not have the statement; they have it from now on.
@@ -757,9 +898,9 @@ impl Router {
             };
             self.used.insert(node);
             ledger.flushed = false;
-            ledger.owed.sent_ours();
-            if matches!(before, Before::Parse { .. }) {
-                ledger.owed.sent_ours();
+            ledger.owed.sent_ours(Entry::Nothing);
+            if let Before::Parse { name, .. } = before {
+                ledger.owed.sent_ours(Entry::Lacked(name.clone()));
             }
         }
     }
@@ -770,6 +911,7 @@ impl Router {
             *ledger = Ledger::default();
         }
         self.state.node_lost(node);
+        self.lost.insert(node);
         self.used.remove(node);
         self.waits.remove(node);
         if let Some((_, nodes)) = &mut self.unnamed {
@@ -788,6 +930,7 @@ impl Router {
         if let Some(comparison) = &mut self.comparison {
             comparison.pending.remove(node);
             comparison.failed.remove(node);
+            comparison.ended.remove(node);
         }
         self.resolve_comparison();
     }
@@ -816,6 +959,19 @@ fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
     if let Some(facts) = facts {
         *env.facts = facts;
     }
+}
+
+fn is_transaction_command(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Begin(_)
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::Release(_)
+            | Statement::RollbackTo(_)
+            | Statement::PrepareTransaction
+    )
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {
