@@ -290,6 +290,14 @@ fn statements_are_counted_without_the_empty_ones() {
 }
 
 #[test]
+fn a_string_is_split_at_its_own_semicolons() {
+    let parts = Facts::split(b"set a to ';'; reset all;select $$;$$", true);
+    let want: [&[u8]; 3] = [b"set a to ';'", b" reset all", b"select $$;$$"];
+    assert_eq!(parts, want);
+    assert_eq!(Facts::split(b"", true), [b""]);
+}
+
+#[test]
 fn utility_statements_say_what_they_are() {
     let named = |sql: &str| {
         let f = facts(sql);

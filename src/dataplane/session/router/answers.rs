@@ -154,7 +154,8 @@ impl Router {
                 self.state
                     .parsed(&parsing.name, parsing.nodes, parsing.parsed);
             }
-            Entry::Executed(executed) if kind == b'C' || kind == b'I' => {
+            // A statement that writes has written when its first rows have come.
+            Entry::Executed(executed) if matches!(kind, b'C' | b'I' | b's') => {
                 self.succeeded(&executed, settings);
             }
             _ => {}
