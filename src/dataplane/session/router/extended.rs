@@ -232,7 +232,7 @@ impl Router {
         let nodes = plan.nodes();
         self.state
             .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
-        self.note_sent(&parsed.facts, &plan, env.view);
+        self.note_sent(&parsed.facts, &plan, None, env.view);
         self.end_portals(&parsed.facts);
         self.extended_with(b'E', plan, None, entry, ledgers)
     }
@@ -244,7 +244,12 @@ impl Router {
         }
         for statement in facts.statements() {
             match statement {
-                Statement::Commit { .. } | Statement::Rollback { .. } => self.portals.clear(),
+                Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::ClosePortal(None) => self.portals.clear(),
+                Statement::ClosePortal(Some(name)) => {
+                    self.portals.remove(facts.text(*name));
+                }
                 Statement::RollbackTo(name) => {
                     if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
                         self.portals.retain(|_, portal| portal.savepoints <= at);

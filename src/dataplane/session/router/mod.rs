@@ -24,7 +24,7 @@ mod sim;
 use std::{collections::HashMap, rc::Rc};
 
 pub use ledger::{Entry, Ledger};
-use ledger::{Executed, Parsing};
+use ledger::{Executed, Parsing, Replay};
 
 use super::client_side::Message;
 use crate::{
@@ -109,7 +109,7 @@ pub enum Before {
 }
 
 /// Bytes that a node is to be sent on the router's own account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     Flush,
     Sync,
@@ -118,6 +118,8 @@ pub enum Order {
         sync: bool,
     },
     Rollback,
+    /// Runs these statements.
+    Replay(Box<[u8]>),
 }
 
 /// What a caller has to do after [`Router::answer`] or [`Router::step`].
@@ -406,12 +408,13 @@ impl Router {
             }
             _ => None,
         };
-        let plan = match &prepared {
-            Some((_, parsed)) => {
+        let plan = match (&prepared, self.at_portals(&facts)) {
+            (Some((_, parsed)), _) => {
                 let sql = statement_of(parsed);
                 self.plan(&parsed.facts, sql, Protocol::Simple, NONE, env)
             }
-            None => self.plan(&facts, sql, Protocol::Simple, NONE, env),
+            (None, Some(plan)) => Ok(plan),
+            (None, None) => self.plan(&facts, sql, Protocol::Simple, NONE, env),
         };
         let facts = match &prepared {
             Some(_) => {
@@ -434,7 +437,11 @@ impl Router {
             return Err(step);
         }
         let taken = facts.as_ref().and_then(|facts| self.taken(facts));
-        let executed = match (&prepared, &facts) {
+        let replay = facts
+            .as_ref()
+            .and_then(|facts| self.replay(facts, sql, &plan, ledgers));
+        let told = replay.as_ref().map(|replay| replay.node);
+        let mut executed = match (&prepared, &facts) {
             (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
             (None, Some(facts)) => self.executed(facts, sql, &plan),
             (None, None) => None,
@@ -443,8 +450,11 @@ impl Router {
             let nodes = plan.nodes();
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
-            self.note_sent(facts, &plan, env.view);
+            self.note_sent(facts, &plan, told, env.view);
             self.end_portals(facts);
+        }
+        if let Some(executed) = &mut executed {
+            executed.replay = replay;
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
@@ -719,6 +729,27 @@ impl Router {
         None
     }
 
+    /// FETCH, MOVE, CLOSE and DECLARE find the portals of the extended protocol by their names.
+    fn at_portals(&self, facts: &Facts) -> Option<Plan> {
+        if facts.count() != 1 || self.portals.is_empty() {
+            return None;
+        }
+        let mut plan = self.to_primary(false);
+        match facts.first() {
+            Statement::Fetch(Some(name))
+            | Statement::ClosePortal(Some(name))
+            | Statement::Declare(name) => {
+                plan.leader = self.portals.get(facts.text(name))?.leader;
+            }
+            Statement::ClosePortal(None) => {
+                let nodes: NodeSet = self.portals.values().map(|p| p.leader).collect();
+                plan.followers = nodes.without(NodeSet::of(plan.leader));
+            }
+            _ => return None,
+        }
+        Some(plan)
+    }
+
     /// The statement of a Parse message whose name a PREPARE wants to take. Where it stands, it is
     /// refused.
     fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
@@ -817,20 +848,52 @@ impl Router {
             writes: plan.decision.writes,
             nodes: plan.nodes(),
             catalog,
+            replay: None,
         }))
+    }
+
+    /// What the load balance node has to be told when this string of several statements has
+    /// succeeded. `None`: nothing, or that cannot be done, and it lags behind for good.
+    fn replay(&self, facts: &Facts, sql: &[u8], plan: &Plan, ledgers: &[Ledger]) -> Option<Replay> {
+        let node = self.state.load_balance_node?;
+        if facts.count() < 2
+            || !facts.statements().iter().any(changes_session)
+            || facts.statements().iter().any(is_transaction_command)
+            || self.state.is_in_transaction()
+            || plan.leader != self.primary
+            || node == self.primary
+            || self.unfit.union(self.lost).contains(node)
+            || !ledger(ledgers, node)?.owed.is_quiescent()
+        {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for part in Facts::split(sql, self.standard_strings) {
+            let facts = Facts::of(part);
+            let first = facts.first();
+            if changes_session(&first) && !is_for_the_primary(first) {
+                changes.extend_from_slice(part);
+                changes.push(b';');
+            }
+        }
+        let sql = changes.into();
+        Some(Replay { node, sql })
     }
 
     /// A statement is sent. Nodes that are not told of a change of the session lag behind it for
     /// good.
-    fn note_sent(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
-        let told = plan.nodes();
-        let changes = facts.statements().iter().any(|statement| {
-            matches!(
-                statement,
-                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None)
-            ) || matches!(statement, Statement::Set(set)
-                if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
-        });
+    fn note_sent(
+        &mut self,
+        facts: &Facts,
+        plan: &Plan,
+        replayed: Option<NodeId>,
+        view: &ClusterView,
+    ) {
+        let mut told = plan.nodes();
+        if let Some(node) = replayed {
+            told.insert(node);
+        }
+        let changes = facts.statements().iter().any(changes_session);
         self.forgets |= facts.statements().iter().any(|s| {
             matches!(
                 s,
@@ -941,6 +1004,29 @@ impl Router {
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
+    }
+}
+
+/// Whether it changes the session as long as that lasts, wherever it is sent.
+fn changes_session(statement: &Statement) -> bool {
+    match statement {
+        Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
+        Statement::Set(set) => {
+            !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
+        }
+        _ => false,
+    }
+}
+
+/// A change that a standby refuses, and that changes nothing for reads.
+fn is_for_the_primary(statement: Statement) -> bool {
+    match statement {
+        Statement::Set(Set::TransactionReadOnly(Some(false))) => true,
+        Statement::Set(Set::DefaultIsolation { serializable }) => serializable,
+        Statement::Set(Set::Characteristics(modes)) => {
+            modes.read_only == Some(false) || modes.serializable == Some(true)
+        }
+        _ => false,
     }
 }
 
