@@ -303,7 +303,7 @@ impl Router {
     }
 
     /// The sessions of these nodes are not what the client thinks.
-    fn diverge(&mut self, nodes: NodeSet) {
+    pub(super) fn diverge(&mut self, nodes: NodeSet) {
         let nodes = nodes.without(self.unfit).without(NodeSet::of(self.primary));
         self.unfit = self.unfit.union(nodes);
         self.effects.diverged.extend(nodes.iter());

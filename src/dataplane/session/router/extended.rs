@@ -40,8 +40,12 @@ impl Router {
             Err(step) => return step,
         };
         if name.is_empty() {
+            if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+                return step;
+            }
+            let before = self.named(&parsed, &plan);
             let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
-            let step = self.extended_with(b'P', plan, None, entry, ledgers);
+            let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
                 self.set_unnamed(Some((parsed, plan.nodes())));
             }
@@ -70,13 +74,20 @@ impl Router {
         let before = taken
             .filter(|nodes| nodes.is_empty())
             .and_then(|_| self.state.prepared(name)?.parsed.clone())
-            .and_then(|old| self.lacking(name, &old, &plan));
+            .and_then(|old| self.lacking(name, &old, &plan))
+            .or_else(|| self.named(&parsed, &plan));
         let entry = Entry::Parse(Box::new(entry));
         let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
             self.state.parsed(name, plan.nodes(), parsed);
         }
         step
+    }
+
+    /// What a PREPARE or EXECUTE names is made where it is carried out.
+    fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
+        let (name, taken) = self.taken(&parsed.facts)?;
+        self.lacking(&name, &taken, plan)
     }
 
     /// What a Parse message says; drivers send the same one again and again.
@@ -167,10 +178,9 @@ impl Router {
             return step;
         }
         let before = match &parsed {
-            Some(parsed) => self.lacking(name, parsed, &plan).or_else(|| {
-                let (name, taken) = self.taken(&parsed.facts)?;
-                self.lacking(&name, &taken, &plan)
-            }),
+            Some(parsed) => self
+                .lacking(name, parsed, &plan)
+                .or_else(|| self.named(parsed, &plan)),
             None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
             None => None,
         };
@@ -393,9 +403,10 @@ impl Router {
     }
 
     fn place_extended(&mut self, kind: u8, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
-        // A Close may go ahead: whoever does not get there has the name back.
-        let wait = (kind != b'C').then(|| self.wait_for_lone(plan, ledgers));
-        wait.flatten().or_else(|| self.place(plan, false, ledgers))
+        // Whoever does not get to a Close of the same sequence has the name back.
+        let lone = self.lone && kind != b'C';
+        self.wait_for_earlier(lone, plan, ledgers)
+            .or_else(|| self.place(plan, false, ledgers))
     }
 
     /// Sends a message of a sequence.

@@ -32,7 +32,7 @@ use crate::{
     protocol::frame::HEADER_LEN,
     routing::{
         balance::{self, Situation, Who},
-        facts::{Discard, Facts, Set, Statement},
+        facts::{Copy, Discard, Facts, Set, Statement},
         lexer::{self, StatementKind},
         policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
         relcache::Question,
@@ -187,8 +187,9 @@ pub struct Router {
     comparison: Option<Box<Comparison>>,
     /// Something was sent to [`Router::current`] alone that may make a transaction fail.
     lone: bool,
-    /// DEALLOCATE or DISCARD ALL is on its way: which statements there are is not known.
-    forgets: bool,
+    /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
+    /// which statements there are, of COPY whether it belongs to the copy.
+    in_doubt: bool,
     /// How many changes of the session have been sent to several nodes.
     changes: u32,
     /// So many of them are there to stay, or undone by all.
@@ -234,7 +235,7 @@ impl Router {
             waits: NodeSet::default(),
             comparison: None,
             lone: false,
-            forgets: false,
+            in_doubt: false,
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
@@ -297,10 +298,10 @@ impl Router {
         let (copying, skipping) = at_current.map_or((false, false), |l| {
             (l.owed.is_copying_in(), l.owed.is_skipping())
         });
-        if self.forgets
+        if self.in_doubt
             && !copying
             && !skipping
-            && b"QPBDC".contains(&message.kind)
+            && b"QFPBEDC".contains(&message.kind)
             && let Some(step) = self.wait_for_current(ledgers)
         {
             return step;
@@ -408,13 +409,12 @@ impl Router {
             }
             _ => None,
         };
-        let plan = match (&prepared, self.at_portals(&facts)) {
-            (Some((_, parsed)), _) => {
+        let plan = match &prepared {
+            Some((_, parsed)) => {
                 let sql = statement_of(parsed);
                 self.plan(&parsed.facts, sql, Protocol::Simple, NONE, env)
             }
-            (None, Some(plan)) => Ok(plan),
-            (None, None) => self.plan(&facts, sql, Protocol::Simple, NONE, env),
+            None => self.plan(&facts, sql, Protocol::Simple, NONE, env),
         };
         let facts = match &prepared {
             Some(_) => {
@@ -430,7 +430,7 @@ impl Router {
                 return Err(step);
             }
         };
-        let wait = self.wait_for_lone(&plan, ledgers);
+        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
@@ -534,7 +534,7 @@ impl Router {
         };
         // In an open transaction nothing is done yet that the others could not undo.
         let wait = commits
-            .then(|| self.wait_for_lone(&plan, ledgers))
+            .then(|| self.wait_for_earlier(self.lone, &plan, ledgers))
             .flatten();
         if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
             return step;
@@ -581,6 +581,9 @@ impl Router {
         parsed_on: NodeSet,
         env: &mut Env<'_, C>,
     ) -> Result<Plan, Step> {
+        if let Some(plan) = self.at_portals(facts) {
+            return Ok(plan);
+        }
         let decision = self.decide(facts, sql, protocol, env)?;
         let unfit = |node| self.unfit.contains(node);
         if self.state.load_balance_node.is_some_and(unfit) {
@@ -683,10 +686,15 @@ impl Router {
 
     /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
     /// transaction of all of them has to fail first, or it fails before one begins.
-    fn wait_for_lone(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+    fn wait_for_earlier(
+        &mut self,
+        lone: bool,
+        plan: &Plan,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
         // An error of an earlier sequence must not find the followers in this one.
         let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-        if !(self.lone || owes) || plan.followers.is_empty() {
+        if !(lone || owes) || plan.followers.is_empty() {
             return None;
         }
         self.wait_for_current(ledgers)
@@ -697,7 +705,7 @@ impl Router {
         let ledger = ledgers.get_mut(self.current)?;
         if ledger.owed.is_settled() {
             self.lone = false;
-            self.forgets = false;
+            self.in_doubt = false;
             return None;
         }
         if ledger.wants_flush() {
@@ -717,6 +725,10 @@ impl Router {
         let wait = self.wait_for_current(ledgers);
         if wait.is_some() {
             return wait;
+        }
+        // If it fails, the transaction is undone where it stands.
+        if self.changes != self.settled_changes {
+            self.diverge(others);
         }
         for node in others.iter() {
             if let Some(ledger) = ledgers.get_mut(node) {
@@ -750,15 +762,18 @@ impl Router {
         Some(plan)
     }
 
-    /// The statement of a Parse message whose name a PREPARE wants to take. Where it stands, it is
-    /// refused.
+    /// The statement of a Parse message that an EXECUTE names, or a PREPARE, which is refused where
+    /// that is.
     fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
-        let Statement::Prepare(name) = facts.first() else {
-            return None;
+        let named = |statement: &Statement| match *statement {
+            Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
+            // Of a string of several, which the primary alone gets.
+            Statement::Deallocate(Some(name)) if facts.count() > 1 => Some(name),
+            _ => None,
         };
-        let name = facts.text(name);
+        let name = facts.text(facts.statements().iter().find_map(named)?);
         let parsed = self.state.prepared(name)?.parsed.clone()?;
-        (facts.count() == 1).then(|| (name.into(), parsed))
+        Some((name.into(), parsed))
     }
 
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
@@ -856,8 +871,17 @@ impl Router {
     /// succeeded. `None`: nothing, or that cannot be done, and it lags behind for good.
     fn replay(&self, facts: &Facts, sql: &[u8], plan: &Plan, ledgers: &[Ledger]) -> Option<Replay> {
         let node = self.state.load_balance_node?;
+        // Whoever has a statement has to forget it.
+        let forgets = |statement: &Statement| match *statement {
+            Statement::Deallocate(Some(name)) => self
+                .state
+                .prepared(facts.text(name))
+                .is_some_and(|p| p.nodes.contains(node)),
+            _ => false,
+        };
+        let concerns = |statement: &Statement| changes_session(statement) || forgets(statement);
         if facts.count() < 2
-            || !facts.statements().iter().any(changes_session)
+            || !facts.statements().iter().any(concerns)
             || facts.statements().iter().any(is_transaction_command)
             || self.state.is_in_transaction()
             || plan.leader != self.primary
@@ -871,7 +895,8 @@ impl Router {
         for part in Facts::split(sql, self.standard_strings) {
             let facts = Facts::of(part);
             let first = facts.first();
-            if changes_session(&first) && !is_for_the_primary(first) {
+            let named = matches!(first, Statement::Deallocate(Some(_)));
+            if (changes_session(&first) || named) && !is_for_the_primary(first) {
                 changes.extend_from_slice(part);
                 changes.push(b';');
             }
@@ -894,10 +919,12 @@ impl Router {
             told.insert(node);
         }
         let changes = facts.statements().iter().any(changes_session);
-        self.forgets |= facts.statements().iter().any(|s| {
+        self.in_doubt |= facts.statements().iter().any(|statement| {
             matches!(
-                s,
-                Statement::Deallocate(_) | Statement::Discard(Discard::All)
+                statement,
+                Statement::Deallocate(_)
+                    | Statement::Discard(Discard::All)
+                    | Statement::Copy(Copy { from: true, .. })
             )
         });
         let several = facts.count() > 1;
