@@ -228,6 +228,11 @@ impl<T> Owed<T> {
         }
     }
 
+    /// A Sync has to come yet, though perhaps not before the end of a copy.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
     /// Nothing is owed and no extended-protocol sequence is open.
     pub fn is_quiescent(&self) -> bool {
         !self.unsynced && !self.copy_in && !self.owes_ready()

@@ -72,6 +72,9 @@ impl Router {
                 // The copy has swallowed the Flush or Sync that would have made its end come.
                 if kind == b'G' {
                     ledger.flushed = false;
+                    if ledger.owed.is_unsynced() {
+                        self.used.insert(node);
+                    }
                     if self.waits.contains(node) && ledger.wants_flush() {
                         self.effects.orders.push((node, Order::Flush));
                     }
@@ -87,16 +90,20 @@ impl Router {
     /// of the transaction.
     fn failed_at(&mut self, node: NodeId, ledgers: &mut [Ledger]) {
         let open = self.state.is_in_transaction();
+        let skipping = ledgers.get(node).is_some_and(|l| l.owed.is_skipping());
         self.state.failed();
         for (other, ledger) in ledgers.iter_mut().enumerate() {
-            let sync = !self.used.contains(other);
-            if other == node || sync && !(open && self.state.is_node_in_transaction(other)) {
+            let used = self.used.contains(other);
+            if other == node || !used && !(open && self.state.is_node_in_transaction(other)) {
                 continue;
             }
+            // Behind a Query that has failed the client goes on without a Sync.
+            let sync = !(used && skipping);
             ledger.hidden = true;
             ledger.owed.sent_ours(Entry::Nothing);
             if sync {
                 ledger.owed.sent_our_sync();
+                self.used.remove(other);
             }
             self.effects.orders.push((other, Order::Abort { sync }));
         }
@@ -246,8 +253,7 @@ impl Router {
         if self.state.is_in_transaction() {
             return;
         }
-        if !hidden && !more && !self.portals.is_empty() {
-            // Outside a transaction none outlives its sequence.
+        if !hidden && !more {
             self.portals.clear();
         }
         if std::mem::take(&mut self.catalog_changed) {

@@ -35,7 +35,14 @@ impl Router {
         } else {
             statement_of(&parsed)
         };
-        let plan = match self.plan(&parsed.facts, sql, Protocol::Extended, NodeSet::EMPTY, env) {
+        let plan = match self.plan(
+            &parsed.facts,
+            sql,
+            Protocol::Extended,
+            NodeSet::EMPTY,
+            ledgers,
+            env,
+        ) {
             Ok(plan) => plan,
             Err(step) => return step,
         };
@@ -131,6 +138,12 @@ impl Router {
                 Step::NeedsMore
             };
         };
+        // Whether a node has a statement now may not be known yet.
+        if self.lacked
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
         let (parsed, known) = self.statement(name);
         let planned = match &parsed {
             Some(parsed) => {
@@ -139,7 +152,7 @@ impl Router {
                     _ => NodeSet::EMPTY,
                 };
                 let sql = statement_of(parsed);
-                self.plan(&parsed.facts, sql, Protocol::Extended, have, env)
+                self.plan(&parsed.facts, sql, Protocol::Extended, have, ledgers, env)
             }
             // Of PREPARE, or nobody's.
             None => {
@@ -157,10 +170,12 @@ impl Router {
         // A name that is taken is refused by the node that has it. It may be free after all, so a
         // write does not go to a standby for it.
         let writes = plan.decision.writes && plan.decision.destination == Destination::Primary;
+        let mut fresh = true;
         if !portal.is_empty()
             && let Some(taken) = self.portals.get(portal)
             && (!writes || taken.leader == self.primary)
         {
+            fresh = false;
             plan.leader = taken.leader;
             plan.followers = if writes {
                 NodeSet::EMPTY
@@ -199,7 +214,7 @@ impl Router {
             return self.extended(b'B', plan, before, ledgers);
         }
         let mut entry = Entry::Nothing;
-        if !self.portals.contains_key(portal) {
+        if fresh {
             self.portals.insert(portal.into(), new);
             entry = Entry::Bind(portal.into());
         }
@@ -321,6 +336,9 @@ impl Router {
                 let entry = match self.state.prepared(name) {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
+                    }
+                    _ if name.is_empty() => {
+                        Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone())
                     }
                     _ => Entry::Nothing,
                 };

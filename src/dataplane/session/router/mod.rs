@@ -190,6 +190,8 @@ pub struct Router {
     /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
     /// which statements there are, of COPY whether it belongs to the copy.
     in_doubt: bool,
+    /// A Parse message of our own is on its way.
+    lacked: bool,
     /// How many changes of the session have been sent to several nodes.
     changes: u32,
     /// So many of them are there to stay, or undone by all.
@@ -236,6 +238,7 @@ impl Router {
             comparison: None,
             lone: false,
             in_doubt: false,
+            lacked: false,
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
@@ -412,9 +415,9 @@ impl Router {
         let plan = match &prepared {
             Some((_, parsed)) => {
                 let sql = statement_of(parsed);
-                self.plan(&parsed.facts, sql, Protocol::Simple, NONE, env)
+                self.plan(&parsed.facts, sql, Protocol::Simple, NONE, ledgers, env)
             }
-            None => self.plan(&facts, sql, Protocol::Simple, NONE, env),
+            None => self.plan(&facts, sql, Protocol::Simple, NONE, ledgers, env),
         };
         let facts = match &prepared {
             Some(_) => {
@@ -552,6 +555,10 @@ impl Router {
         }
         self.compare(&plan);
         self.used = NodeSet::default();
+        if !self.state.is_in_transaction() {
+            // Outside a transaction none outlives its sequence.
+            self.portals.clear();
+        }
         Step::Send(Sending {
             followers: plan.followers,
             ..Sending::to(leader)
@@ -579,12 +586,13 @@ impl Router {
         sql: &[u8],
         protocol: Protocol,
         parsed_on: NodeSet,
+        ledgers: &[Ledger],
         env: &mut Env<'_, C>,
     ) -> Result<Plan, Step> {
         if let Some(plan) = self.at_portals(facts) {
             return Ok(plan);
         }
-        let decision = self.decide(facts, sql, protocol, env)?;
+        let mut decision = self.decide(facts, sql, protocol, env)?;
         let unfit = |node| self.unfit.contains(node);
         if self.state.load_balance_node.is_some_and(unfit) {
             self.state.load_balance_node = Some(self.primary);
@@ -595,6 +603,10 @@ impl Router {
         });
         if !stays && decision.wants_new_node(&self.state, env.settings, &env.situation()) {
             self.choose(env);
+        }
+        if decision.destination == Destination::LoadBalance && self.stands_apart(ledgers) {
+            decision.destination = Destination::Primary;
+            decision.rule = Rule::NodeNotInTransaction;
         }
         let nodes = decision.nodes(&self.state, &env.situation());
         let leader = if nodes.contains(self.primary) {
@@ -607,6 +619,18 @@ impl Router {
             leader,
             followers: nodes.without(NodeSet::of(leader)),
         })
+    }
+
+    /// Whether the load balance node has no part in the open transaction, or one in a transaction that
+    /// the primary has ended.
+    fn stands_apart(&self, ledgers: &[Ledger]) -> bool {
+        let Some(node) = self.state.load_balance_node else {
+            return false;
+        };
+        let settled = ledger(ledgers, node).is_some_and(|l| l.owed.is_settled());
+        node != self.primary
+            && settled
+            && self.state.is_node_in_transaction(node) != self.state.is_in_transaction()
     }
 
     fn decide<C: Catalog>(
@@ -666,7 +690,7 @@ impl Router {
         let mut facts = std::mem::take(env.facts);
         facts.read(sql, self.standard_strings);
         let chosen = self.state.load_balance_node;
-        let plan = self.plan(&facts, sql, Protocol::Simple, NONE, env);
+        let plan = self.plan(&facts, sql, Protocol::Simple, NONE, ledgers, env);
         // Asking changes nothing.
         if !env.settings.statement_level_load_balance {
             self.state.load_balance_node = chosen;
@@ -706,6 +730,7 @@ impl Router {
         if ledger.owed.is_settled() {
             self.lone = false;
             self.in_doubt = false;
+            self.lacked = false;
             return None;
         }
         if ledger.wants_flush() {
@@ -990,6 +1015,7 @@ impl Router {
             ledger.flushed = false;
             ledger.owed.sent_ours(Entry::Nothing);
             if let Before::Parse { name, .. } = before {
+                self.lacked = true;
                 ledger.owed.sent_ours(Entry::Lacked(name.clone()));
             }
         }

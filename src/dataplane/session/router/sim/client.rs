@@ -164,12 +164,16 @@ impl Client<'_> {
     fn sequence(&mut self) {
         for _ in 0..1 + self.random.below(4) {
             if self.random.chance(80) {
-                let name = self.pick(&["", "", "", "s1", "s2", "p1"]);
+                let mut name = self.pick(&["", "", "", "s1", "s2", "p1"]);
                 let sql = if self.random.chance(96) {
                     self.statement()
                 } else {
                     self.text()
                 };
+                // What such a statement returns depends on what there is of that name on a node.
+                if sql.starts_with("EXECUTE") {
+                    name = "";
+                }
                 self.prepared(name, &sql);
             } else {
                 self.message();
@@ -259,6 +263,7 @@ impl Client<'_> {
         match self.random.below(9) {
             0 => {
                 let sql = self.statement();
+                let name = if sql.starts_with("EXECUTE") { "" } else { name };
                 self.parse(name, &sql);
             }
             1 | 2 => {
