@@ -140,6 +140,11 @@ impl Router {
                 if same {
                     self.state.closed(&parsing.name);
                 }
+                let others = parsing.nodes.without(NodeSet::of(node));
+                if !others.is_empty() {
+                    let doubtful = self.doubtful.entry(parsing.name).or_default();
+                    *doubtful = doubtful.union(others);
+                }
             }
             Entry::Close(closed) => {
                 let (name, mut prepared) = *closed;
