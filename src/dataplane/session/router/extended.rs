@@ -315,13 +315,20 @@ impl Router {
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
-                let (_, known) = self.statement(name);
-                match known.and_then(|nodes| self.preferred(nodes)) {
-                    Some(node) => plan.leader = node,
-                    None if name.is_empty() => {
+                let (parsed, known) = self.statement(name);
+                match (known.and_then(|nodes| self.preferred(nodes)), parsed) {
+                    (Some(node), _) => plan.leader = node,
+                    // The only node that had it is gone.
+                    (None, Some(parsed)) => {
+                        if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                            return step;
+                        }
+                        before = self.lacking(name, &parsed, &plan);
+                    }
+                    (None, None) if name.is_empty() => {
                         before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
                     }
-                    None => {}
+                    (None, None) => {}
                 }
             }
             [b'P', name @ ..] => {

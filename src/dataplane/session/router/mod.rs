@@ -628,10 +628,15 @@ impl Router {
         } else {
             nodes.first().unwrap_or(self.primary)
         };
+        // One of those that have the statement runs it.
+        let followers = match facts.first() {
+            Statement::Execute(_) => NONE,
+            _ => nodes.without(NodeSet::of(leader)),
+        };
         Ok(Plan {
             decision,
             leader,
-            followers: nodes.without(NodeSet::of(leader)),
+            followers,
         })
     }
 
