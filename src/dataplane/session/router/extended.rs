@@ -474,6 +474,10 @@ impl Router {
         let others = self.used.without(NodeSet::of(plan.leader));
         let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
         self.lone |= alone && may_fail;
+        let closing = match &entry {
+            Entry::Close(closed) if !alone => Some(closed.0.clone()),
+            _ => None,
+        };
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);
@@ -482,7 +486,7 @@ impl Router {
                 let what = if node == plan.leader {
                     entry.take().unwrap_or_default()
                 } else {
-                    Entry::Nothing
+                    closing.clone().map_or(Entry::Nothing, Entry::Closing)
                 };
                 ledger.owed.sent(kind, what);
             }

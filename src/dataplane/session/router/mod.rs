@@ -622,6 +622,13 @@ impl Router {
             decision.destination = Destination::Primary;
             decision.rule = Rule::NodeNotInTransaction;
         }
+        // Nobody knows what it does in a transaction: whatever it names is made on the primary.
+        if matches!(decision.destination, Destination::Nodes(_))
+            && matches!(facts.first(), Statement::Execute(_))
+            && self.state.is_in_transaction()
+        {
+            decision.destination = Destination::Primary;
+        }
         let nodes = decision.nodes(&self.state, &env.situation());
         let leader = if nodes.contains(self.primary) {
             self.primary
