@@ -331,7 +331,7 @@ impl SessionState {
                 Statement::Set(Set::SearchPath { temporary: true })
             );
         }
-        if settings.on_write == OnWrite::DmlAdaptive && self.is_in_transaction() {
+        if settings.on_write == OnWrite::DmlAdaptive {
             self.remember_objects(facts, settings, writes);
         }
     }
@@ -400,7 +400,7 @@ impl SessionState {
 
     fn apply(&mut self, statement: Statement, facts: &Facts, on_write: OnWrite, nodes: NodeSet) {
         match statement {
-            Statement::Begin(modes) => self.begin(modes),
+            Statement::Begin(modes) => self.begin(modes, on_write),
             Statement::Commit { chain } | Statement::Rollback { chain } => {
                 let committed = matches!(statement, Statement::Commit { .. })
                     && self.status != TransactionStatus::Failed;
@@ -473,7 +473,7 @@ impl SessionState {
         self.savepoints.iter().rposition(|s| *s.name == *name)
     }
 
-    fn begin(&mut self, modes: TransactionModes) {
+    fn begin(&mut self, modes: TransactionModes, on_write: OnWrite) {
         self.opening = false;
         if self.status != TransactionStatus::Idle {
             // Only a warning: the transaction goes on.
@@ -483,7 +483,11 @@ impl SessionState {
         self.status = TransactionStatus::Active;
         self.serializable = modes.serializable;
         self.savepoints.clear();
-        // What was written is of this transaction: it may have been sent before this answer came.
+        // What was written is of this transaction: behind the BEGIN, before its answer, or before it in
+        // the same pipeline.
+        if self.unsynced_write {
+            self.note_write(on_write);
+        }
     }
 
     /// With `trans_transaction` a write of an earlier transaction goes on to count, with `always`
@@ -555,6 +559,9 @@ impl SessionState {
     pub fn ready(&mut self, status: TransactionStatus, settings: &Settings) {
         self.unsynced_write = false;
         self.opening = false;
+        if status == TransactionStatus::Idle {
+            self.written_objects.clear();
+        }
         self.ready_amid(status, settings);
     }
 

@@ -63,8 +63,9 @@ impl Router {
         let plan = match &taken {
             Some(taken) => Plan {
                 leader: match taken.parsed {
-                    Some(_) => plan.leader,
-                    None => self.preferred(taken.nodes).unwrap_or(plan.leader),
+                    // A failed transaction takes no other Parse.
+                    Some(_) if !self.state.has_failed() => plan.leader,
+                    _ => self.preferred(taken.nodes).unwrap_or(plan.leader),
                 },
                 followers: NodeSet::EMPTY,
                 ..plan
@@ -312,23 +313,21 @@ impl Router {
         }
         let mut plan = self.to_primary(false);
         let mut before = None;
+        let mut known = true;
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
-                let (parsed, known) = self.statement(name);
-                match (known.and_then(|nodes| self.preferred(nodes)), parsed) {
-                    (Some(node), _) => plan.leader = node,
+                let (parsed, nodes) = self.statement(name);
+                known = nodes.is_some();
+                if let Some(node) = nodes.and_then(|nodes| self.preferred(nodes)) {
+                    plan.leader = node;
+                } else if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                    return step;
+                } else if let Some(parsed) = parsed {
                     // The only node that had it is gone.
-                    (None, Some(parsed)) => {
-                        if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
-                            return step;
-                        }
-                        before = self.lacking(name, &parsed, &plan);
-                    }
-                    (None, None) if name.is_empty() => {
-                        before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
-                    }
-                    (None, None) => {}
+                    before = self.lacking(name, &parsed, &plan);
+                } else if name.is_empty() {
+                    before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
                 }
             }
             [b'P', name @ ..] => {
@@ -338,12 +337,15 @@ impl Router {
                 } else {
                     self.portals.get(name)
                 };
+                known = portal.is_some();
                 if let Some(portal) = portal {
                     plan.leader = portal.leader;
                 }
             }
             _ => {}
         }
+        // What is not there is an error.
+        self.lone |= !known;
         self.extended(b'D', plan, before, ledgers)
     }
 
@@ -365,7 +367,7 @@ impl Router {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
                     }
-                    _ if name.is_empty() => {
+                    None if name.is_empty() => {
                         Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone())
                     }
                     _ => Entry::Nothing,
@@ -470,10 +472,7 @@ impl Router {
         self.commit(&plan, ledgers);
         self.before_sent(before.as_ref(), ledgers);
         let alone = plan.followers.is_empty();
-        // To describe a statement that several nodes get stands between its Bind and Execute.
-        let others = self.used.without(NodeSet::of(plan.leader));
-        let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
-        self.lone |= alone && may_fail;
+        self.lone |= alone && matches!(kind, b'P' | b'B' | b'E');
         let closing = match &entry {
             Entry::Close(closed) if !alone => Some(closed.0.clone()),
             _ => None,

@@ -195,8 +195,8 @@ pub struct Router {
     comparison: Option<Box<Comparison>>,
     /// Something was sent to [`Router::current`] alone that may make a transaction fail.
     lone: bool,
-    /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
-    /// which statements there are, of COPY whether it belongs to the copy.
+    /// What the next message is depends on answers that have not come: of PREPARE, DEALLOCATE or DISCARD
+    /// ALL which statements there are, of COPY whether it belongs to the copy.
     in_doubt: bool,
     /// Nodes that may have a statement of this name though the client has none.
     doubtful: HashMap<Box<[u8]>, NodeSet>,
@@ -444,13 +444,17 @@ impl Router {
                 return Err(step);
             }
         };
-        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
+        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
+        let mut wait = self.wait_for_earlier(self.lone, &plan, ledgers);
+        // A Sync of ours must not end what an error of the client's sequence skips.
+        if (prepared.is_some() || taken.is_some()) && !self.used.is_empty() {
+            wait = wait.or_else(|| self.wait_for_current(ledgers));
+        }
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
-        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
         let replay = facts
             .as_ref()
             .and_then(|facts| self.replay(facts, sql, &plan, ledgers));
@@ -622,15 +626,16 @@ impl Router {
             decision.destination = Destination::Primary;
             decision.rule = Rule::NodeNotInTransaction;
         }
-        // Nobody knows what it does in a transaction: whatever it names is made on the primary.
+        // By protocol: what it does is not looked at. Whatever it names is made on the primary.
         if matches!(decision.destination, Destination::Nodes(_))
             && matches!(facts.first(), Statement::Execute(_))
-            && self.state.is_in_transaction()
         {
             decision.destination = Destination::Primary;
         }
         let nodes = decision.nodes(&self.state, &env.situation());
-        let leader = if nodes.contains(self.primary) {
+        // Only the primary knows of every transaction.
+        let forgets = matches!(facts.first(), Statement::Deallocate(Some(_)));
+        let leader = if nodes.contains(self.primary) || forgets {
             self.primary
         } else {
             nodes.first().unwrap_or(self.primary)
@@ -973,7 +978,8 @@ impl Router {
         self.in_doubt |= facts.statements().iter().any(|statement| {
             matches!(
                 statement,
-                Statement::Deallocate(_)
+                Statement::Prepare(_)
+                    | Statement::Deallocate(_)
                     | Statement::Discard(Discard::All)
                     | Statement::Copy(Copy { from: true, .. })
             )

@@ -201,7 +201,9 @@ impl Client<'_> {
             self.describe(b'S', name);
         }
         // A name that is taken: what may write is not sent to a standby to be refused there.
-        if !portal.is_empty() && (self.random.chance(50) || !sql.starts_with("SELECT *")) {
+        if !portal.is_empty()
+            && (self.random.chance(50) || !sql.starts_with("SELECT *") || sql.contains("UPDATE"))
+        {
             self.close(b'P', portal);
         }
         self.bind(portal, name);
