@@ -9,6 +9,8 @@
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
+#   make random  random conversations under load balancing, compared with PostgreSQL, and 100,000
+#                simulated ones; not a part of make test, as some still differ (docs/differences.md)
 #   make routing  recorded cases of where statements go (CASES=file for others of that form)
 #   make pcp-replay  recorded PCP dialogues against ours
 #   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
@@ -28,7 +30,7 @@ PGREGRESS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix random routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
 
 all: build
 
@@ -66,6 +68,10 @@ stock: drivers
 auth-matrix: build
 	compat/auth-matrix --subject stock
 	compat/auth-matrix --subject ours
+
+random: build
+	COMPAT_RANDOM=1 compat/run --subject ours test_random
+	$(CARGO) test --locked --profile simulation --lib session::router::sim -- --nocapture
 
 routing: build
 	compat/routing --cases $(CASES) --subject ours
