@@ -7,6 +7,8 @@ pub mod ask;
 pub mod core;
 pub mod hook_line;
 pub mod hooks;
+#[cfg(test)]
+pub(crate) mod random;
 pub mod request;
 pub mod search;
 #[cfg(test)]

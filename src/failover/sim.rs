@@ -6,7 +6,6 @@
 
 mod checks;
 mod pgpool;
-mod random;
 mod servers;
 
 use std::{
@@ -15,9 +14,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use self::{checks::expected_line, random::Random};
+use self::checks::expected_line;
 use super::{
     core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
+    random::Random,
     request::{Request, Source},
     search::{Answer, Receiver},
     testing,
