@@ -300,10 +300,12 @@ impl World {
                 self.event(Event::ViewChanged);
             }
             10 => self.event(Event::Timer),
-            11 => self.event(Event::Done {
-                step: self.random.0 % 7,
-                result: Ok(Answer::Done),
-            }),
+            11 => {
+                // Of a work that was dropped.
+                let step = self.work.as_ref().map_or(0, |(step, ..)| step - 1);
+                let result = Ok(Answer::Done);
+                self.event(Event::Done { step, result });
+            }
             _ => self.event(Event::ViewChanged),
         }
     }
