@@ -139,12 +139,12 @@ struct Run {
 enum Stage {
     Connecting,
     FirstCheckpoint,
-    FirstStage,
+    FirstScript,
     ClientsLeave {
         until: Instant,
     },
     SecondCheckpoint,
-    SecondStage,
+    SecondScript,
     RemoteStart,
     Reach(Attempts),
     Attaching,
@@ -338,18 +338,18 @@ impl Run {
             (Stage::FirstCheckpoint | Stage::SecondCheckpoint, Err(why)) => {
                 failed("executing recovery, execute CHECKPOINT failed", why)
             }
-            (Stage::FirstStage, Ok(_)) => {
+            (Stage::FirstScript, Ok(_)) => {
                 say(out, "node recovery, 1st stage is done");
                 self.after_first_stage(now, out)
             }
-            (Stage::FirstStage, Err(why)) => {
+            (Stage::FirstScript, Err(why)) => {
                 stage_failed("1st stage", &self.settings.first_stage, &why)
             }
-            (Stage::SecondStage, Ok(_)) => {
+            (Stage::SecondScript, Ok(_)) => {
                 say(out, "node recovery, 2nd stage is done");
                 self.remote_start()
             }
-            (Stage::SecondStage, Err(why)) => {
+            (Stage::SecondScript, Err(why)) => {
                 stage_failed("2nd stage", &self.settings.second_stage, &why)
             }
             (Stage::RemoteStart, Ok(_)) => self.reach("postgres", FIRST_ATTEMPTS, out),
@@ -440,7 +440,7 @@ impl Run {
     }
 
     fn first_stage(&mut self, out: &mut Vec<Action>) -> Next {
-        self.stage = Stage::FirstStage;
+        self.stage = Stage::FirstScript;
         self.script(&self.settings.first_stage, out)
     }
 
@@ -503,9 +503,9 @@ impl Run {
             }
             Stage::Connecting
             | Stage::FirstCheckpoint
-            | Stage::FirstStage
+            | Stage::FirstScript
             | Stage::SecondCheckpoint
-            | Stage::SecondStage
+            | Stage::SecondScript
             | Stage::RemoteStart
             | Stage::Reach(_)
             | Stage::Attaching => Next::Wait,
@@ -545,7 +545,7 @@ impl Run {
     }
 
     fn second_stage(&mut self, out: &mut Vec<Action>) -> Next {
-        self.stage = Stage::SecondStage;
+        self.stage = Stage::SecondScript;
         self.script(&self.settings.second_stage, out)
     }
 

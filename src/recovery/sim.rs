@@ -84,7 +84,7 @@ impl World {
     }
 
     fn note(&mut self, text: impl std::fmt::Debug) {
-        let line = format!("{:?}", text);
+        let line = format!("{text:?}");
         self.history.push(line);
     }
 
