@@ -7,11 +7,9 @@ pub mod ask;
 pub mod core;
 pub mod hook_line;
 pub mod hooks;
-#[cfg(test)]
-pub(crate) mod random;
 pub mod request;
 pub mod search;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod testing;

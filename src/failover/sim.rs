@@ -6,6 +6,7 @@
 
 mod checks;
 mod pgpool;
+pub(crate) mod random;
 mod servers;
 
 use std::{
@@ -14,10 +15,9 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use self::checks::expected_line;
+use self::{checks::expected_line, random::Random};
 use super::{
     core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
-    random::Random,
     request::{Request, Source},
     search::{Answer, Receiver},
     testing,

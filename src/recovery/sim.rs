@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus},
     config::settings::ClusteringMode,
-    failover::random::Random,
+    failover::sim::random::Random,
     observe::Severity,
 };
 
