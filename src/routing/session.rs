@@ -198,15 +198,23 @@ impl SessionState {
     /// known yet.
     pub fn is_serializable(&self) -> Option<bool> {
         self.serializable
-            .or(self.default_serializable)
+            .or(self.default_at_begin())
             .or(self.begins_serializable)
+    }
+
+    /// default_transaction_isolation when this transaction began, if this session has set it.
+    fn default_at_begin(&self) -> Option<bool> {
+        match self.default_before {
+            Some(before) if self.is_in_transaction() => before,
+            _ => self.default_serializable,
+        }
     }
 
     /// Whether every statement on a standby would run SERIALIZABLE, which a standby refuses: the
     /// default of the database or user says so, and this session has not changed it everywhere.
     /// `None`: not known yet.
     pub fn standby_is_serializable(&self) -> Option<bool> {
-        match self.default_serializable {
+        match self.default_at_begin() {
             Some(false) => Some(false),
             _ => self.begins_serializable,
         }
@@ -323,7 +331,7 @@ impl SessionState {
                 Statement::Set(Set::SearchPath { temporary: true })
             );
         }
-        if settings.on_write == OnWrite::DmlAdaptive && self.is_in_transaction() {
+        if settings.on_write == OnWrite::DmlAdaptive {
             self.remember_objects(facts, settings, writes);
         }
     }
@@ -392,7 +400,7 @@ impl SessionState {
 
     fn apply(&mut self, statement: Statement, facts: &Facts, on_write: OnWrite, nodes: NodeSet) {
         match statement {
-            Statement::Begin(modes) => self.begin(modes),
+            Statement::Begin(modes) => self.begin(modes, on_write),
             Statement::Commit { chain } | Statement::Rollback { chain } => {
                 let committed = matches!(statement, Statement::Commit { .. })
                     && self.status != TransactionStatus::Failed;
@@ -417,6 +425,7 @@ impl SessionState {
                 if self.status == TransactionStatus::Failed {
                     self.status = TransactionStatus::Active;
                 }
+                self.temporary.rolled_back_to_savepoint();
                 if let Some(at) = self.savepoint(facts.text(name)) {
                     self.savepoints.truncate(at + 1);
                     let savepoint = &self.savepoints[at];
@@ -451,12 +460,10 @@ impl SessionState {
             Statement::Deallocate(None) => self.prepared.clear(),
             Statement::Deallocate(Some(name)) => drop(self.closed(facts.text(name))),
             Statement::CreateTemporary(name) => {
-                let open = self.status != TransactionStatus::Idle;
-                self.temporary.create(facts.text(name), open);
+                self.temporary.create(facts.text(name));
             }
             Statement::Drop(name) => {
-                let open = self.status != TransactionStatus::Idle;
-                self.temporary.drop(facts.text(name), open);
+                self.temporary.drop(facts.text(name));
             }
             _ => {}
         }
@@ -466,7 +473,7 @@ impl SessionState {
         self.savepoints.iter().rposition(|s| *s.name == *name)
     }
 
-    fn begin(&mut self, modes: TransactionModes) {
+    fn begin(&mut self, modes: TransactionModes, on_write: OnWrite) {
         self.opening = false;
         if self.status != TransactionStatus::Idle {
             // Only a warning: the transaction goes on.
@@ -476,7 +483,11 @@ impl SessionState {
         self.status = TransactionStatus::Active;
         self.serializable = modes.serializable;
         self.savepoints.clear();
-        // What was written is of this transaction: it may have been sent before this answer came.
+        // What was written is of this transaction: behind the BEGIN, before its answer, or before it in
+        // the same pipeline.
+        if self.unsynced_write {
+            self.note_write(on_write);
+        }
     }
 
     /// With `trans_transaction` a write of an earlier transaction goes on to count, with `always`
@@ -494,8 +505,7 @@ impl SessionState {
             return;
         }
         self.forget_writes(on_write);
-        self.end_default(committed);
-        self.temporary.end(committed);
+        self.end_undoable(committed);
         if chain {
             self.status = TransactionStatus::Active;
         } else {
@@ -522,7 +532,9 @@ impl SessionState {
         self.default_serializable = serializable;
     }
 
-    fn end_default(&mut self, committed: bool) {
+    /// The end of a transaction, also of one that nobody has begun.
+    fn end_undoable(&mut self, committed: bool) {
+        self.temporary.end(committed);
         if let Some(before) = self.default_before.take()
             && !committed
         {
@@ -538,7 +550,7 @@ impl SessionState {
             self.opening = false;
         } else {
             self.unsynced_write = true;
-            self.end_default(false);
+            self.end_undoable(false);
         }
     }
 
@@ -547,6 +559,9 @@ impl SessionState {
     pub fn ready(&mut self, status: TransactionStatus, settings: &Settings) {
         self.unsynced_write = false;
         self.opening = false;
+        if status == TransactionStatus::Idle {
+            self.written_objects.clear();
+        }
         self.ready_amid(status, settings);
     }
 
@@ -558,7 +573,7 @@ impl SessionState {
         }
         self.status = status;
         if status == TransactionStatus::Idle {
-            self.end_default(true);
+            self.end_undoable(true);
         }
     }
 

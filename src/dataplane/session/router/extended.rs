@@ -58,12 +58,16 @@ impl Router {
             }
             return step;
         }
-        // A name that is taken is refused by the node that has it.
-        let taken = self.state.prepared(name).map(|p| p.nodes);
-        let plan = match taken.and_then(|nodes| self.preferred(nodes)) {
-            Some(leader) => Plan {
-                leader,
-                followers: NodeSet::default(),
+        // A name that is taken is refused where it is.
+        let taken = self.state.prepared(name).cloned();
+        let plan = match &taken {
+            Some(taken) => Plan {
+                leader: match taken.parsed {
+                    // A failed transaction takes no other Parse.
+                    Some(_) if !self.state.has_failed() => plan.leader,
+                    _ => self.preferred(taken.nodes).unwrap_or(plan.leader),
+                },
+                followers: NodeSet::EMPTY,
                 ..plan
             },
             None => plan,
@@ -77,18 +81,28 @@ impl Router {
         if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
             return step;
         }
-        // The only node that had it may be gone.
-        let before = taken
-            .filter(|nodes| nodes.is_empty())
-            .and_then(|_| self.state.prepared(name)?.parsed.clone())
-            .and_then(|old| self.lacking(name, &old, &plan))
-            .or_else(|| self.named(&parsed, &plan));
+        let old = taken.as_ref().and_then(|taken| taken.parsed.as_ref());
+        let before = old
+            .and_then(|old| self.lacking(name, old, &plan))
+            .or_else(|| self.named(&parsed, &plan))
+            .or_else(|| self.doubtful(name, &plan));
         let entry = Entry::Parse(Box::new(entry));
         let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
             self.state.parsed(name, plan.nodes(), parsed);
         }
         step
+    }
+
+    /// What a node may have of this name is closed first.
+    fn doubtful(&mut self, name: &[u8], plan: &Plan) -> Option<(NodeSet, Before)> {
+        let nodes = self.doubtful.get_mut(name)?;
+        let here = nodes.intersection(plan.nodes());
+        *nodes = nodes.without(here);
+        if nodes.is_empty() {
+            self.doubtful.remove(name);
+        }
+        (!here.is_empty()).then(|| (here, Before::Close { name: name.into() }))
     }
 
     /// What a PREPARE or EXECUTE names is made where it is carried out.
@@ -196,7 +210,7 @@ impl Router {
             Some(parsed) => self
                 .lacking(name, parsed, &plan)
                 .or_else(|| self.named(parsed, &plan)),
-            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
+            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
             None => None,
         };
         let new = Portal {
@@ -251,6 +265,14 @@ impl Router {
         if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
             return step;
         }
+        // It ends the transaction of a sequence, that of other nodes as well.
+        if matches!(
+            parsed.facts.first(),
+            Statement::Commit { .. } | Statement::Rollback { .. }
+        ) && let Some(step) = self.end_sequences(&plan, ledgers)
+        {
+            return step;
+        }
         let entry = self
             .executed(&parsed.facts, statement_of(&parsed), &plan)
             .map_or(Entry::Nothing, Entry::Executed);
@@ -291,16 +313,21 @@ impl Router {
         }
         let mut plan = self.to_primary(false);
         let mut before = None;
+        let mut known = true;
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
-                let (_, known) = self.statement(name);
-                match known.and_then(|nodes| self.preferred(nodes)) {
-                    Some(node) => plan.leader = node,
-                    None if name.is_empty() => {
-                        before = Some((NodeSet::of(plan.leader), Before::CloseUnnamed));
-                    }
-                    None => {}
+                let (parsed, nodes) = self.statement(name);
+                known = nodes.is_some();
+                if let Some(node) = nodes.and_then(|nodes| self.preferred(nodes)) {
+                    plan.leader = node;
+                } else if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                    return step;
+                } else if let Some(parsed) = parsed {
+                    // The only node that had it is gone.
+                    before = self.lacking(name, &parsed, &plan);
+                } else if name.is_empty() {
+                    before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
                 }
             }
             [b'P', name @ ..] => {
@@ -310,12 +337,15 @@ impl Router {
                 } else {
                     self.portals.get(name)
                 };
+                known = portal.is_some();
                 if let Some(portal) = portal {
                     plan.leader = portal.leader;
                 }
             }
             _ => {}
         }
+        // What is not there is an error.
+        self.lone |= !known;
         self.extended(b'D', plan, before, ledgers)
     }
 
@@ -337,7 +367,7 @@ impl Router {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
                     }
-                    _ if name.is_empty() => {
+                    None if name.is_empty() => {
                         Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone())
                     }
                     _ => Entry::Nothing,
@@ -442,10 +472,11 @@ impl Router {
         self.commit(&plan, ledgers);
         self.before_sent(before.as_ref(), ledgers);
         let alone = plan.followers.is_empty();
-        // To describe a statement that several nodes get stands between its Bind and Execute.
-        let others = self.used.without(NodeSet::of(plan.leader));
-        let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
-        self.lone |= alone && may_fail;
+        self.lone |= alone && matches!(kind, b'P' | b'B' | b'E');
+        let closing = match &entry {
+            Entry::Close(closed) if !alone => Some(closed.0.clone()),
+            _ => None,
+        };
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);
@@ -454,7 +485,7 @@ impl Router {
                 let what = if node == plan.leader {
                     entry.take().unwrap_or_default()
                 } else {
-                    Entry::Nothing
+                    closing.clone().map_or(Entry::Nothing, Entry::Closing)
                 };
                 ledger.owed.sent(kind, what);
             }

@@ -104,8 +104,16 @@ pub enum Before {
         /// A Sync behind it: a Query comes next.
         sync: bool,
     },
-    /// Close the unnamed statement: PostgreSQL alone would have none.
-    CloseUnnamed,
+    /// Close the statement of this name: PostgreSQL alone would have none.
+    Close { name: Box<[u8]> },
+}
+
+impl Before {
+    fn close_unnamed() -> Before {
+        Before::Close {
+            name: Box::default(),
+        }
+    }
 }
 
 /// Bytes that a node is to be sent on the router's own account.
@@ -187,9 +195,11 @@ pub struct Router {
     comparison: Option<Box<Comparison>>,
     /// Something was sent to [`Router::current`] alone that may make a transaction fail.
     lone: bool,
-    /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
-    /// which statements there are, of COPY whether it belongs to the copy.
+    /// What the next message is depends on answers that have not come: of PREPARE, DEALLOCATE or DISCARD
+    /// ALL which statements there are, of COPY whether it belongs to the copy.
     in_doubt: bool,
+    /// Nodes that may have a statement of this name though the client has none.
+    doubtful: HashMap<Box<[u8]>, NodeSet>,
     /// A Parse message of our own is on its way.
     lacked: bool,
     /// How many changes of the session have been sent to several nodes.
@@ -238,6 +248,7 @@ impl Router {
             comparison: None,
             lone: false,
             in_doubt: false,
+            doubtful: HashMap::new(),
             lacked: false,
             changes: 0,
             settled_changes: 0,
@@ -433,13 +444,17 @@ impl Router {
                 return Err(step);
             }
         };
-        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
+        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
+        let mut wait = self.wait_for_earlier(self.lone, &plan, ledgers);
+        // A Sync of ours must not end what an error of the client's sequence skips.
+        if (prepared.is_some() || taken.is_some()) && !self.used.is_empty() {
+            wait = wait.or_else(|| self.wait_for_current(ledgers));
+        }
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
-        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
         let replay = facts
             .as_ref()
             .and_then(|facts| self.replay(facts, sql, &plan, ledgers));
@@ -521,7 +536,10 @@ impl Router {
     fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
         // The primary says whether a write is committed.
         let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
-        let leader = if commits && self.used.contains(self.primary) {
+        // So does it whether a transaction is open, if the other has no part in it.
+        let apart = self.current != self.primary
+            && self.state.is_node_in_transaction(self.current) != self.state.is_in_transaction();
+        let leader = if commits && self.used.contains(self.primary) || apart {
             self.primary
         } else if self.used.is_empty() || self.used.contains(self.current) {
             self.current
@@ -608,16 +626,29 @@ impl Router {
             decision.destination = Destination::Primary;
             decision.rule = Rule::NodeNotInTransaction;
         }
+        // By protocol: what it does is not looked at. Whatever it names is made on the primary.
+        if matches!(decision.destination, Destination::Nodes(_))
+            && matches!(facts.first(), Statement::Execute(_))
+        {
+            decision.destination = Destination::Primary;
+        }
         let nodes = decision.nodes(&self.state, &env.situation());
-        let leader = if nodes.contains(self.primary) {
+        // Only the primary knows of every transaction.
+        let forgets = matches!(facts.first(), Statement::Deallocate(Some(_)));
+        let leader = if nodes.contains(self.primary) || forgets {
             self.primary
         } else {
             nodes.first().unwrap_or(self.primary)
         };
+        // One of those that have the statement runs it.
+        let followers = match facts.first() {
+            Statement::Execute(_) => NONE,
+            _ => nodes.without(NodeSet::of(leader)),
+        };
         Ok(Plan {
             decision,
             leader,
-            followers: nodes.without(NodeSet::of(leader)),
+            followers,
         })
     }
 
@@ -787,13 +818,13 @@ impl Router {
         Some(plan)
     }
 
-    /// The statement of a Parse message that an EXECUTE names, or a PREPARE, which is refused where
-    /// that is.
+    /// The statement of a Parse message that an EXECUTE or DEALLOCATE names, or a PREPARE, which is
+    /// refused where that is.
     fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
         let named = |statement: &Statement| match *statement {
             Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
-            // Of a string of several, which the primary alone gets.
-            Statement::Deallocate(Some(name)) if facts.count() > 1 => Some(name),
+            // In a string of several as well, which the primary alone gets.
+            Statement::Deallocate(Some(name)) => Some(name),
             _ => None,
         };
         let name = facts.text(facts.statements().iter().find_map(named)?);
@@ -947,7 +978,8 @@ impl Router {
         self.in_doubt |= facts.statements().iter().any(|statement| {
             matches!(
                 statement,
-                Statement::Deallocate(_)
+                Statement::Prepare(_)
+                    | Statement::Deallocate(_)
                     | Statement::Discard(Discard::All)
                     | Statement::Copy(Copy { from: true, .. })
             )
