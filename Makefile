@@ -5,7 +5,7 @@
 #   make lint    formatting and clippy, warnings are errors
 #   make test    all of: setup, lint, unit, simulation, compat, routing, pcp-replay
 #   make unit    cargo test
-#   make simulation  random histories of failovers
+#   make simulation  random histories of failovers and recoveries
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
@@ -50,9 +50,9 @@ lint:
 unit:
 	$(CARGO) test --locked
 
-# Random histories of the cluster's core, 100,000 of them; the seed is printed.
+# Random histories of the cores of failover and recovery, 100,000 of each; the seeds are printed.
 simulation:
-	$(CARGO) test --locked --profile simulation --lib failover::sim -- --nocapture
+	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim --nocapture
 
 compat: build drivers
 	compat/run --subject ours $(PATTERN)

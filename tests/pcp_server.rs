@@ -235,6 +235,18 @@ async fn supervise(mut messages: mpsc::UnboundedReceiver<SupervisorMessage>, see
                     let _ = reply.send(Ok(()));
                 });
             }
+            Command::Recover { node: 2, reply } => {
+                let _ = reply.send(Err(Refusal {
+                    detail: "command:\"base.sh\": it failed".to_owned(),
+                    ..Refusal::error(
+                        "executing recovery, execution of command failed at \"1st stage\"",
+                    )
+                }));
+            }
+            Command::Recover { node, reply } => {
+                say(format!("recover {node}"));
+                let _ = reply.send(Ok(()));
+            }
             Command::Reload { reply } => {
                 say("reload".into());
                 let _ = reply.send(Ok(()));
@@ -488,18 +500,8 @@ fn a_refusal_reaches_the_operator_and_nothing_is_success_that_is_not() {
         ),
         (
             "pcp_recovery_node",
-            &["-n", "0"],
-            "process recovery request failed",
-        ),
-        (
-            "pcp_recovery_node",
-            &["-n", "1"],
-            "node recovery failed, node id: 1 is alive",
-        ),
-        (
-            "pcp_recovery_node",
             &["-n", "2"],
-            "pcp_recovery_node is not available in this release of pgpool-rs",
+            "executing recovery, execution of command failed at \"1st stage\"",
         ),
     ] {
         let (out, errors) = server.tool(tool, arguments);
@@ -510,17 +512,12 @@ fn a_refusal_reaches_the_operator_and_nothing_is_success_that_is_not() {
 }
 
 #[test]
-fn raw_mode_refuses_promotion_and_recovery_as_the_original_does() {
+fn raw_mode_refuses_promotion_as_the_original_does() {
     let server = Server::start(Setup {
         mode: ClusteringMode::Raw,
         ..Setup::default()
     });
     let mut stream = server.log_in();
-    let recovery = request(&mut stream, b"O\x00\x00\x00\x061\0");
-    assert_eq!(
-        message_of(&recovery).1,
-        "recovery request is only allowed in replication and streaming replication modes."
-    );
     let promote = request(&mut stream, b"J\x00\x00\x00\x081 \0n");
     assert_eq!(
         message_of(&promote).0,

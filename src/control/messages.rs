@@ -61,6 +61,11 @@ pub enum Command {
         graceful: bool,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Answered when the node is recovered and attached, or has not been.
+    Recover {
+        node: NodeId,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     Reload {
         reply: oneshot::Sender<Result<(), Refusal>>,
     },

@@ -28,7 +28,7 @@ use crate::{
     },
     health,
     observe::{Reporter, Severity},
-    replication,
+    recovery, replication,
 };
 
 /// How often a graceful detach looks whether the clients are gone.
@@ -76,6 +76,7 @@ pub struct Supervisor {
     busy: watch::Sender<bool>,
     health: BTreeMap<NodeId, health::task::Handle>,
     replication: Option<replication::task::Handle>,
+    recovery: Option<recovery::task::Handle>,
     /// Questions of the present round of the primary search.
     asking: JoinSet<()>,
     wake_at: Option<Instant>,
@@ -119,6 +120,7 @@ impl Supervisor {
             busy: watch::Sender::new(true),
             health: BTreeMap::new(),
             replication: None,
+            recovery: None,
             asking: JoinSet::new(),
             wake_at: None,
             search_done: Some(search_done),
@@ -172,11 +174,32 @@ impl Supervisor {
         source: Source,
         evidence: Option<u64>,
     ) -> Result<(), Refusal> {
+        if evidence.is_none() {
+            self.recovery_allows(&request, source)?;
+        }
         let (result, actions) = self
             .core
             .request(request, source, evidence, Now::of_the_machine());
         self.carry_out(actions).await;
         result
+    }
+
+    /// Whether the online recovery that goes on leaves room for a request without evidence: the wish
+    /// of an operator, or of `auto_failback`.
+    fn recovery_allows(&self, request: &Request, source: Source) -> Result<(), Refusal> {
+        if source == Source::Child {
+            // A server has said that it shuts down.
+            return Ok(());
+        }
+        match self.recovery.as_ref().and_then(|r| r.objection(request)) {
+            None => Ok(()),
+            Some(refusal) => {
+                if source != Source::Pcp {
+                    say(Entry::log(source, refusal.message.clone()).with_detail(&refusal.detail));
+                }
+                Err(refusal)
+            }
+        }
     }
 
     async fn internal(&mut self, internal: Internal) {
@@ -340,6 +363,15 @@ impl Supervisor {
                 graceful: true,
                 reply,
             } => self.detach_gracefully(node, reply),
+            Command::Recover { node, reply } => match &self.recovery {
+                Some(recovery) => recovery.request(node, reply),
+                None => answer(
+                    reply,
+                    Err(Refusal::error(
+                        "ignoring the recovery request, since we are still starting up",
+                    )),
+                ),
+            },
             Command::Reload { reply } => self.reload(reply),
             Command::Stop { mode } => {
                 // The process ends itself; if it is not there any more, it has ended.
@@ -351,7 +383,9 @@ impl Supervisor {
     /// Waits until no client is connected, at most `recovery_timeout`. The answer to a time-out is
     /// success, as with the original: the tool cannot show anything else that scripts expect.
     fn detach_gracefully(&mut self, node: NodeId, reply: Reply) {
-        if let Err(refusal) = self.core.would_accept(&Request::Down { node }) {
+        let request = Request::Down { node };
+        let accepted = self.recovery_allows(&request, Source::Pcp);
+        if let Err(refusal) = accepted.and_then(|()| self.core.would_accept(&request)) {
             answer(reply, Err(refusal));
             return;
         }
@@ -523,6 +557,9 @@ impl Supervisor {
         {
             plane.view_changed();
         }
+        if let Some(recovery) = &self.recovery {
+            recovery.view_changed();
+        }
     }
 
     fn run_hook(&self, hook: HookCall) {
@@ -560,6 +597,7 @@ impl Supervisor {
             Arc::clone(&self.shared),
             self.busy.subscribe(),
         ));
+        self.recovery = Some(recovery::task::spawn(Arc::clone(&self.shared)));
         self.start_health_checks();
         if let Some(done) = self.search_done.take() {
             // Nobody waits any more: the process ends during its start.

@@ -490,18 +490,19 @@ async fn wait_for_slot(
 ) -> Option<GrantedSlot> {
     let config = worker.shared.config.load_full();
     let settings = &config.settings;
-    let (admission, waiting) = {
+    let (admission, waiting, held) = {
         let mut table = worker.plane.table();
         let open = settings
             .num_init_children
             .saturating_sub(settings.reserved_connections);
+        let held = table.is_held();
         if settings.reserved_connections > 0 && table.busy() >= open {
-            (None, 0)
+            (None, 0, held)
         } else if table.waiting() >= worker.plane.waiting_limit {
-            (None, table.waiting())
+            (None, table.waiting(), held)
         } else {
             let admission = table.acquire(worker.index, super::pool_key(startup));
-            (Some(admission), table.waiting())
+            (Some(admission), table.waiting(), held)
         }
     };
     let plane = worker.plane.clone();
@@ -514,7 +515,11 @@ async fn wait_for_slot(
         Some(Admission::Wait { ticket, slot }) => {
             client.reporter.emit(
                 Severity::Log,
-                "all sessions are in use, a client has to wait",
+                if held {
+                    "an online recovery is in its 2nd stage, a client has to wait"
+                } else {
+                    "all sessions are in use, a client has to wait"
+                },
                 &format!(
                     "{} client(s) wait for one of num_init_children = {} sessions",
                     waiting, settings.num_init_children

@@ -238,6 +238,13 @@ impl Handle {
         self.plane.send_all(|| WorkerMessage::ConfigChanged);
     }
 
+    /// For the second stage of an online recovery: new clients wait for their slot, and sessions that
+    /// are idle end as `client_idle_limit_in_recovery` says. `false` ends that.
+    pub fn hold_clients(&self, held: bool) {
+        self.plane.table().hold(held);
+        self.plane.send_all(|| WorkerMessage::HoldClients(held));
+    }
+
     /// Stops accepting; smart lets sessions finish, the other modes cut them.
     pub fn stop(&self, mode: StopMode) {
         self.plane.shutdown.send_replace(Some(mode));

@@ -59,7 +59,7 @@ pub async fn run(command: Command, env: &Environment) -> Outcome {
         Command::AttachNode(node) => nodes::attach(env, &node).await,
         Command::DetachNode { node, graceful } => nodes::detach(env, &node, graceful).await,
         Command::PromoteNode { node, option, .. } => nodes::promote(env, &node, option),
-        Command::RecoverNode(node) => nodes::recover(env, &node),
+        Command::RecoverNode(node) => nodes::recover(env, &node).await,
         Command::ProcessCount => processes::count(env),
         Command::ProcessInfo(pid) => processes::info(env, &pid).await,
         Command::PoolStatus => server::pool_status(env).await,

@@ -217,43 +217,17 @@ pub fn promote(env: &Environment, number: &Number, option: PromoteOption) -> Out
     )
 }
 
-/// Checks the request as the original does; the recovery itself comes with a later release.
-pub fn recover(env: &Environment, number: &Number) -> Outcome {
-    const FAILED: &str = "process recovery request failed";
-    let id = number.value;
-    let view = env.shared.view.load();
+/// Answered at the end of the recovery, however long that takes.
+pub async fn recover(env: &Environment, number: &Number) -> Outcome {
     let Some(node) = env.node(number) else {
-        return Outcome::error(FAILED, format!("node id {id} is not valid"));
+        return Outcome::error(
+            "process recovery request failed",
+            format!("node id {} is not valid", number.value),
+        );
     };
-    match view.mode {
-        ClusteringMode::StreamingReplication if view.primary == Some(node) => {
-            return Outcome::error(
-                FAILED,
-                "primary server cannot be recovered by online recovery.",
-            );
-        }
-        ClusteringMode::StreamingReplication
-        | ClusteringMode::NativeReplication
-        | ClusteringMode::SnapshotIsolation => {}
-        ClusteringMode::LogicalReplication | ClusteringMode::Slony | ClusteringMode::Raw => {
-            return Outcome::error(
-                FAILED,
-                "recovery request is only allowed in replication and streaming replication modes.",
-            );
-        }
-    }
-    match view.nodes.get(node).map(|node| node.status) {
-        Some(NodeStatus::Up | NodeStatus::Waiting) => {
-            Outcome::error(format!("node recovery failed, node id: {id} is alive"), "")
-        }
-        Some(NodeStatus::Unused) | None => {
-            Outcome::error(format!("node recovery failed, node id: {id} is unused"), "")
-        }
-        Some(NodeStatus::Down) => Outcome::error(
-            "pcp_recovery_node is not available in this release of pgpool-rs",
-            format!(
-                "nothing was changed. Rebuild node {id} with pg_basebackup or pg_rewind, start it, then run pcp_attach_node -n {id}"
-            ),
-        ),
-    }
+    env.log(&format!("recovery of node {node}"));
+    Outcome::of(
+        env.ask(|reply| Command::Recover { node, reply }).await,
+        b'c',
+    )
 }

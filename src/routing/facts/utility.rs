@@ -94,7 +94,7 @@ impl<'a> Collector<'a, '_> {
     /// The name that the statement ends with, up to and with its semicolon; `None`: ALL, or none.
     fn last_name(&mut self) -> Option<Ident> {
         let mut last = None;
-        while let Some(token) = self.lexer.next() {
+        for token in self.lexer.by_ref() {
             match token.kind {
                 TokenKind::Punctuation(b';') => break,
                 TokenKind::Unterminated => self.facts.unknown = true,

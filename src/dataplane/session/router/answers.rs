@@ -94,7 +94,8 @@ impl Router {
         self.state.failed();
         for (other, ledger) in ledgers.iter_mut().enumerate() {
             let used = self.used.contains(other);
-            if other == node || !used && !(open && self.state.is_node_in_transaction(other)) {
+            let concerned = used || open && self.state.is_node_in_transaction(other);
+            if other == node || !concerned {
                 continue;
             }
             // Behind a Query that has failed the client goes on without a Sync.
