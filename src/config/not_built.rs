@@ -14,7 +14,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     [
         look.replication_mode(),
         look.watchdog(),
-        look.follow(),
         look.recovery(),
         look.query_cache(),
         look.process_management(),
@@ -123,17 +122,6 @@ impl Look<'_> {
         )
     }
 
-    fn follow(&self) -> Option<Finding> {
-        let name = ["follow_primary_command", "follow_master_command"]
-            .into_iter()
-            .find(|name| self.text(name))?;
-        self.warning(
-            name,
-            "standbys are not pointed to a new primary",
-            &[name.to_owned()],
-        )
-    }
-
     fn recovery(&self) -> Option<Finding> {
         let name = ["recovery_1st_stage_command", "recovery_2nd_stage_command"]
             .into_iter()
@@ -215,7 +203,6 @@ mod tests {
             texts,
             [
                 "/etc/pgpool.conf:2:1: warning: other_pgpool_hostname0, use_watchdog, wd_hostname have no effect yet: this server runs alone, without watchdog and virtual IP",
-                "/etc/pgpool.conf:5:1: warning: follow_master_command has no effect yet: standbys are not pointed to a new primary",
                 "/etc/pgpool.conf:7:1: warning: recovery_1st_stage_command, recovery_user have no effect yet: there is no online recovery",
                 "/etc/pgpool.conf:6:1: warning: memory_cache_enabled has no effect yet: no result is cached",
             ]
