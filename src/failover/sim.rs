@@ -327,7 +327,10 @@ impl World {
             server.can_be_asked = true;
         }
         // Hooks that still run may promote; then the operator leaves one primary.
-        self.run_until(self.time + Duration::from_secs(2000));
+        self.run_until(self.time + Duration::from_secs(400));
+        while !self.hooks.is_empty() {
+            self.run_until(self.time + Duration::from_secs(60));
+        }
         let primary = self
             .core
             .view()

@@ -98,6 +98,14 @@ impl World {
         assert_eq!(self.core.is_following(), going_on);
     }
 
+    /// The command was for a primary that has been followed by another one, of which the node is
+    /// to become a standby.
+    pub(super) fn is_outdated(&self, call: &HookCall) -> bool {
+        let primary = call.line.split(' ').nth(5).and_then(|n| n.parse().ok());
+        self.following
+            .is_some_and(|run| Some(run.primary) != primary && run.primary != call.node)
+    }
+
     /// The script has worked, failed, or lies. Returns whether it attaches its node.
     pub(super) fn script_follows(&mut self, node: NodeId, primary: NodeId) -> bool {
         let can = self.servers[node].state == ServerState::Running

@@ -214,10 +214,16 @@ impl World {
                 let running = self.follow_call.take();
                 assert_eq!(running, Some((call.call, call.node)), "the one that ran");
             }
+            let outdated = call.kind == HookKind::Follow && self.is_outdated(&call);
             let actions = self
                 .core
                 .handle(Event::HookFinished { call: call.call }, self.now());
             self.carry_out(actions);
+            assert!(
+                !outdated || life != self.life || !self.published.is_valid(call.node),
+                "node {} follows a server that is not the primary any more",
+                call.node
+            );
         }
     }
 
