@@ -11,6 +11,8 @@
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
 #   make routing  recorded cases of where statements go (CASES=file for others of that form)
 #   make pcp-replay  recorded PCP dialogues against ours
+#   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
+#   make grammar-check  what routing reads from statements against PostgreSQL's own grammar (builds pg_query, three minutes)
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
 #   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
@@ -22,10 +24,11 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PATTERN ?=
 CASES ?= fixtures/routing/cases.tsv
+PGREGRESS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix routing pcp-replay stock demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
 
 all: build
 
@@ -52,9 +55,9 @@ simulation:
 compat: build drivers
 	compat/run --subject ours $(PATTERN)
 
-# The Rust program among the drivers of applications that the compat tests run.
+# The Rust programs among the drivers of applications that the compat tests run.
 drivers:
-	$(CARGO) build --locked --quiet --example driver-login
+	$(CARGO) build --locked --quiet --example driver-login --example driver-work
 
 # The same tests against the original: how a new test is proved.
 stock: drivers
@@ -69,6 +72,17 @@ routing: build
 
 pcp-replay: build
 	compat/pcp-replay fixtures/pcp --subject ours
+
+# Not part of `make test`. PGREGRESS holds arguments, for instance --only=transactions,portals.
+pg-regress: setup build
+	compat/pg-regress --subject ours $(PGREGRESS)
+
+# Not part of `make test`: a workspace of its own, as pg_query needs libclang to build.
+grammar-check:
+	compat/setup --grammar
+	$(CARGO) build --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
+	$(CARGO) test --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
+	source=$$(compat/pg-source) && $(TARGET)/grammar/release/grammar-check "$$source"
 
 test: setup lint unit simulation compat routing pcp-replay
 

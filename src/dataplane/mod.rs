@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod admin_session;
+pub mod blocking;
 pub mod cancel;
 pub mod catalogs;
 pub mod connect;

@@ -11,6 +11,6 @@ pub mod promotion;
 pub mod request;
 pub mod search;
 #[cfg(test)]
-mod sim;
+pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod testing;

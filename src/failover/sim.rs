@@ -8,7 +8,7 @@
 mod checks;
 mod follow;
 mod pgpool;
-mod random;
+pub(crate) mod random;
 mod servers;
 
 use std::{

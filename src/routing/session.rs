@@ -132,6 +132,7 @@ struct Savepoint {
     written: bool,
     /// How many objects had been written.
     objects: usize,
+    default_serializable: Option<bool>,
 }
 
 /// See the module.
@@ -155,12 +156,18 @@ pub struct SessionState {
     serializable: Option<bool>,
     /// default_transaction_isolation, if this session has set it.
     default_serializable: Option<bool>,
+    /// The same before the transaction, or pipeline, if that has set it.
+    default_before: Option<Option<bool>>,
     /// Nodes whose last ReadyForQuery was not idle, or to which BEGIN is on its way.
     in_transaction: NodeSet,
     savepoints: Vec<Savepoint>,
     /// dml_adaptive: what was written in this transaction, in lower case, without schema.
     written_objects: Vec<Box<[u8]>>,
     temporary: TemporaryTables,
+    /// Something was sent that may have written, in this or an earlier transaction.
+    ever_written: bool,
+    /// search_path has named the temporary schema: functions, types and operators in it are found.
+    temporary_path: bool,
     prepared: HashMap<Box<[u8]>, Prepared>,
 }
 
@@ -214,8 +221,37 @@ impl SessionState {
         self.in_transaction
     }
 
+    /// How many savepoints are open, as far as they have been answered.
+    pub fn savepoints(&self) -> usize {
+        self.savepoints.len()
+    }
+
+    /// How many savepoints are older than the one that this name means now.
+    pub fn savepoints_before(&self, name: &[u8]) -> Option<usize> {
+        self.savepoint(name)
+    }
+
     pub fn is_temporary(&self, name: &[u8]) -> bool {
         self.temporary.contains(name)
+    }
+
+    /// Whether the session may have moved a sequence.
+    pub fn has_ever_written(&self) -> bool {
+        self.ever_written
+    }
+
+    pub fn has_temporary_tables(&self) -> bool {
+        !self.temporary.is_empty()
+    }
+
+    /// Whether `sql` contains the name of a temporary table of this session, anywhere.
+    pub fn mentions_temporary(&self, sql: &[u8]) -> bool {
+        self.temporary.is_mentioned(sql)
+    }
+
+    /// Whether names without a schema may mean something in the temporary schema that is no table.
+    pub fn looks_into_temporary_schema(&self) -> bool {
+        self.temporary_path
     }
 
     /// dml_adaptive: a write of this transaction concerns `name`.
@@ -236,6 +272,13 @@ impl SessionState {
             parsed: Some(parsed),
         };
         self.prepared.insert(name.into(), prepared);
+    }
+
+    /// The node does not have it after all.
+    pub fn not_parsed(&mut self, name: &[u8], node: NodeId) {
+        if let Some(prepared) = self.prepared.get_mut(name) {
+            prepared.nodes.remove(node);
+        }
     }
 
     /// The same Parse message has gone to these nodes as well.
@@ -267,12 +310,18 @@ impl SessionState {
     pub fn sent(&mut self, facts: &Facts, settings: &Settings, writes: bool, nodes: NodeSet) {
         if writes {
             self.unsynced_write = true;
+            self.ever_written = true;
         }
         for statement in facts.statements() {
             if let Statement::Begin(_) = statement {
                 self.opening = true;
                 self.in_transaction = self.in_transaction.union(nodes);
             }
+            // For good: a rollback may bring the old path back.
+            self.temporary_path |= matches!(
+                statement,
+                Statement::Set(Set::SearchPath { temporary: true })
+            );
         }
         if settings.on_write == OnWrite::DmlAdaptive && self.is_in_transaction() {
             self.remember_objects(facts, settings, writes);
@@ -343,7 +392,7 @@ impl SessionState {
 
     fn apply(&mut self, statement: Statement, facts: &Facts, on_write: OnWrite, nodes: NodeSet) {
         match statement {
-            Statement::Begin(modes) => self.begin(modes, on_write),
+            Statement::Begin(modes) => self.begin(modes),
             Statement::Commit { chain } | Statement::Rollback { chain } => {
                 let committed = matches!(statement, Statement::Commit { .. })
                     && self.status != TransactionStatus::Failed;
@@ -355,6 +404,7 @@ impl SessionState {
                     name: facts.text(name).into(),
                     written: self.written,
                     objects: self.written_objects.len(),
+                    default_serializable: self.default_serializable,
                 };
                 self.savepoints.push(savepoint);
             }
@@ -370,6 +420,7 @@ impl SessionState {
                 if let Some(at) = self.savepoint(facts.text(name)) {
                     self.savepoints.truncate(at + 1);
                     let savepoint = &self.savepoints[at];
+                    self.default_serializable = savepoint.default_serializable;
                     self.written_objects.truncate(savepoint.objects);
                     if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
                         self.written = savepoint.written;
@@ -377,13 +428,12 @@ impl SessionState {
                 }
             }
             Statement::Set(set) => self.set(set),
-            Statement::Reset(Set::All | Set::DefaultIsolation { .. }) => {
-                self.default_serializable = None;
-            }
+            Statement::Reset(Set::All | Set::DefaultIsolation { .. }) => self.set_default(None),
             Statement::Discard(kind) => {
                 if kind == Discard::All {
                     self.prepared.clear();
-                    self.default_serializable = None;
+                    self.set_default(None);
+                    self.temporary_path = false;
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.clear();
@@ -416,7 +466,7 @@ impl SessionState {
         self.savepoints.iter().rposition(|s| *s.name == *name)
     }
 
-    fn begin(&mut self, modes: TransactionModes, on_write: OnWrite) {
+    fn begin(&mut self, modes: TransactionModes) {
         self.opening = false;
         if self.status != TransactionStatus::Idle {
             // Only a warning: the transaction goes on.
@@ -425,7 +475,8 @@ impl SessionState {
         }
         self.status = TransactionStatus::Active;
         self.serializable = modes.serializable;
-        self.forget_writes(on_write);
+        self.savepoints.clear();
+        // What was written is of this transaction: it may have been sent before this answer came.
     }
 
     /// With `trans_transaction` a write of an earlier transaction goes on to count, with `always`
@@ -443,6 +494,7 @@ impl SessionState {
             return;
         }
         self.forget_writes(on_write);
+        self.end_default(committed);
         self.temporary.end(committed);
         if chain {
             self.status = TransactionStatus::Active;
@@ -458,12 +510,23 @@ impl SessionState {
                 self.serializable = modes.serializable.or(self.serializable);
             }
             Set::Characteristics(modes) => {
-                self.default_serializable = modes.serializable.or(self.default_serializable);
+                self.set_default(modes.serializable.or(self.default_serializable));
             }
-            Set::DefaultIsolation { serializable } => {
-                self.default_serializable = Some(serializable);
-            }
+            Set::DefaultIsolation { serializable } => self.set_default(Some(serializable)),
             _ => {}
+        }
+    }
+
+    fn set_default(&mut self, serializable: Option<bool>) {
+        self.default_before.get_or_insert(self.default_serializable);
+        self.default_serializable = serializable;
+    }
+
+    fn end_default(&mut self, committed: bool) {
+        if let Some(before) = self.default_before.take()
+            && !committed
+        {
+            self.default_serializable = before;
         }
     }
 
@@ -475,6 +538,7 @@ impl SessionState {
             self.opening = false;
         } else {
             self.unsynced_write = true;
+            self.end_default(false);
         }
     }
 
@@ -483,11 +547,19 @@ impl SessionState {
     pub fn ready(&mut self, status: TransactionStatus, settings: &Settings) {
         self.unsynced_write = false;
         self.opening = false;
+        self.ready_amid(status, settings);
+    }
+
+    /// The same, but the node has been sent more behind it: that goes on to count.
+    pub fn ready_amid(&mut self, status: TransactionStatus, settings: &Settings) {
         if status == TransactionStatus::Idle && self.status != TransactionStatus::Idle {
             // The end was not noticed, as that of a statement that failed and ended it.
             self.end(false, settings.on_write, false);
         }
         self.status = status;
+        if status == TransactionStatus::Idle {
+            self.end_default(true);
+        }
     }
 
     /// ReadyForQuery of any node.
@@ -524,8 +596,11 @@ pub fn is_read(statement: Statement, facts: &Facts) -> bool {
             from: false,
             file: false,
             source,
-        }) => source != super::facts::CopySource::Write,
-        Statement::Explain { analyze, select } => select || !analyze,
+        }) => source != super::facts::CopySource::Write && !facts.has_data_modifying_with(),
+        // ANALYZE carries it out.
+        Statement::Explain { analyze, select } => {
+            !analyze || select && !facts.has_data_modifying_with()
+        }
         Statement::Show => true,
         _ => false,
     }

@@ -17,6 +17,8 @@ pub struct BackendSide {
     body_left: usize,
     /// A header that was cut, or the body of a message that is looked at.
     partial: Option<Box<Partial>>,
+    /// The kind of the current message, if nobody looks at its body.
+    passing: Option<u8>,
     /// The current message is not the client's.
     hidden: bool,
 }
@@ -29,6 +31,7 @@ enum Partial {
 
 /// Notices messages. `body` is empty for kinds that nobody looks into.
 pub trait BackendEvents {
+    /// All of it has been scanned: what it sets off may reach the client behind it only.
     fn message(&mut self, kind: u8, body: &[u8]);
 
     /// Whether the message that begins with this kind is the client's.
@@ -133,6 +136,11 @@ impl BackendSide {
         }
         let skip = self.body_left.min(rest.len());
         self.body_left -= skip;
+        if self.body_left == 0
+            && let Some(kind) = self.passing.take()
+        {
+            events.message(kind, &[]);
+        }
         rest = &rest[skip..];
         Ok(rest)
     }
@@ -146,7 +154,11 @@ impl BackendSide {
         let (body, later) = rest.split_at(header.body_len.min(rest.len()));
         self.body_left = header.body_len - body.len();
         if !events.wants_body(header.kind) {
-            events.message(header.kind, &[]);
+            if self.body_left == 0 {
+                events.message(header.kind, &[]);
+            } else {
+                self.passing = Some(header.kind);
+            }
         } else if self.body_left == 0 {
             events.message(header.kind, body);
         } else {
@@ -194,6 +206,16 @@ mod tests {
         }
         assert_eq!(seen.0.len(), 1);
         assert_eq!(seen.0[0].1.len(), COLLECT_LIMIT);
+    }
+
+    /// Else the answer of another node might come before the rest of it.
+    #[test]
+    fn a_message_counts_when_its_last_byte_has_passed() {
+        let (mut side, mut seen) = (BackendSide::default(), Seen::default());
+        side.scan(b"C\0\0\0\x09SEL", &mut seen).unwrap();
+        assert!(seen.0.is_empty());
+        side.scan(b"E\0", &mut seen).unwrap();
+        assert_eq!(seen.0, [(b'C', Vec::new())]);
     }
 
     /// Shows what is no notice.

@@ -13,7 +13,7 @@ use crate::{
 
 /// Of our statement and portal; the client has none of this name.
 const NAME: &[u8] = b"pgpool_rs_catalog\0";
-/// Parse, Bind, Execute, Close of the portal, Close of the statement.
+/// For each question: Parse, Bind, Execute, Close of the portal, Close of the statement.
 const MESSAGES: usize = 5;
 
 /// A look-up that waits for its answers.
@@ -38,12 +38,17 @@ impl LookUp {
 
     /// How many messages [`LookUp::encode`] gives before the Sync.
     pub fn message_count(&self) -> usize {
-        self.questions.len() * MESSAGES
+        1 + self.questions.len() * MESSAGES
     }
 
     /// The messages for the server.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
+        // A question that was refused before it was closed has left its statement.
+        messages::frame(b'C', &mut out, |out| {
+            out.push(b'S');
+            out.extend_from_slice(NAME);
+        });
         for question in &self.questions {
             messages::frame(b'P', &mut out, |out| {
                 out.extend_from_slice(NAME);
@@ -124,7 +129,7 @@ mod tests {
     #[test]
     fn rows_answer_the_questions_in_order() {
         let mut look_up = LookUp::new(0, vec![function("f"), function("g")]);
-        assert_eq!(look_up.message_count(), 10);
+        assert_eq!(look_up.message_count(), 11);
         for (kind, body) in [
             (b'D', &b"\0\x01\0\0\0\x01t"[..]),
             (b'C', b""),
@@ -138,6 +143,16 @@ mod tests {
         let volatile = |v| Answer::Function { volatile: v };
         assert_eq!(answers[0], (function("f"), volatile(true)));
         assert_eq!(answers[1], (function("g"), volatile(false)));
+    }
+
+    /// An error skips the Close of its statement, and the next Parse of that name would make the
+    /// client's transaction fail.
+    #[test]
+    fn what_an_earlier_look_up_has_left_is_closed_first() {
+        let bytes = LookUp::new(0, vec![function("f")]).encode();
+        let mut close = Vec::new();
+        messages::close_statement(NAME.strip_suffix(b"\0").unwrap(), &mut close);
+        assert!(bytes.starts_with(&close));
     }
 
     #[test]

@@ -15,7 +15,7 @@ enum Point<T> {
     /// Parse, Bind, Describe, Execute or Close: one message ends its answer.
     Extended(T),
     /// One of these that the client has not sent: its answer is not the client's.
-    Ours,
+    Ours(T),
     /// Query or FunctionCall: one ReadyForQuery.
     Simple(T),
     /// Sync: one ReadyForQuery, unless the backend reads it while it copies in.
@@ -33,9 +33,10 @@ pub enum Answer<T> {
     Part,
     /// The end of the answer to this.
     End(T),
-    /// The end of the answer to something that the client has not sent, or its failure, which
-    /// concerns nothing that the client has sent.
+    /// The end of the answer to something that the client has not sent.
     Ours,
+    /// The failure of something that the client has not sent, and of nothing that he has.
+    OursFailed(Vec<T>),
     /// An error in the extended protocol: these are not carried out, the first of them because it
     /// has failed. `ours`: what failed is something that the client has not sent.
     Failed { skipped: Vec<T>, ours: bool },
@@ -71,6 +72,11 @@ impl<T> Owed<T> {
     pub fn sent(&mut self, kind: u8, what: T) -> Option<T> {
         match kind {
             b'Q' | b'F' if self.skipping => return Some(what),
+            // PostgreSQL reads it as a part of the copy, which fails with it.
+            b'Q' | b'F' | b'P' | b'B' | b'E' | b'D' | b'C' if self.copy_in => {
+                self.copy_in = false;
+                return Some(what);
+            }
             b'Q' | b'F' => {
                 self.forget_copy_ends();
                 self.points.push_back(Point::Simple(what));
@@ -101,11 +107,11 @@ impl<T> Owed<T> {
     }
 
     /// A message of the extended protocol that the client does not know of has been sent.
-    pub fn sent_ours(&mut self) {
+    pub fn sent_ours(&mut self, what: T) {
         self.unsynced = true;
         if !self.skipping {
             self.forget_copy_ends();
-            self.points.push_back(Point::Ours);
+            self.points.push_back(Point::Ours(what));
         }
     }
 
@@ -125,7 +131,7 @@ impl<T> Owed<T> {
                 self.pass_copy_ends();
                 match self.points.pop_front() {
                     Some(Point::Extended(what)) => return Answer::End(what),
-                    Some(Point::Ours) => return Answer::Ours,
+                    Some(Point::Ours(_)) => return Answer::Ours,
                     Some(other) => self.points.push_front(other),
                     None => {}
                 }
@@ -151,8 +157,9 @@ impl<T> Owed<T> {
                 let mut ended = false;
                 for point in rest {
                     match point {
-                        Point::Sync(_) if !ended => {}
-                        Point::CopyEnd if !ended => ended = true,
+                        Point::Sync(_) | Point::OurSync if !ended => {}
+                        // The end, or what does not belong into a copy.
+                        _ if !ended => ended = true,
                         later => self.points.push_back(later),
                     }
                 }
@@ -165,14 +172,20 @@ impl<T> Owed<T> {
             b'E' => {
                 self.copy_in = false;
                 self.pass_copy_ends();
-                let ours = matches!(self.points.front(), Some(Point::Ours));
+                let ours = matches!(self.points.front(), Some(Point::Ours(_)));
                 if ours || matches!(self.points.front(), Some(Point::Extended(_))) {
+                    let is_theirs =
+                        |p: &Point<T>| matches!(p, Point::Extended(_) | Point::Simple(_));
                     let is_sync = |p: &Point<T>| matches!(p, Point::Sync(_) | Point::OurSync);
                     let sync = self.points.iter().position(is_sync);
-                    let skipped = self.points.drain(..sync.unwrap_or(self.points.len()));
+                    let end = sync.unwrap_or(self.points.len());
+                    let theirs = self.points.iter().take(end).any(is_theirs);
+                    let skipped = self.points.drain(..end);
                     let skipped: Vec<T> = skipped
                         .filter_map(|point| match point {
-                            Point::Extended(what) | Point::Simple(what) => Some(what),
+                            Point::Extended(what) | Point::Ours(what) | Point::Simple(what) => {
+                                Some(what)
+                            }
                             _ => None,
                         })
                         .collect();
@@ -180,11 +193,8 @@ impl<T> Owed<T> {
                         self.skipping = true;
                         self.unsynced = true;
                     }
-                    if ours
-                        && skipped.is_empty()
-                        && matches!(self.points.front(), Some(Point::OurSync))
-                    {
-                        return Answer::Ours;
+                    if ours && !theirs && matches!(self.points.front(), Some(Point::OurSync)) {
+                        return Answer::OursFailed(skipped);
                     }
                     return Answer::Failed { skipped, ours };
                 }
@@ -201,12 +211,12 @@ impl<T> Owed<T> {
         let mut points = points.by_ref().skip_while(|p| matches!(p, Point::CopyEnd));
         match kind {
             b'1' | b'2' | b'3' | b'n' | b'T' | b'C' | b'I' | b's' => {
-                matches!(points.next(), Some(Point::Ours))
+                matches!(points.next(), Some(Point::Ours(_)))
             }
             b'E' => {
-                matches!(points.next(), Some(Point::Ours))
+                matches!(points.next(), Some(Point::Ours(_)))
                     && matches!(
-                        points.find(|p| !matches!(p, Point::Ours)),
+                        points.find(|p| !matches!(p, Point::Ours(_))),
                         Some(Point::OurSync)
                     )
             }
@@ -216,6 +226,11 @@ impl<T> Owed<T> {
             ),
             _ => false,
         }
+    }
+
+    /// A Sync has to come yet, though perhaps not before the end of a copy.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
     }
 
     /// Nothing is owed and no extended-protocol sequence is open.
@@ -350,6 +365,18 @@ mod tests {
         assert!(owed.is_copying_in());
     }
 
+    /// PostgreSQL takes it for a part of the copy and answers the copy alone.
+    #[test]
+    fn a_message_that_does_not_belong_into_a_copy_is_not_answered() {
+        assert!(after(&[("Q", "G"), ("dP", "EZ")]).is_quiescent());
+        assert!(after(&[("Q", "G"), ("Q", "EZ")]).is_quiescent());
+        assert!(after(&[("Q", "G"), ("PBES", "E")]).owes_ready());
+        assert!(after(&[("PBE", "12G"), ("QBES", "EZ")]).is_quiescent());
+        // Sent ahead.
+        assert!(after(&[("QQ", "GEZ")]).is_quiescent());
+        assert!(after(&[("QdcQ", "GCZ")]).owes_ready());
+    }
+
     #[test]
     fn an_extended_sequence_without_sync_is_open() {
         let owed = after(&[("PBEH", "12DC")]);
@@ -399,12 +426,12 @@ mod tests {
         for (at, kind) in b"PBEQ".iter().enumerate() {
             owed.sent(*kind, at);
         }
-        owed.sent_ours();
+        owed.sent_ours(9);
         owed.sent(b'S', 4);
         owed.sent(b'B', 5);
         assert_eq!(owed.received(b'1'), Answer::End(0));
         let failed = Answer::Failed {
-            skipped: vec![1, 2, 3],
+            skipped: vec![1, 2, 3, 9],
             ours: false,
         };
         assert_eq!(owed.received(b'E'), failed);
@@ -412,12 +439,12 @@ mod tests {
         assert_eq!(owed.received(b'N'), Answer::Part);
         assert_eq!(owed.received(b'2'), Answer::End(5));
         assert!(owed.is_settled() && owed.needs_sync());
-        owed.sent_ours();
+        owed.sent_ours(9);
         assert!(!owed.is_settled());
         assert_eq!(owed.received(b'1'), Answer::Ours);
-        owed.sent_ours();
+        owed.sent_ours(9);
         let failed = Answer::Failed {
-            skipped: vec![],
+            skipped: vec![9],
             ours: true,
         };
         assert_eq!(owed.received(b'E'), failed);

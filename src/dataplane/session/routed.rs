@@ -444,7 +444,7 @@ impl Relay {
 }
 
 impl Before {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Before::Parse { name, parsed, sync } => {
@@ -461,10 +461,11 @@ impl Before {
 }
 
 impl Order {
-    fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Order::Flush => out.extend_from_slice(&messages::FLUSH),
+            Order::Sync => out.extend_from_slice(&messages::SYNC),
             Order::Abort { sync } => {
                 messages::parse(ABORT.0, ABORT.1, &mut out);
                 if sync {
@@ -472,13 +473,17 @@ impl Order {
                 }
             }
             Order::Rollback => messages::query("ROLLBACK", &mut out),
+            Order::Replay(sql) => messages::frame(b'Q', &mut out, |out| {
+                out.extend_from_slice(&sql);
+                out.push(0);
+            }),
         }
         out
     }
 }
 
 /// The message with `BEGIN` as its statement.
-fn plain_begin(message: Message<'_>) -> Vec<u8> {
+pub(super) fn plain_begin(message: Message<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     if message.kind == b'P' {
         let body = message.body();

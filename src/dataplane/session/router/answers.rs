@@ -1,10 +1,14 @@
 //! What the messages of the nodes mean for where the next statements go.
 
-use super::{Entry, Executed, Ledger, Order, Router};
+use super::{Comparison, Entry, Executed, Ledger, Order, Replay, Router};
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Answer,
-    routing::{facts::Statement, session::TransactionStatus, settings::Settings},
+    routing::{
+        facts::Statement,
+        session::{NodeSet, TransactionStatus},
+        settings::Settings,
+    },
 };
 
 impl Router {
@@ -33,12 +37,11 @@ impl Router {
             b'E' => {
                 ledger.failed = true;
                 match ledger.owed.received(kind) {
-                    Answer::Ours => return,
-                    Answer::Failed { skipped, .. } => {
-                        for entry in skipped.into_iter().rev() {
-                            self.not_carried_out(entry, node);
-                        }
+                    Answer::OursFailed(skipped) => {
+                        self.none_carried_out(skipped, node);
+                        return;
                     }
+                    Answer::Failed { skipped, .. } => self.none_carried_out(skipped, node),
                     _ => {}
                 }
                 if !hidden {
@@ -50,46 +53,84 @@ impl Router {
                 let failed = std::mem::take(&mut ledger.failed);
                 ledger.flushed = false;
                 let answer = ledger.owed.received(kind);
+                let more = !ledger.owed.is_quiescent();
                 let ours = matches!(answer, Answer::Ours);
                 if let Answer::Ready(Some(entry)) = answer {
-                    self.ready_for(entry, node, failed, settings);
+                    self.ready_for(entry, node, failed, settings, ledgers);
                 }
-                self.ready(node, status, failed, hidden || ours, settings, ledgers);
+                let ready = Ready {
+                    node,
+                    status,
+                    failed,
+                    hidden: hidden || ours,
+                    more,
+                };
+                self.ready(&ready, settings, ledgers);
             }
             _ => {
-                if let Answer::End(entry) = ledger.owed.received(kind) {
+                let answer = ledger.owed.received(kind);
+                // The copy has swallowed the Flush or Sync that would have made its end come.
+                if kind == b'G' {
+                    ledger.flushed = false;
+                    if ledger.owed.is_unsynced() {
+                        self.used.insert(node);
+                    }
+                    if self.waits.contains(node) && ledger.wants_flush() {
+                        self.effects.orders.push((node, Order::Flush));
+                    }
+                }
+                if let Answer::End(entry) = answer {
                     self.carried_out(entry, kind, settings);
                 }
             }
         }
     }
 
-    /// An error of the node whose answers are the client's.
+    /// An error of the node whose answers are the client's: PostgreSQL alone would have aborted all
+    /// of the transaction.
     fn failed_at(&mut self, node: NodeId, ledgers: &mut [Ledger]) {
+        let open = self.state.is_in_transaction();
+        let skipping = ledgers.get(node).is_some_and(|l| l.owed.is_skipping());
         self.state.failed();
-        if node == self.primary
-            || !self.state.is_in_transaction()
-            || !self.state.is_node_in_transaction(self.primary)
-        {
-            return;
-        }
-        // PostgreSQL alone would have aborted all of the transaction.
-        let sync = !self.used.contains(self.primary);
-        if let Some(primary) = ledgers.get_mut(self.primary) {
-            primary.hidden = true;
-            primary.owed.sent_ours();
-            if sync {
-                primary.owed.sent_our_sync();
+        for (other, ledger) in ledgers.iter_mut().enumerate() {
+            let used = self.used.contains(other);
+            if other == node || !used && !(open && self.state.is_node_in_transaction(other)) {
+                continue;
             }
+            // Behind a Query that has failed the client goes on without a Sync.
+            let sync = !(used && skipping);
+            ledger.hidden = true;
+            ledger.owed.sent_ours(Entry::Nothing);
+            if sync {
+                ledger.owed.sent_our_sync();
+                self.used.remove(other);
+            }
+            self.effects.orders.push((other, Order::Abort { sync }));
         }
-        self.effects
-            .orders
-            .push((self.primary, Order::Abort { sync }));
+    }
+
+    /// `entries`: in the order of their messages. The first one has failed itself.
+    fn none_carried_out(&mut self, entries: Vec<Entry>, node: NodeId) {
+        for (at, entry) in entries.into_iter().enumerate().rev() {
+            self.not_carried_out(entry, node, at == 0);
+        }
     }
 
     /// Undoes what was taken for granted of a message that a node has not carried out.
-    fn not_carried_out(&mut self, entry: Entry, node: NodeId) {
+    fn not_carried_out(&mut self, entry: Entry, node: NodeId, failed: bool) {
         match entry {
+            Entry::Unnamed(turn, before) if turn == self.unnamed_turn => {
+                // The one before is dropped first.
+                self.unnamed = before.filter(|_| !failed);
+                self.unnamed_turn = turn.wrapping_sub(1);
+            }
+            Entry::Lacked(name) if name.is_empty() => {
+                if let Some((_, nodes)) = &mut self.unnamed {
+                    nodes.remove(node);
+                }
+            }
+            Entry::Lacked(name) => self.state.not_parsed(&name, node),
+            Entry::Bind(name) => drop(self.portals.remove(&name)),
             Entry::Parse(parsing) if parsing.fresh => {
                 let same = self
                     .state
@@ -104,7 +145,7 @@ impl Router {
                 let (name, mut prepared) = *closed;
                 // Followers may have closed it.
                 if prepared.nodes.contains(node) {
-                    prepared.nodes = crate::routing::session::NodeSet::of(node);
+                    prepared.nodes = NodeSet::of(node);
                 }
                 self.state.reopened(&name, prepared);
             }
@@ -120,7 +161,8 @@ impl Router {
                 self.state
                     .parsed(&parsing.name, parsing.nodes, parsing.parsed);
             }
-            Entry::Executed(executed) if kind == b'C' || kind == b'I' => {
+            // A statement that writes has written when its first rows have come.
+            Entry::Executed(executed) if matches!(kind, b'C' | b'I' | b's') => {
                 self.succeeded(&executed, settings);
             }
             _ => {}
@@ -133,6 +175,7 @@ impl Router {
             writes,
             nodes,
             catalog,
+            replay: _,
         } = executed;
         self.state.succeeded(facts, settings, *writes, *nodes);
         for statement in facts.statements() {
@@ -147,11 +190,21 @@ impl Router {
     }
 
     /// ReadyForQuery answers a Query or Sync.
-    fn ready_for(&mut self, entry: Entry, node: NodeId, failed: bool, settings: &Settings) {
+    fn ready_for(
+        &mut self,
+        entry: Entry,
+        node: NodeId,
+        failed: bool,
+        settings: &Settings,
+        ledgers: &mut [Ledger],
+    ) {
         let compared = match entry {
-            Entry::Executed(executed) => {
+            Entry::Executed(mut executed) => {
                 if !failed {
                     self.succeeded(&executed, settings);
+                    if let Some(replay) = executed.replay.take() {
+                        self.tell(replay, ledgers);
+                    }
                 }
                 executed.nodes.iter().count() > 1
             }
@@ -166,20 +219,24 @@ impl Router {
         }
     }
 
-    fn ready(
-        &mut self,
-        node: NodeId,
-        status: TransactionStatus,
-        failed: bool,
-        hidden: bool,
-        settings: &Settings,
-        ledgers: &mut [Ledger],
-    ) {
+    fn ready(&mut self, ready: &Ready, settings: &Settings, ledgers: &mut [Ledger]) {
+        let Ready {
+            node,
+            status,
+            failed,
+            hidden,
+            more,
+        } = *ready;
         self.state.node_ready(node, status);
-        if node == self.primary {
-            self.state.ready(status, settings);
-        } else if !hidden && !self.state.is_in_transaction() {
-            self.state.ready(TransactionStatus::Idle, settings);
+        let decides = if node == self.primary {
+            Some(status)
+        } else {
+            (!hidden && !self.state.is_in_transaction()).then_some(TransactionStatus::Idle)
+        };
+        match decides {
+            Some(status) if more => self.state.ready_amid(status, settings),
+            Some(status) => self.state.ready(status, settings),
+            None => {}
         }
         if let Some(comparison) = &mut self.comparison
             && comparison.pending.contains(node)
@@ -188,14 +245,15 @@ impl Router {
             comparison.pending.remove(node);
             if failed {
                 comparison.failed.insert(node);
+            } else if status == TransactionStatus::Idle {
+                comparison.ended.insert(node);
             }
         }
         self.resolve_comparison();
         if self.state.is_in_transaction() {
             return;
         }
-        if !hidden && !self.portals.is_empty() {
-            // Outside a transaction none outlives its sequence.
+        if !hidden && !more {
             self.portals.clear();
         }
         if std::mem::take(&mut self.catalog_changed) {
@@ -205,25 +263,56 @@ impl Router {
         self.end_strays(ledgers);
     }
 
+    /// Has the load balance node change its session as the primary has.
+    fn tell(&mut self, replay: Replay, ledgers: &mut [Ledger]) {
+        let Replay { node, sql } = replay;
+        let ledger = ledgers.get_mut(node).filter(|l| l.owed.is_quiescent());
+        let (Some(ledger), None) = (ledger, &self.comparison) else {
+            return self.diverge(NodeSet::of(node));
+        };
+        ledger.hidden = true;
+        ledger.owed.sent(b'Q', Entry::Nothing);
+        self.effects.orders.push((node, Order::Replay(sql)));
+        self.comparison = Some(Box::new(Comparison {
+            leader: self.primary,
+            leader_failed: Some(false),
+            pending: NodeSet::of(node),
+            failed: NodeSet::EMPTY,
+            ended: NodeSet::EMPTY,
+            changes: self.changes,
+        }));
+    }
+
     /// All have answered a statement that went to several nodes.
     pub(super) fn resolve_comparison(&mut self) {
-        let done = self
-            .comparison
-            .as_ref()
-            .is_some_and(|c| c.pending.is_empty() && c.leader_failed.is_some());
-        if !done {
+        let Some(comparison) = &self.comparison else {
             return;
+        };
+        let (true, Some(leader_failed)) = (comparison.pending.is_empty(), comparison.leader_failed)
+        else {
+            return;
+        };
+        let changes = comparison.changes;
+        let diverged = if !leader_failed {
+            comparison.failed
+        } else if changes != self.settled_changes {
+            // What the leader has undone is done there.
+            comparison.ended
+        } else {
+            NodeSet::EMPTY
+        };
+        if !self.state.is_in_transaction() {
+            self.settled_changes = changes;
         }
-        if let Some(comparison) = self.comparison.take()
-            && comparison.leader_failed == Some(false)
-        {
-            for node in comparison.failed.iter() {
-                if !self.unfit.contains(node) {
-                    self.unfit.insert(node);
-                    self.effects.diverged.push(node);
-                }
-            }
-        }
+        self.comparison = None;
+        self.diverge(diverged);
+    }
+
+    /// The sessions of these nodes are not what the client thinks.
+    pub(super) fn diverge(&mut self, nodes: NodeSet) {
+        let nodes = nodes.without(self.unfit).without(NodeSet::of(self.primary));
+        self.unfit = self.unfit.union(nodes);
+        self.effects.diverged.extend(nodes.iter());
     }
 
     /// Ends transactions of standbys that the primary does not have (any more), as after PREPARE
@@ -232,6 +321,7 @@ impl Router {
         if ledgers.iter().any(|l| !l.owed.is_quiescent()) {
             return;
         }
+        let mut strays = NodeSet::EMPTY;
         for node in self.state.nodes_in_transaction().iter() {
             if node == self.primary {
                 continue;
@@ -240,6 +330,7 @@ impl Router {
                 ledger.hidden = true;
                 ledger.owed.sent(b'Q', Entry::Nothing);
                 self.effects.orders.push((node, Order::Rollback));
+                strays.insert(node);
                 // A Query drops it.
                 if let Some((_, nodes)) = &mut self.unnamed {
                     nodes.remove(node);
@@ -249,5 +340,21 @@ impl Router {
                 }
             }
         }
+        if self.changes != self.settled_changes {
+            self.settled_changes = self.changes;
+            self.diverge(strays);
+        }
     }
+}
+
+/// A ReadyForQuery.
+struct Ready {
+    node: NodeId,
+    status: TransactionStatus,
+    /// An error has come since the last one.
+    failed: bool,
+    /// It is not the client's.
+    hidden: bool,
+    /// The node has been sent more behind what this answers.
+    more: bool,
 }

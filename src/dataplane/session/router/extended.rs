@@ -10,7 +10,7 @@ use crate::{
     cluster::NodeId,
     routing::{
         facts::{Facts, Statement},
-        policy::{Catalog, Protocol},
+        policy::{Catalog, Destination, Protocol},
         session::{NodeSet, Parsed},
     },
 };
@@ -35,14 +35,26 @@ impl Router {
         } else {
             statement_of(&parsed)
         };
-        let plan = match self.plan(&parsed.facts, sql, Protocol::Extended, NodeSet::EMPTY, env) {
+        let plan = match self.plan(
+            &parsed.facts,
+            sql,
+            Protocol::Extended,
+            NodeSet::EMPTY,
+            ledgers,
+            env,
+        ) {
             Ok(plan) => plan,
             Err(step) => return step,
         };
         if name.is_empty() {
-            let step = self.extended(b'P', plan, None, ledgers);
+            if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+                return step;
+            }
+            let before = self.named(&parsed, &plan);
+            let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
+            let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
-                self.unnamed = Some((parsed, plan.nodes()));
+                self.set_unnamed(Some((parsed, plan.nodes())));
             }
             return step;
         }
@@ -62,11 +74,27 @@ impl Router {
             nodes: plan.nodes(),
             fresh: taken.is_none(),
         };
-        let step = self.extended_with(b'P', plan, None, Entry::Parse(Box::new(entry)), ledgers);
+        if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+            return step;
+        }
+        // The only node that had it may be gone.
+        let before = taken
+            .filter(|nodes| nodes.is_empty())
+            .and_then(|_| self.state.prepared(name)?.parsed.clone())
+            .and_then(|old| self.lacking(name, &old, &plan))
+            .or_else(|| self.named(&parsed, &plan));
+        let entry = Entry::Parse(Box::new(entry));
+        let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
             self.state.parsed(name, plan.nodes(), parsed);
         }
         step
+    }
+
+    /// What a PREPARE or EXECUTE names is made where it is carried out.
+    fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
+        let (name, taken) = self.taken(&parsed.facts)?;
+        self.lacking(&name, &taken, plan)
     }
 
     /// What a Parse message says; drivers send the same one again and again.
@@ -110,6 +138,12 @@ impl Router {
                 Step::NeedsMore
             };
         };
+        // Whether a node has a statement now may not be known yet.
+        if self.lacked
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
         let (parsed, known) = self.statement(name);
         let planned = match &parsed {
             Some(parsed) => {
@@ -118,7 +152,7 @@ impl Router {
                     _ => NodeSet::EMPTY,
                 };
                 let sql = statement_of(parsed);
-                self.plan(&parsed.facts, sql, Protocol::Extended, have, env)
+                self.plan(&parsed.facts, sql, Protocol::Extended, have, ledgers, env)
             }
             // Of PREPARE, or nobody's.
             None => {
@@ -133,12 +167,21 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
-        // A name that is taken is refused by the node that has it.
+        // A name that is taken is refused by the node that has it. It may be free after all, so a
+        // write does not go to a standby for it.
+        let writes = plan.decision.writes && plan.decision.destination == Destination::Primary;
+        let mut fresh = true;
         if !portal.is_empty()
             && let Some(taken) = self.portals.get(portal)
+            && (!writes || taken.leader == self.primary)
         {
+            fresh = false;
             plan.leader = taken.leader;
-            plan.followers = taken.followers;
+            plan.followers = if writes {
+                NodeSet::EMPTY
+            } else {
+                taken.followers
+            };
         }
         if !plan.followers.is_empty() && !message.is_whole() {
             if message.body_len <= STATEMENT_LIMIT {
@@ -146,15 +189,18 @@ impl Router {
             }
             plan.followers = NodeSet::EMPTY;
         }
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(b'B', &plan, ledgers) {
             return step;
         }
         let before = match &parsed {
-            Some(parsed) => self.lacking(name, parsed, &plan),
+            Some(parsed) => self
+                .lacking(name, parsed, &plan)
+                .or_else(|| self.named(parsed, &plan)),
             None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
             None => None,
         };
         let new = Portal {
+            savepoints: self.state.savepoints(),
             parsed,
             decision: plan.decision,
             leader: plan.leader,
@@ -165,10 +211,14 @@ impl Router {
                 Some(old) => **old = new,
                 none => *none = Some(Box::new(new)),
             }
-        } else {
-            self.portals.insert(portal.into(), new);
+            return self.extended(b'B', plan, before, ledgers);
         }
-        self.extended(b'B', plan, before, ledgers)
+        let mut entry = Entry::Nothing;
+        if fresh {
+            self.portals.insert(portal.into(), new);
+            entry = Entry::Bind(portal.into());
+        }
+        self.extended_with(b'B', plan, before, entry, ledgers)
     }
 
     pub(super) fn execute<C: Catalog>(
@@ -198,7 +248,7 @@ impl Router {
         let Some(parsed) = portal.parsed.clone() else {
             return self.extended(b'E', plan, None, ledgers);
         };
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
             return step;
         }
         let entry = self
@@ -207,16 +257,32 @@ impl Router {
         let nodes = plan.nodes();
         self.state
             .sent(&parsed.facts, env.settings, plan.decision.writes, nodes);
-        self.note_missed(&parsed.facts, nodes, env.view);
-        let step = self.extended_with(b'E', plan, None, entry, ledgers);
-        if matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. }
-        ) {
-            // Portals end with their transaction.
-            self.portals.clear();
+        self.note_sent(&parsed.facts, &plan, None, env.view);
+        self.end_portals(&parsed.facts);
+        self.extended_with(b'E', plan, None, entry, ledgers)
+    }
+
+    /// Portals end with their transaction or savepoint.
+    pub(super) fn end_portals(&mut self, facts: &Facts) {
+        if self.portals.is_empty() {
+            return;
         }
-        step
+        for statement in facts.statements() {
+            match statement {
+                Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::ClosePortal(None) => self.portals.clear(),
+                Statement::ClosePortal(Some(name)) => {
+                    self.portals.remove(facts.text(*name));
+                }
+                Statement::RollbackTo(name) => {
+                    if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
+                        self.portals.retain(|_, portal| portal.savepoints <= at);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn describe(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
@@ -271,12 +337,15 @@ impl Router {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
                     }
+                    _ if name.is_empty() => {
+                        Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone())
+                    }
                     _ => Entry::Nothing,
                 };
                 let step = self.extended_with(b'C', plan, None, entry, ledgers);
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
-                        self.unnamed = None;
+                        self.set_unnamed(None);
                     } else {
                         self.state.closed(name);
                     }
@@ -334,7 +403,7 @@ impl Router {
     }
 
     /// Which of these nodes answers the client without waiting, if one does.
-    fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
+    pub(super) fn preferred(&self, nodes: NodeSet) -> Option<NodeId> {
         [self.current, self.primary]
             .into_iter()
             .find(|&node| nodes.contains(node))
@@ -351,6 +420,13 @@ impl Router {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
+    fn place_extended(&mut self, kind: u8, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        // Whoever does not get to a Close of the same sequence has the name back.
+        let lone = self.lone && kind != b'C';
+        self.wait_for_earlier(lone, plan, ledgers)
+            .or_else(|| self.place(plan, false, ledgers))
+    }
+
     /// Sends a message of a sequence.
     fn extended_with(
         &mut self,
@@ -360,11 +436,16 @@ impl Router {
         entry: Entry,
         ledgers: &mut [Ledger],
     ) -> Step {
-        if let Some(step) = self.place(&plan, false, ledgers) {
+        if let Some(step) = self.place_extended(kind, &plan, ledgers) {
             return step;
         }
         self.commit(&plan, ledgers);
         self.before_sent(before.as_ref(), ledgers);
+        let alone = plan.followers.is_empty();
+        // To describe a statement that several nodes get stands between its Bind and Execute.
+        let others = self.used.without(NodeSet::of(plan.leader));
+        let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
+        self.lone |= alone && may_fail;
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);

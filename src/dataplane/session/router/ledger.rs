@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::{
+    cluster::NodeId,
     dataplane::session::owed::Owed,
     routing::{
         facts::Facts,
@@ -39,6 +40,12 @@ pub enum Entry {
     /// The leader's part of a statement that followers have been sent, too.
     Compare,
     Parse(Box<Parsing>),
+    /// A Parse message of the unnamed statement: the how manieth, and what was there before.
+    Unnamed(u32, Option<(Rc<Parsed>, NodeSet)>),
+    /// A Parse message of our own that this node gets for the statement of this name.
+    Lacked(Box<[u8]>),
+    /// A Bind message that makes a portal of this name.
+    Bind(Box<[u8]>),
     Close(Box<(Box<[u8]>, Prepared)>),
     Executed(Box<Executed>),
 }
@@ -61,4 +68,14 @@ pub struct Executed {
     pub nodes: NodeSet,
     /// It changes the catalog.
     pub catalog: bool,
+    pub replay: Option<Replay>,
+}
+
+/// What a string of several statements, which went to the primary alone, has changed in the session:
+/// the load balance node is told when it has succeeded.
+#[derive(Debug)]
+pub struct Replay {
+    pub node: NodeId,
+    /// Its SET, RESET and DEALLOCATE statements.
+    pub sql: Box<[u8]>,
 }

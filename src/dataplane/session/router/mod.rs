@@ -18,11 +18,13 @@
 mod answers;
 mod extended;
 mod ledger;
+#[cfg(test)]
+mod sim;
 
 use std::{collections::HashMap, rc::Rc};
 
 pub use ledger::{Entry, Ledger};
-use ledger::{Executed, Parsing};
+use ledger::{Executed, Parsing, Replay};
 
 use super::client_side::Message;
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
     protocol::frame::HEADER_LEN,
     routing::{
         balance::{self, Situation, Who},
-        facts::{Facts, Set, Statement},
+        facts::{Copy, Discard, Facts, Set, Statement},
         lexer::{self, StatementKind},
         policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
         relcache::Question,
@@ -107,14 +109,17 @@ pub enum Before {
 }
 
 /// Bytes that a node is to be sent on the router's own account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     Flush,
+    Sync,
     /// Makes the open transaction fail.
     Abort {
         sync: bool,
     },
     Rollback,
+    /// Runs these statements.
+    Replay(Box<[u8]>),
 }
 
 /// What a caller has to do after [`Router::answer`] or [`Router::step`].
@@ -138,6 +143,8 @@ pub struct Explanation {
 
 #[derive(Debug)]
 struct Portal {
+    /// How many savepoints there were.
+    savepoints: usize,
     parsed: Option<Rc<Parsed>>,
     decision: Decision,
     leader: NodeId,
@@ -152,6 +159,10 @@ struct Comparison {
     leader_failed: Option<bool>,
     pending: NodeSet,
     failed: NodeSet,
+    /// They have no transaction open and have not failed: what they did is done.
+    ended: NodeSet,
+    /// [`Router::changes`] when it was sent.
+    changes: u32,
 }
 
 /// See the module. One per session that balances.
@@ -169,9 +180,24 @@ pub struct Router {
     used: NodeSet,
     /// Nodes that were not told of a change of the session.
     unfit: NodeSet,
+    /// Nodes that this session has lost its connection to.
+    lost: NodeSet,
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
+    /// Something was sent to [`Router::current`] alone that may make a transaction fail.
+    lone: bool,
+    /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
+    /// which statements there are, of COPY whether it belongs to the copy.
+    in_doubt: bool,
+    /// A Parse message of our own is on its way.
+    lacked: bool,
+    /// How many changes of the session have been sent to several nodes.
+    changes: u32,
+    /// So many of them are there to stay, or undone by all.
+    settled_changes: u32,
+    /// How often the unnamed statement has changed.
+    unnamed_turn: u32,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
     /// The open transaction has changed the catalog.
@@ -207,8 +233,15 @@ impl Router {
             portals: HashMap::new(),
             used: NodeSet::default(),
             unfit: NodeSet::default(),
+            lost: NodeSet::default(),
             waits: NodeSet::default(),
             comparison: None,
+            lone: false,
+            in_doubt: false,
+            lacked: false,
+            changes: 0,
+            settled_changes: 0,
+            unnamed_turn: 0,
             unanswered: false,
             catalog_changed: false,
             effects: Effects::default(),
@@ -253,6 +286,8 @@ impl Router {
         self.waits
             .iter()
             .all(|node| ledger(ledgers, node).is_none_or(|l| l.owed.is_settled()))
+            // The copy waits for the client, and its next message is the copy's.
+            || ledger(ledgers, self.current).is_some_and(|l| l.owed.is_copying_in())
     }
 
     /// Decides about the next message of the client. After [`Step::Send`] it counts as sent.
@@ -266,6 +301,14 @@ impl Router {
         let (copying, skipping) = at_current.map_or((false, false), |l| {
             (l.owed.is_copying_in(), l.owed.is_skipping())
         });
+        if self.in_doubt
+            && !copying
+            && !skipping
+            && b"QFPBEDC".contains(&message.kind)
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
         let step = match message.kind {
             // The copy's own, or for the server to refuse.
             _ if copying => self.send_to_current(message.kind, ledgers),
@@ -289,7 +332,7 @@ impl Router {
 
     /// Who is asked what the relation caches do not know (`relcache_query_target`).
     pub fn catalog_node(&self, settings: &Settings) -> NodeId {
-        let fit = |node: &NodeId| !self.unfit.contains(*node);
+        let fit = |node: &NodeId| !self.unfit.union(self.lost).contains(*node);
         match self.state.load_balance_node.filter(fit) {
             Some(node) if settings.asks_load_balance_node => node,
             _ => self.primary,
@@ -314,7 +357,7 @@ impl Router {
         if let Some(ledger) = ledgers.get_mut(node) {
             ledger.hidden = true;
             for _ in 0..messages {
-                ledger.owed.sent_ours();
+                ledger.owed.sent_ours(Entry::Nothing);
             }
             ledger.owed.sent_our_sync();
         }
@@ -327,6 +370,7 @@ impl Router {
     fn send_to_current(&mut self, kind: u8, ledgers: &mut [Ledger]) -> Step {
         if let Some(ledger) = ledgers.get_mut(self.current) {
             // Not carried out, or no statement: nothing has to be known of its answer.
+            ledger.flushed = false;
             ledger.owed.sent(kind, Entry::Nothing);
         }
         Step::Send(Sending::to(self.current))
@@ -371,9 +415,9 @@ impl Router {
         let plan = match &prepared {
             Some((_, parsed)) => {
                 let sql = statement_of(parsed);
-                self.plan(&parsed.facts, sql, Protocol::Simple, NONE, env)
+                self.plan(&parsed.facts, sql, Protocol::Simple, NONE, ledgers, env)
             }
-            None => self.plan(&facts, sql, Protocol::Simple, NONE, env),
+            None => self.plan(&facts, sql, Protocol::Simple, NONE, ledgers, env),
         };
         let facts = match &prepared {
             Some(_) => {
@@ -389,11 +433,18 @@ impl Router {
                 return Err(step);
             }
         };
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
-        let executed = match (&prepared, &facts) {
+        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
+        let replay = facts
+            .as_ref()
+            .and_then(|facts| self.replay(facts, sql, &plan, ledgers));
+        let told = replay.as_ref().map(|replay| replay.node);
+        let mut executed = match (&prepared, &facts) {
             (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
             (None, Some(facts)) => self.executed(facts, sql, &plan),
             (None, None) => None,
@@ -402,17 +453,23 @@ impl Router {
             let nodes = plan.nodes();
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
-            self.note_missed(facts, nodes, env.view);
+            self.note_sent(facts, &plan, told, env.view);
+            self.end_portals(facts);
+        }
+        if let Some(executed) = &mut executed {
+            executed.replay = replay;
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
-        let mut before = prepared.and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
-        if let Some((nodes, Before::Parse { sync, .. })) = &mut before {
+        let mut before = prepared
+            .or(taken)
+            .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
+        if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
             *sync = true;
             for node in nodes.iter() {
                 if let Some(ledger) = ledgers.get_mut(node) {
-                    ledger.owed.sent_ours();
-                    ledger.owed.sent_ours();
+                    ledger.owed.sent_ours(Entry::Nothing);
+                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
                     ledger.owed.sent_our_sync();
                 }
             }
@@ -429,8 +486,9 @@ impl Router {
             }
         }
         self.compare(&plan);
+        self.lone = plan.followers.is_empty();
         // PostgreSQL drops the unnamed statement and portal at each Query.
-        self.unnamed = None;
+        self.set_unnamed(None);
         self.portal = None;
         Ok(Step::Send(Sending {
             leader: plan.leader,
@@ -443,7 +501,8 @@ impl Router {
     /// A function is called by its number: it may do anything.
     fn function_call<C: Catalog>(&mut self, ledgers: &mut [Ledger], env: &mut Env<'_, C>) -> Step {
         let plan = self.to_primary(true);
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        let wait = self.place(&plan, true, ledgers);
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             return step;
         }
         env.facts.read_unknown();
@@ -454,12 +513,17 @@ impl Router {
             let entry = executed.map_or(Entry::Nothing, Entry::Executed);
             ledger.owed.sent(b'F', entry);
         }
+        self.lone = true;
         Step::Send(Sending::to(plan.leader))
     }
 
     /// To all that have an open sequence; one of them answers the client.
     fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
-        let leader = if self.used.is_empty() || self.used.contains(self.current) {
+        // The primary says whether a write is committed.
+        let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
+        let leader = if commits && self.used.contains(self.primary) {
+            self.primary
+        } else if self.used.is_empty() || self.used.contains(self.current) {
             self.current
         } else if self.used.contains(self.primary) {
             self.primary
@@ -471,7 +535,11 @@ impl Router {
             leader,
             ..self.to_primary(false)
         };
-        if let Some(step) = self.place(&plan, true, ledgers) {
+        // In an open transaction nothing is done yet that the others could not undo.
+        let wait = commits
+            .then(|| self.wait_for_earlier(self.lone, &plan, ledgers))
+            .flatten();
+        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
             return step;
         }
         self.commit(&plan, ledgers);
@@ -487,6 +555,10 @@ impl Router {
         }
         self.compare(&plan);
         self.used = NodeSet::default();
+        if !self.state.is_in_transaction() {
+            // Outside a transaction none outlives its sequence.
+            self.portals.clear();
+        }
         Step::Send(Sending {
             followers: plan.followers,
             ..Sending::to(leader)
@@ -514,9 +586,13 @@ impl Router {
         sql: &[u8],
         protocol: Protocol,
         parsed_on: NodeSet,
+        ledgers: &[Ledger],
         env: &mut Env<'_, C>,
     ) -> Result<Plan, Step> {
-        let decision = self.decide(facts, sql, protocol, env)?;
+        if let Some(plan) = self.at_portals(facts) {
+            return Ok(plan);
+        }
+        let mut decision = self.decide(facts, sql, protocol, env)?;
         let unfit = |node| self.unfit.contains(node);
         if self.state.load_balance_node.is_some_and(unfit) {
             self.state.load_balance_node = Some(self.primary);
@@ -527,6 +603,10 @@ impl Router {
         });
         if !stays && decision.wants_new_node(&self.state, env.settings, &env.situation()) {
             self.choose(env);
+        }
+        if decision.destination == Destination::LoadBalance && self.stands_apart(ledgers) {
+            decision.destination = Destination::Primary;
+            decision.rule = Rule::NodeNotInTransaction;
         }
         let nodes = decision.nodes(&self.state, &env.situation());
         let leader = if nodes.contains(self.primary) {
@@ -539,6 +619,18 @@ impl Router {
             leader,
             followers: nodes.without(NodeSet::of(leader)),
         })
+    }
+
+    /// Whether the load balance node has no part in the open transaction, or one in a transaction that
+    /// the primary has ended.
+    fn stands_apart(&self, ledgers: &[Ledger]) -> bool {
+        let Some(node) = self.state.load_balance_node else {
+            return false;
+        };
+        let settled = ledger(ledgers, node).is_some_and(|l| l.owed.is_settled());
+        node != self.primary
+            && settled
+            && self.state.is_node_in_transaction(node) != self.state.is_in_transaction()
     }
 
     fn decide<C: Catalog>(
@@ -598,7 +690,7 @@ impl Router {
         let mut facts = std::mem::take(env.facts);
         facts.read(sql, self.standard_strings);
         let chosen = self.state.load_balance_node;
-        let plan = self.plan(&facts, sql, Protocol::Simple, NONE, env);
+        let plan = self.plan(&facts, sql, Protocol::Simple, NONE, ledgers, env);
         // Asking changes nothing.
         if !env.settings.statement_level_load_balance {
             self.state.load_balance_node = chosen;
@@ -614,6 +706,99 @@ impl Router {
             }
             Err(step) => Err(self.ask_when_free(step, ledgers, env.settings)),
         }
+    }
+
+    /// What several nodes carry out waits for what was sent to one of them alone: if that fails, the
+    /// transaction of all of them has to fail first, or it fails before one begins.
+    fn wait_for_earlier(
+        &mut self,
+        lone: bool,
+        plan: &Plan,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
+        // An error of an earlier sequence must not find the followers in this one.
+        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+        if !(lone || owes) || plan.followers.is_empty() {
+            return None;
+        }
+        self.wait_for_current(ledgers)
+    }
+
+    /// `None`: the current node has answered all.
+    fn wait_for_current(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
+        let ledger = ledgers.get_mut(self.current)?;
+        if ledger.owed.is_settled() {
+            self.lone = false;
+            self.in_doubt = false;
+            self.lacked = false;
+            return None;
+        }
+        if ledger.wants_flush() {
+            self.effects.orders.push((self.current, Order::Flush));
+        }
+        self.waits = NodeSet::of(self.current);
+        Some(Step::Wait)
+    }
+
+    /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
+    /// nodes as well.
+    fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+        let others = self.used.without(plan.nodes());
+        if others.is_empty() {
+            return None;
+        }
+        let wait = self.wait_for_current(ledgers);
+        if wait.is_some() {
+            return wait;
+        }
+        // If it fails, the transaction is undone where it stands.
+        if self.changes != self.settled_changes {
+            self.diverge(others);
+        }
+        for node in others.iter() {
+            if let Some(ledger) = ledgers.get_mut(node) {
+                ledger.hidden = true;
+                ledger.owed.sent_our_sync();
+                self.effects.orders.push((node, Order::Sync));
+            }
+            self.used.remove(node);
+        }
+        None
+    }
+
+    /// FETCH, MOVE, CLOSE and DECLARE find the portals of the extended protocol by their names.
+    fn at_portals(&self, facts: &Facts) -> Option<Plan> {
+        if facts.count() != 1 || self.portals.is_empty() {
+            return None;
+        }
+        let mut plan = self.to_primary(false);
+        match facts.first() {
+            Statement::Fetch(Some(name))
+            | Statement::ClosePortal(Some(name))
+            | Statement::Declare(name) => {
+                plan.leader = self.portals.get(facts.text(name))?.leader;
+            }
+            Statement::ClosePortal(None) => {
+                let nodes: NodeSet = self.portals.values().map(|p| p.leader).collect();
+                plan.followers = nodes.without(NodeSet::of(plan.leader));
+            }
+            _ => return None,
+        }
+        Some(plan)
+    }
+
+    /// The statement of a Parse message that an EXECUTE names, or a PREPARE, which is refused where
+    /// that is.
+    fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
+        let named = |statement: &Statement| match *statement {
+            Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
+            // Of a string of several, which the primary alone gets.
+            Statement::Deallocate(Some(name)) if facts.count() > 1 => Some(name),
+            _ => None,
+        };
+        let name = facts.text(facts.statements().iter().find_map(named)?);
+        let parsed = self.state.prepared(name)?.parsed.clone()?;
+        Some((name.into(), parsed))
     }
 
     /// `Some`: something has to be answered before a message can go to these nodes. `boundary`: it
@@ -676,6 +861,8 @@ impl Router {
                 leader_failed: None,
                 pending: plan.followers,
                 failed: NodeSet::default(),
+                ended: NodeSet::default(),
+                changes: self.changes,
             }));
         }
     }
@@ -701,23 +888,92 @@ impl Router {
             writes: plan.decision.writes,
             nodes: plan.nodes(),
             catalog,
+            replay: None,
         }))
     }
 
-    /// Nodes that are not told of a change of the session lag behind it for good.
-    fn note_missed(&mut self, facts: &Facts, told: NodeSet, view: &ClusterView) {
-        let changes = facts.statements().iter().any(|statement| {
+    /// What the load balance node has to be told when this string of several statements has
+    /// succeeded. `None`: nothing, or that cannot be done, and it lags behind for good.
+    fn replay(&self, facts: &Facts, sql: &[u8], plan: &Plan, ledgers: &[Ledger]) -> Option<Replay> {
+        let node = self.state.load_balance_node?;
+        // Whoever has a statement has to forget it.
+        let forgets = |statement: &Statement| match *statement {
+            Statement::Deallocate(Some(name)) => self
+                .state
+                .prepared(facts.text(name))
+                .is_some_and(|p| p.nodes.contains(node)),
+            _ => false,
+        };
+        let concerns = |statement: &Statement| changes_session(statement) || forgets(statement);
+        if facts.count() < 2
+            || !facts.statements().iter().any(concerns)
+            || facts.statements().iter().any(is_transaction_command)
+            || self.state.is_in_transaction()
+            || plan.leader != self.primary
+            || node == self.primary
+            || self.unfit.union(self.lost).contains(node)
+            || !ledger(ledgers, node)?.owed.is_quiescent()
+        {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for part in Facts::split(sql, self.standard_strings) {
+            let facts = Facts::of(part);
+            let first = facts.first();
+            let named = matches!(first, Statement::Deallocate(Some(_)));
+            if (changes_session(&first) || named) && !is_for_the_primary(first) {
+                changes.extend_from_slice(part);
+                changes.push(b';');
+            }
+        }
+        let sql = changes.into();
+        Some(Replay { node, sql })
+    }
+
+    /// A statement is sent. Nodes that are not told of a change of the session lag behind it for
+    /// good.
+    fn note_sent(
+        &mut self,
+        facts: &Facts,
+        plan: &Plan,
+        replayed: Option<NodeId>,
+        view: &ClusterView,
+    ) {
+        let mut told = plan.nodes();
+        if let Some(node) = replayed {
+            told.insert(node);
+        }
+        let changes = facts.statements().iter().any(changes_session);
+        self.in_doubt |= facts.statements().iter().any(|statement| {
             matches!(
                 statement,
-                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(_)
-            ) || matches!(statement, Statement::Set(set)
-                if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
+                Statement::Deallocate(_)
+                    | Statement::Discard(Discard::All)
+                    | Statement::Copy(Copy { from: true, .. })
+            )
         });
+        let several = facts.count() > 1;
+        let mut missed = NONE;
         // What only the primary takes changes nothing for reads.
-        if changes && told.iter().any(|node| node != self.primary) {
-            let missed = view.valid_nodes().filter(|&node| !told.contains(node));
-            self.unfit = self.unfit.union(missed.collect());
+        if changes && plan.decision.rule != Rule::PrimaryOnlySet {
+            missed = view.valid_nodes().collect();
+            self.changes = self.changes.wrapping_add(1);
         }
+        // What becomes of the transaction is the primary's secret.
+        if several && facts.statements().iter().any(is_transaction_command) {
+            missed = missed.union(self.state.nodes_in_transaction());
+        }
+        // It keeps what the others lose, or the other way round.
+        if facts.first() == Statement::PrepareTransaction && self.changes != self.settled_changes {
+            missed = view.valid_nodes().collect();
+        }
+        missed = missed.without(told).without(NodeSet::of(self.primary));
+        self.unfit = self.unfit.union(missed);
+    }
+
+    fn set_unnamed(&mut self, unnamed: Option<(Rc<Parsed>, NodeSet)>) {
+        self.unnamed = unnamed;
+        self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
     }
 
     /// The nodes of a plan that do not have the statement; they have it from now on.
@@ -757,9 +1013,10 @@ impl Router {
             };
             self.used.insert(node);
             ledger.flushed = false;
-            ledger.owed.sent_ours();
-            if matches!(before, Before::Parse { .. }) {
-                ledger.owed.sent_ours();
+            ledger.owed.sent_ours(Entry::Nothing);
+            if let Before::Parse { name, .. } = before {
+                self.lacked = true;
+                ledger.owed.sent_ours(Entry::Lacked(name.clone()));
             }
         }
     }
@@ -770,6 +1027,7 @@ impl Router {
             *ledger = Ledger::default();
         }
         self.state.node_lost(node);
+        self.lost.insert(node);
         self.used.remove(node);
         self.waits.remove(node);
         if let Some((_, nodes)) = &mut self.unnamed {
@@ -788,6 +1046,7 @@ impl Router {
         if let Some(comparison) = &mut self.comparison {
             comparison.pending.remove(node);
             comparison.failed.remove(node);
+            comparison.ended.remove(node);
         }
         self.resolve_comparison();
     }
@@ -798,6 +1057,29 @@ impl Router {
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
+    }
+}
+
+/// Whether it changes the session as long as that lasts, wherever it is sent.
+fn changes_session(statement: &Statement) -> bool {
+    match statement {
+        Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
+        Statement::Set(set) => {
+            !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
+        }
+        _ => false,
+    }
+}
+
+/// A change that a standby refuses, and that changes nothing for reads.
+fn is_for_the_primary(statement: Statement) -> bool {
+    match statement {
+        Statement::Set(Set::TransactionReadOnly(Some(false))) => true,
+        Statement::Set(Set::DefaultIsolation { serializable }) => serializable,
+        Statement::Set(Set::Characteristics(modes)) => {
+            modes.read_only == Some(false) || modes.serializable == Some(true)
+        }
+        _ => false,
     }
 }
 
@@ -816,6 +1098,19 @@ fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
     if let Some(facts) = facts {
         *env.facts = facts;
     }
+}
+
+fn is_transaction_command(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Begin(_)
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::Release(_)
+            | Statement::RollbackTo(_)
+            | Statement::PrepareTransaction
+    )
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {
