@@ -198,15 +198,23 @@ impl SessionState {
     /// known yet.
     pub fn is_serializable(&self) -> Option<bool> {
         self.serializable
-            .or(self.default_serializable)
+            .or(self.default_at_begin())
             .or(self.begins_serializable)
+    }
+
+    /// default_transaction_isolation when this transaction began, if this session has set it.
+    fn default_at_begin(&self) -> Option<bool> {
+        match self.default_before {
+            Some(before) if self.is_in_transaction() => before,
+            _ => self.default_serializable,
+        }
     }
 
     /// Whether every statement on a standby would run SERIALIZABLE, which a standby refuses: the
     /// default of the database or user says so, and this session has not changed it everywhere.
     /// `None`: not known yet.
     pub fn standby_is_serializable(&self) -> Option<bool> {
-        match self.default_serializable {
+        match self.default_at_begin() {
             Some(false) => Some(false),
             _ => self.begins_serializable,
         }
@@ -417,6 +425,7 @@ impl SessionState {
                 if self.status == TransactionStatus::Failed {
                     self.status = TransactionStatus::Active;
                 }
+                self.temporary.rolled_back_to_savepoint();
                 if let Some(at) = self.savepoint(facts.text(name)) {
                     self.savepoints.truncate(at + 1);
                     let savepoint = &self.savepoints[at];
@@ -451,12 +460,10 @@ impl SessionState {
             Statement::Deallocate(None) => self.prepared.clear(),
             Statement::Deallocate(Some(name)) => drop(self.closed(facts.text(name))),
             Statement::CreateTemporary(name) => {
-                let open = self.status != TransactionStatus::Idle;
-                self.temporary.create(facts.text(name), open);
+                self.temporary.create(facts.text(name));
             }
             Statement::Drop(name) => {
-                let open = self.status != TransactionStatus::Idle;
-                self.temporary.drop(facts.text(name), open);
+                self.temporary.drop(facts.text(name));
             }
             _ => {}
         }
@@ -494,8 +501,7 @@ impl SessionState {
             return;
         }
         self.forget_writes(on_write);
-        self.end_default(committed);
-        self.temporary.end(committed);
+        self.end_undoable(committed);
         if chain {
             self.status = TransactionStatus::Active;
         } else {
@@ -522,7 +528,9 @@ impl SessionState {
         self.default_serializable = serializable;
     }
 
-    fn end_default(&mut self, committed: bool) {
+    /// The end of a transaction, also of one that nobody has begun.
+    fn end_undoable(&mut self, committed: bool) {
+        self.temporary.end(committed);
         if let Some(before) = self.default_before.take()
             && !committed
         {
@@ -538,7 +546,7 @@ impl SessionState {
             self.opening = false;
         } else {
             self.unsynced_write = true;
-            self.end_default(false);
+            self.end_undoable(false);
         }
     }
 
@@ -558,7 +566,7 @@ impl SessionState {
         }
         self.status = status;
         if status == TransactionStatus::Idle {
-            self.end_default(true);
+            self.end_undoable(true);
         }
     }
 

@@ -454,7 +454,7 @@ impl Before {
                     out.extend_from_slice(&messages::SYNC);
                 }
             }
-            Before::CloseUnnamed => messages::close_statement(b"", &mut out),
+            Before::Close { name } => messages::close_statement(name, &mut out),
         }
         out
     }

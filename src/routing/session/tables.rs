@@ -42,27 +42,30 @@ impl TemporaryTables {
             })
     }
 
-    /// `open`: in a transaction, which may be rolled back.
-    pub(super) fn create(&mut self, name: &[u8], open: bool) {
+    /// In a transaction, which may be rolled back.
+    pub(super) fn create(&mut self, name: &[u8]) {
         self.tables.push(Table {
             name: name.into(),
-            fresh: open,
+            fresh: true,
             dropped: false,
         });
     }
 
-    pub(super) fn drop(&mut self, name: &[u8], open: bool) {
-        if open {
-            for table in self.tables.iter_mut().filter(|t| *t.name == *name) {
-                table.dropped = true;
-            }
-        } else {
-            self.tables.retain(|t| *t.name != *name);
+    pub(super) fn drop(&mut self, name: &[u8]) {
+        for table in self.tables.iter_mut().filter(|t| *t.name == *name) {
+            table.dropped = true;
         }
     }
 
     pub(super) fn clear(&mut self) {
         self.tables.clear();
+    }
+
+    /// What was dropped may be there again.
+    pub(super) fn rolled_back_to_savepoint(&mut self) {
+        for table in &mut self.tables {
+            table.dropped = false;
+        }
     }
 
     /// The end of the transaction.

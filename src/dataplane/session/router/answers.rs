@@ -140,7 +140,10 @@ impl Router {
                 if same {
                     self.state.closed(&parsing.name);
                 }
+                let others = parsing.nodes.without(NodeSet::of(node));
+                self.may_have(parsing.name, others);
             }
+            Entry::Closing(name) => self.may_have(name, NodeSet::of(node)),
             Entry::Close(closed) => {
                 let (name, mut prepared) = *closed;
                 // Followers may have closed it.
@@ -150,6 +153,14 @@ impl Router {
                 self.state.reopened(&name, prepared);
             }
             _ => {}
+        }
+    }
+
+    /// These nodes may have a statement of this name, whatever the client knows.
+    fn may_have(&mut self, name: Box<[u8]>, nodes: NodeSet) {
+        if !nodes.is_empty() {
+            let doubtful = self.doubtful.entry(name).or_default();
+            *doubtful = doubtful.union(nodes);
         }
     }
 

@@ -58,12 +58,15 @@ impl Router {
             }
             return step;
         }
-        // A name that is taken is refused by the node that has it.
-        let taken = self.state.prepared(name).map(|p| p.nodes);
-        let plan = match taken.and_then(|nodes| self.preferred(nodes)) {
-            Some(leader) => Plan {
-                leader,
-                followers: NodeSet::default(),
+        // A name that is taken is refused where it is.
+        let taken = self.state.prepared(name).cloned();
+        let plan = match &taken {
+            Some(taken) => Plan {
+                leader: match taken.parsed {
+                    Some(_) => plan.leader,
+                    None => self.preferred(taken.nodes).unwrap_or(plan.leader),
+                },
+                followers: NodeSet::EMPTY,
                 ..plan
             },
             None => plan,
@@ -77,18 +80,28 @@ impl Router {
         if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
             return step;
         }
-        // The only node that had it may be gone.
-        let before = taken
-            .filter(|nodes| nodes.is_empty())
-            .and_then(|_| self.state.prepared(name)?.parsed.clone())
-            .and_then(|old| self.lacking(name, &old, &plan))
-            .or_else(|| self.named(&parsed, &plan));
+        let old = taken.as_ref().and_then(|taken| taken.parsed.as_ref());
+        let before = old
+            .and_then(|old| self.lacking(name, old, &plan))
+            .or_else(|| self.named(&parsed, &plan))
+            .or_else(|| self.doubtful(name, &plan));
         let entry = Entry::Parse(Box::new(entry));
         let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
             self.state.parsed(name, plan.nodes(), parsed);
         }
         step
+    }
+
+    /// What a node may have of this name is closed first.
+    fn doubtful(&mut self, name: &[u8], plan: &Plan) -> Option<(NodeSet, Before)> {
+        let nodes = self.doubtful.get_mut(name)?;
+        let here = nodes.intersection(plan.nodes());
+        *nodes = nodes.without(here);
+        if nodes.is_empty() {
+            self.doubtful.remove(name);
+        }
+        (!here.is_empty()).then(|| (here, Before::Close { name: name.into() }))
     }
 
     /// What a PREPARE or EXECUTE names is made where it is carried out.
@@ -196,7 +209,7 @@ impl Router {
             Some(parsed) => self
                 .lacking(name, parsed, &plan)
                 .or_else(|| self.named(parsed, &plan)),
-            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::CloseUnnamed)),
+            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
             None => None,
         };
         let new = Portal {
@@ -251,6 +264,14 @@ impl Router {
         if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
             return step;
         }
+        // It ends the transaction of a sequence, that of other nodes as well.
+        if matches!(
+            parsed.facts.first(),
+            Statement::Commit { .. } | Statement::Rollback { .. }
+        ) && let Some(step) = self.end_sequences(&plan, ledgers)
+        {
+            return step;
+        }
         let entry = self
             .executed(&parsed.facts, statement_of(&parsed), &plan)
             .map_or(Entry::Nothing, Entry::Executed);
@@ -294,13 +315,20 @@ impl Router {
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
-                let (_, known) = self.statement(name);
-                match known.and_then(|nodes| self.preferred(nodes)) {
-                    Some(node) => plan.leader = node,
-                    None if name.is_empty() => {
-                        before = Some((NodeSet::of(plan.leader), Before::CloseUnnamed));
+                let (parsed, known) = self.statement(name);
+                match (known.and_then(|nodes| self.preferred(nodes)), parsed) {
+                    (Some(node), _) => plan.leader = node,
+                    // The only node that had it is gone.
+                    (None, Some(parsed)) => {
+                        if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                            return step;
+                        }
+                        before = self.lacking(name, &parsed, &plan);
                     }
-                    None => {}
+                    (None, None) if name.is_empty() => {
+                        before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
+                    }
+                    (None, None) => {}
                 }
             }
             [b'P', name @ ..] => {
@@ -446,6 +474,10 @@ impl Router {
         let others = self.used.without(NodeSet::of(plan.leader));
         let may_fail = matches!(kind, b'P' | b'B' | b'E') || kind == b'D' && others.is_empty();
         self.lone |= alone && may_fail;
+        let closing = match &entry {
+            Entry::Close(closed) if !alone => Some(closed.0.clone()),
+            _ => None,
+        };
         let mut entry = Some(entry);
         for node in plan.nodes().iter() {
             self.used.insert(node);
@@ -454,7 +486,7 @@ impl Router {
                 let what = if node == plan.leader {
                     entry.take().unwrap_or_default()
                 } else {
-                    Entry::Nothing
+                    closing.clone().map_or(Entry::Nothing, Entry::Closing)
                 };
                 ledger.owed.sent(kind, what);
             }

@@ -44,6 +44,8 @@ pub enum Entry {
     Unnamed(u32, Option<(Rc<Parsed>, NodeSet)>),
     /// A Parse message of our own that this node gets for the statement of this name.
     Lacked(Box<[u8]>),
+    /// A follower's part of closing the statement of this name.
+    Closing(Box<[u8]>),
     /// A Bind message that makes a portal of this name.
     Bind(Box<[u8]>),
     Close(Box<(Box<[u8]>, Prepared)>),

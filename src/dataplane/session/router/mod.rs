@@ -104,8 +104,16 @@ pub enum Before {
         /// A Sync behind it: a Query comes next.
         sync: bool,
     },
-    /// Close the unnamed statement: PostgreSQL alone would have none.
-    CloseUnnamed,
+    /// Close the statement of this name: PostgreSQL alone would have none.
+    Close { name: Box<[u8]> },
+}
+
+impl Before {
+    fn close_unnamed() -> Before {
+        Before::Close {
+            name: Box::default(),
+        }
+    }
 }
 
 /// Bytes that a node is to be sent on the router's own account.
@@ -190,6 +198,8 @@ pub struct Router {
     /// What the next message is depends on answers that have not come: of DEALLOCATE or DISCARD ALL
     /// which statements there are, of COPY whether it belongs to the copy.
     in_doubt: bool,
+    /// Nodes that may have a statement of this name though the client has none.
+    doubtful: HashMap<Box<[u8]>, NodeSet>,
     /// A Parse message of our own is on its way.
     lacked: bool,
     /// How many changes of the session have been sent to several nodes.
@@ -238,6 +248,7 @@ impl Router {
             comparison: None,
             lone: false,
             in_doubt: false,
+            doubtful: HashMap::new(),
             lacked: false,
             changes: 0,
             settled_changes: 0,
@@ -521,7 +532,10 @@ impl Router {
     fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
         // The primary says whether a write is committed.
         let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
-        let leader = if commits && self.used.contains(self.primary) {
+        // So does it whether a transaction is open, if the other has no part in it.
+        let apart = self.current != self.primary
+            && self.state.is_node_in_transaction(self.current) != self.state.is_in_transaction();
+        let leader = if commits && self.used.contains(self.primary) || apart {
             self.primary
         } else if self.used.is_empty() || self.used.contains(self.current) {
             self.current
@@ -608,16 +622,28 @@ impl Router {
             decision.destination = Destination::Primary;
             decision.rule = Rule::NodeNotInTransaction;
         }
+        // Nobody knows what it does in a transaction: whatever it names is made on the primary.
+        if matches!(decision.destination, Destination::Nodes(_))
+            && matches!(facts.first(), Statement::Execute(_))
+            && self.state.is_in_transaction()
+        {
+            decision.destination = Destination::Primary;
+        }
         let nodes = decision.nodes(&self.state, &env.situation());
         let leader = if nodes.contains(self.primary) {
             self.primary
         } else {
             nodes.first().unwrap_or(self.primary)
         };
+        // One of those that have the statement runs it.
+        let followers = match facts.first() {
+            Statement::Execute(_) => NONE,
+            _ => nodes.without(NodeSet::of(leader)),
+        };
         Ok(Plan {
             decision,
             leader,
-            followers: nodes.without(NodeSet::of(leader)),
+            followers,
         })
     }
 
@@ -787,13 +813,13 @@ impl Router {
         Some(plan)
     }
 
-    /// The statement of a Parse message that an EXECUTE names, or a PREPARE, which is refused where
-    /// that is.
+    /// The statement of a Parse message that an EXECUTE or DEALLOCATE names, or a PREPARE, which is
+    /// refused where that is.
     fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
         let named = |statement: &Statement| match *statement {
             Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
-            // Of a string of several, which the primary alone gets.
-            Statement::Deallocate(Some(name)) if facts.count() > 1 => Some(name),
+            // In a string of several as well, which the primary alone gets.
+            Statement::Deallocate(Some(name)) => Some(name),
             _ => None,
         };
         let name = facts.text(facts.statements().iter().find_map(named)?);

@@ -260,6 +260,9 @@ impl Client<'_> {
         // Cursors of DECLARE have names of their own: that of a portal of the protocol would have to be
         // looked up in every FETCH and CLOSE.
         let portal = self.pick(&["", "q2", "q1"]);
+        // The unnamed portal is used where it is bound: which one is left after an error amid a
+        // transaction is not remembered.
+        let named = self.pick(&["q1", "q2"]);
         match self.random.below(9) {
             0 => {
                 let sql = self.statement();
@@ -272,10 +275,10 @@ impl Client<'_> {
                 }
                 self.bind(portal, name);
             }
-            3 => self.execute(portal),
+            3 => self.execute(named),
             4 => self.execute("c1"),
             5 => self.describe(b'S', name),
-            6 => self.describe(b'P', portal),
+            6 => self.describe(b'P', named),
             7 => self.close(b'S', name),
             _ => self.close(b'P', portal),
         }

@@ -810,7 +810,7 @@ impl Server {
                 tag("DEALLOCATE")
             }
             Sql::Deallocate(None) => {
-                self.statements.clear();
+                self.statements.retain(|name, _| name.is_empty());
                 tag("DEALLOCATE ALL")
             }
             Sql::Declare { name, hold, select } => {
@@ -936,7 +936,7 @@ impl Server {
         if what == "ALL" {
             self.transaction.prevent_in_block("DISCARD ALL")?;
             self.reset_all();
-            self.statements.clear();
+            self.statements.retain(|name, _| name.is_empty());
             self.portals.clear();
         }
         if what != "PLANS" {
