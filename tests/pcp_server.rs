@@ -251,7 +251,20 @@ async fn supervise(mut messages: mpsc::UnboundedReceiver<SupervisorMessage>, see
                 say("reload".into());
                 let _ = reply.send(Ok(()));
             }
+            Command::Promote { node: 2, reply, .. } => {
+                let _ = reply.send(Err(Refusal::error("invalid promote request")));
+            }
+            Command::Promote {
+                node,
+                switchover,
+                graceful,
+                reply,
+            } => {
+                say(format!("promote {node} {switchover} {graceful}"));
+                let _ = reply.send(Ok(()));
+            }
             Command::Stop { mode } => say(format!("stop {mode:?}")),
+            Command::Stopping { .. } => {}
         }
     }
 }
@@ -430,6 +443,9 @@ fn the_stock_tools_change_what_they_say_they_change() {
         ("pcp_attach_node", &["-n", "2"][..]),
         ("pcp_detach_node", &["-n", "1"]),
         ("pcp_detach_node", &["-g", "-n", "1"]),
+        ("pcp_promote_node", &["-n", "1"]),
+        ("pcp_promote_node", &["-s", "-n", "1"]),
+        ("pcp_promote_node", &["-g", "--switchover", "-n", "1"]),
         ("pcp_reload_config", &[]),
         ("pcp_reload_config", &["-s", "cluster"]),
         ("pcp_stop_pgpool", &["-m", "s"]),
@@ -441,11 +457,14 @@ fn the_stock_tools_change_what_they_say_they_change() {
     }
     // A stop reaches the supervisor after its reply reached the tool.
     assert_eq!(
-        server.wait_seen(8),
+        server.wait_seen(11),
         [
             "attach 2",
             "detach 1 false",
             "detach 1 true",
+            "promote 1 false false",
+            "promote 1 true false",
+            "promote 1 true true",
             "reload",
             "reload",
             "stop Smart",
@@ -490,8 +509,8 @@ fn a_refusal_reaches_the_operator_and_nothing_is_success_that_is_not() {
         ("pcp_promote_node", &["-n", "0"], "invalid promote request"),
         (
             "pcp_promote_node",
-            &["-n", "1"],
-            "pcp_promote_node is not available in this release of pgpool-rs",
+            &["-s", "-n", "2"],
+            "invalid promote request",
         ),
         (
             "pcp_recovery_node",

@@ -122,7 +122,7 @@ class Vector:
                 and "not enabled" not in self.message:
             return "needs a watchdog cluster"
         if self.asks("Jj") and self.answered("d"):
-            return "needs a promotion that is carried out"
+            return "a promotion changes the whole cluster: test_follow carries them out, and shows where ours refuses"
         if self.asks("O") and self.recovery is None and re.search(r"command failed|remote start|CHECKPOINT|checking if", self.message):
             return "needs an online recovery that fails in a way of its own"
         if self.answered("g"):

@@ -14,7 +14,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     [
         look.replication_mode(),
         look.watchdog(),
-        look.follow(),
         look.query_cache(),
         look.process_management(),
         look.messages(),
@@ -38,10 +37,6 @@ impl Look<'_> {
 
     fn on(&self, name: &str) -> bool {
         self.config.values.get(name, None) == Some(&Value::Bool(true))
-    }
-
-    fn text(&self, name: &str) -> bool {
-        matches!(self.config.values.get(name, None), Some(Value::Text(text)) if !text.is_empty())
     }
 
     fn word(&self, name: &str) -> &str {
@@ -122,17 +117,6 @@ impl Look<'_> {
         )
     }
 
-    fn follow(&self) -> Option<Finding> {
-        let name = ["follow_primary_command", "follow_master_command"]
-            .into_iter()
-            .find(|name| self.text(name))?;
-        self.warning(
-            name,
-            "standbys are not pointed to a new primary",
-            &[name.to_owned()],
-        )
-    }
-
     fn query_cache(&self) -> Option<Finding> {
         if !self.on("memory_cache_enabled") {
             return None;
@@ -198,7 +182,6 @@ mod tests {
             texts,
             [
                 "/etc/pgpool.conf:2:1: warning: other_pgpool_hostname0, use_watchdog, wd_hostname have no effect yet: this server runs alone, without watchdog and virtual IP",
-                "/etc/pgpool.conf:5:1: warning: follow_master_command has no effect yet: standbys are not pointed to a new primary",
                 "/etc/pgpool.conf:6:1: warning: memory_cache_enabled has no effect yet: no result is cached",
             ]
         );

@@ -133,6 +133,15 @@ impl Ongoing {
                     "degenerate backend request for node_id: {node} is canceled because node {target} is being recovered from it"
                 ))
             }),
+            // The node would be recovered from a server that is the primary no more.
+            Request::Switchover { node } | Request::Promote { node } => Some(Refusal {
+                detail: format!(
+                    "node {target} is being recovered from node {source}; try again at its end."
+                ),
+                ..Refusal::error(format!(
+                    "promote backend request for node_id: {node} is canceled because a node is being recovered"
+                ))
+            }),
             Request::Up { .. } | Request::Down { .. } => None,
         }
     }
@@ -244,6 +253,8 @@ mod tests {
         assert!(objects(&ongoing, Request::Down { node: 0 }));
         assert!(!objects(&ongoing, Request::Down { node: 2 }));
         assert!(!objects(&ongoing, Request::Up { node: 2 }));
+        assert!(objects(&ongoing, Request::Switchover { node: 2 }));
+        assert!(objects(&ongoing, Request::Promote { node: 2 }));
         ongoing.attaching = true;
         assert!(!objects(&ongoing, Request::Up { node: 1 }));
     }
