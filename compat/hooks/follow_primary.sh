@@ -5,8 +5,10 @@
 #     follow_primary_command = '.../follow_primary.sh %d %h %m %p %H %M %P %D %r POOL MODE'
 #
 # Points a standby to the new primary and attaches its node. POOL is the folder of pgpool's files.
-# The failed primary is left alone, as the usual script does; with MODE "rewind" it is
-# stopped, rewound, and made a standby. One host, so pg_ctl takes the place of a remote call.
+# The failed primary is left alone, as the usual script does. With MODE "rewind" each node is stopped,
+# rewound and made a standby: at a switchover the old primary still writes while another server is
+# promoted, and its standbys may have got what the new primary has not. One host, so pg_ctl takes
+# the place of a remote call.
 
 node=$1             # %d
 new_primary=$3      # %m
@@ -40,15 +42,14 @@ attach() {
 {
     date
     echo "node $node shall follow $new_primary at $new_host:$new_port; primary was $old_primary"
-    if [ "$node" = "$old_primary" ]; then
-        if [ "$mode" != rewind ]; then
-            echo "the failed primary is left alone"
-            exit 0
-        fi
+    if [ "$mode" = rewind ]; then
         "$pg_bin/pg_ctl" stop -w -m fast -D "$data"
         "$pg_bin/pg_rewind" -D "$data" --source-server="host=$new_host port=$new_port user=postgres dbname=postgres" || exit 1
         point_to_new_primary
         "$pg_bin/pg_ctl" start -w -D "$data" -l "$home/log.started" -o "-p $port -k $home" || exit 1
+    elif [ "$node" = "$old_primary" ]; then
+        echo "the failed primary is left alone"
+        exit 0
     elif [ "$(in_recovery)" = t ]; then
         point_to_new_primary
         "$pg_bin/pg_ctl" reload -D "$data"
