@@ -11,7 +11,7 @@ from lib.case import CompatCase, ours_only, promoting, stock_differs
 
 CHECKED = {"num_init_children": 6, "health_check_period": 1, "health_check_timeout": 5, "health_check_max_retries": 1, "health_check_retry_delay": 1, "sr_check_period": 1, "failover_command": promoting}
 ARGUMENTS = "%d %h %p %D %m %H %M %P %r %R"
-SEED = "/work/shared/seed"
+SEED = os.path.join(env.TOP, "..", "shared", "seed")
 
 
 def script(case, mode="leave"):
