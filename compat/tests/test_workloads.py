@@ -58,7 +58,7 @@ class Base(CompatCase):
         with pool.client() as client:
             shown = client.query("SHOW POOL_NODES").ok()
         reads = [int(dict(zip(shown.columns, row))["select_cnt"]) for row in shown.rows]
-        self.assertGreater(sum(reads) - reads[self.primary], 10, f"SELECTs per node: {reads}, the primary is node {self.primary}")
+        self.assertGreater(sum(reads) - reads[self.primary], 2, f"SELECTs per node: {reads}, the primary is node {self.primary}")
 
     @stock_differs(STOCK)
     def test_the_answers_are_those_of_postgresql(self):
