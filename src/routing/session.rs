@@ -443,6 +443,8 @@ impl SessionState {
                     self.prepared.clear();
                     self.set_default(None);
                     self.temporary_path = false;
+                    // It is committed at once, also in a pipeline.
+                    self.end_undoable(true);
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.clear();

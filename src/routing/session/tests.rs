@@ -205,3 +205,71 @@ fn the_isolation_level_of_transaction_and_session() {
     s.run("reset all", true, b'I');
     assert_eq!(s.state.is_serializable(), Some(false));
 }
+
+#[test]
+fn a_write_before_begin_in_the_same_pipeline_is_of_the_transaction() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.send("insert into t values (1)", true);
+    let begin = s.send("begin", false);
+    s.state
+        .succeeded(&begin, &s.settings, false, NodeSet::of(0));
+    s.ready(b'T');
+    assert!(s.state.has_written());
+}
+
+#[test]
+fn what_was_written_before_begin_is_answered_is_remembered() {
+    let mut s = Session::new(OnWrite::DmlAdaptive);
+    let begin = s.send("begin", false);
+    s.send("insert into t values (1)", true);
+    s.state
+        .succeeded(&begin, &s.settings, false, NodeSet::of(0));
+    s.ready(b'T');
+    assert!(s.state.has_written_object(b"t"));
+    s.run("commit", false, b'I');
+    assert!(!s.state.has_written_object(b"t"));
+}
+
+#[test]
+fn a_default_isolation_level_is_undone_with_its_transaction() {
+    let set = "set default_transaction_isolation to 'read committed'";
+    let mut s = Session::new(OnWrite::Transaction);
+    s.state.begins_serializable = Some(true);
+    // Of a pipeline.
+    let facts = s.send(set, true);
+    s.state.succeeded(&facts, &s.settings, true, NodeSet::of(0));
+    s.state.failed();
+    s.ready(b'I');
+    assert_eq!(s.state.standby_is_serializable(), Some(true));
+    // Of a transaction, which itself stays as it was begun.
+    s.run("begin", false, b'T');
+    s.run(set, true, b'T');
+    assert_eq!(s.state.standby_is_serializable(), Some(true));
+    s.run("commit", false, b'I');
+    assert_eq!(s.state.standby_is_serializable(), Some(false));
+}
+
+#[test]
+fn a_temporary_table_whose_drop_is_rolled_back_is_temporary() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("create temp table tmp (i int)", true, b'I');
+    let drop = s.send("drop table tmp", true);
+    s.state.succeeded(&drop, &s.settings, true, NodeSet::of(0));
+    assert!(!s.state.is_temporary(b"tmp"));
+    s.state.failed();
+    s.ready(b'I');
+    assert!(s.state.is_temporary(b"tmp"), "of a pipeline");
+    s.run("begin", false, b'T');
+    s.run("savepoint a", true, b'T');
+    s.run("drop table tmp", true, b'T');
+    s.run("rollback to a", false, b'T');
+    assert!(s.state.is_temporary(b"tmp"));
+}
+
+#[test]
+fn an_answer_amid_more_that_was_sent_forgets_none_of_it() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.send("insert into t values (1)", true);
+    s.state.ready_amid(TransactionStatus::Idle, &s.settings);
+    assert!(s.state.has_unsynced_write());
+}

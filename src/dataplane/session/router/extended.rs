@@ -11,7 +11,7 @@ use crate::{
     routing::{
         facts::{Facts, Statement},
         policy::{Catalog, Destination, Protocol},
-        session::{NodeSet, Parsed},
+        session::{NodeSet, Parsed, Prepared},
     },
 };
 
@@ -55,18 +55,21 @@ impl Router {
             let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
                 self.set_unnamed(Some((parsed, plan.nodes())));
+                self.unnamed_here = true;
             }
+            return step;
+        }
+        // Whether it is, an earlier sequence may have to tell.
+        if self.state.prepared(name).is_some()
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
             return step;
         }
         // A name that is taken is refused where it is.
         let taken = self.state.prepared(name).cloned();
         let plan = match &taken {
             Some(taken) => Plan {
-                leader: match taken.parsed {
-                    // A failed transaction takes no other Parse.
-                    Some(_) if !self.state.has_failed() => plan.leader,
-                    _ => self.preferred(taken.nodes).unwrap_or(plan.leader),
-                },
+                leader: self.refusing(taken, &parsed),
                 followers: NodeSet::EMPTY,
                 ..plan
             },
@@ -81,7 +84,8 @@ impl Router {
         if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
             return step;
         }
-        let old = taken.as_ref().and_then(|taken| taken.parsed.as_ref());
+        let old = taken.as_ref().filter(|_| !self.state.has_failed());
+        let old = old.and_then(|taken| taken.parsed.as_ref());
         let before = old
             .and_then(|old| self.lacking(name, old, &plan))
             .or_else(|| self.named(&parsed, &plan))
@@ -92,6 +96,22 @@ impl Router {
             self.state.parsed(name, plan.nodes(), parsed);
         }
         step
+    }
+
+    /// Who refuses a Parse of a name that is taken as PostgreSQL alone would.
+    fn refusing(&self, taken: &Prepared, parsed: &Parsed) -> NodeId {
+        let ends = matches!(
+            parsed.facts.first(),
+            Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::RollbackTo(_)
+                | Statement::PrepareTransaction
+        );
+        // A failed transaction takes nothing else, whatever it is called.
+        if taken.parsed.is_some() && !(self.state.has_failed() && ends) {
+            return self.primary;
+        }
+        self.preferred(taken.nodes).unwrap_or(self.primary)
     }
 
     /// What a node may have of this name is closed first.
@@ -152,8 +172,10 @@ impl Router {
                 Step::NeedsMore
             };
         };
-        // Whether a node has a statement now may not be known yet.
-        if self.lacked
+        // Whether a node has a statement now may not be known yet, and which the unnamed one is, if an
+        // earlier sequence has made it.
+        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+        if (self.lacked || name.is_empty() && !self.unnamed_here && owes)
             && let Some(step) = self.wait_for_current(ledgers)
         {
             return step;
@@ -260,7 +282,7 @@ impl Router {
             followers: portal.followers,
         };
         let Some(parsed) = portal.parsed.clone() else {
-            return self.extended(b'E', plan, None, ledgers);
+            return self.execute_unknown(plan, ledgers, env);
         };
         if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
             return step;
@@ -268,7 +290,7 @@ impl Router {
         // It ends the transaction of a sequence, that of other nodes as well.
         if matches!(
             parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. }
+            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
         ) && let Some(step) = self.end_sequences(&plan, ledgers)
         {
             return step;
@@ -284,6 +306,24 @@ impl Router {
         self.extended_with(b'E', plan, None, entry, ledgers)
     }
 
+    /// What was made by PREPARE, or is nobody's: it may write.
+    fn execute_unknown<C>(
+        &mut self,
+        plan: Plan,
+        ledgers: &mut [Ledger],
+        env: &mut Env<'_, C>,
+    ) -> Step {
+        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
+            return step;
+        }
+        env.facts.read_unknown();
+        let entry = self
+            .executed(env.facts, b"", &plan)
+            .map_or(Entry::Nothing, Entry::Executed);
+        self.state.sent(env.facts, env.settings, true, plan.nodes());
+        self.extended_with(b'E', plan, None, entry, ledgers)
+    }
+
     /// Portals end with their transaction or savepoint.
     pub(super) fn end_portals(&mut self, facts: &Facts) {
         if self.portals.is_empty() {
@@ -293,6 +333,7 @@ impl Router {
             match statement {
                 Statement::Commit { .. }
                 | Statement::Rollback { .. }
+                | Statement::PrepareTransaction
                 | Statement::ClosePortal(None) => self.portals.clear(),
                 Statement::ClosePortal(Some(name)) => {
                     self.portals.remove(facts.text(*name));
@@ -319,7 +360,11 @@ impl Router {
                 let name = super::text(name);
                 let (parsed, nodes) = self.statement(name);
                 known = nodes.is_some();
-                if let Some(node) = nodes.and_then(|nodes| self.preferred(nodes)) {
+                let fit = |&node: &NodeId| {
+                    node == self.primary
+                        || self.state.is_node_in_transaction(node) == self.state.is_in_transaction()
+                };
+                if let Some(node) = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit) {
                     plan.leader = node;
                 } else if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
                     return step;

@@ -20,6 +20,8 @@ mod extended;
 mod ledger;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -208,6 +210,8 @@ pub struct Router {
     settled_changes: u32,
     /// How often the unnamed statement has changed.
     unnamed_turn: u32,
+    /// It is of the sequence that is open.
+    unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
     /// The open transaction has changed the catalog.
@@ -253,6 +257,7 @@ impl Router {
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
+            unnamed_here: false,
             unanswered: false,
             catalog_changed: false,
             effects: Effects::default(),
@@ -396,6 +401,9 @@ impl Router {
         if !message.is_whole() && message.body_len <= STATEMENT_LIMIT {
             return Step::NeedsMore;
         }
+        if let Some(step) = self.wait_in_sequence(ledgers) {
+            return step;
+        }
         let facts = std::mem::take(env.facts);
         let step = self.query_with(message, facts, ledgers, env);
         step.unwrap_or_else(|step| step)
@@ -445,11 +453,7 @@ impl Router {
             }
         };
         let taken = facts.as_ref().and_then(|facts| self.taken(facts));
-        let mut wait = self.wait_for_earlier(self.lone, &plan, ledgers);
-        // A Sync of ours must not end what an error of the client's sequence skips.
-        if (prepared.is_some() || taken.is_some()) && !self.used.is_empty() {
-            wait = wait.or_else(|| self.wait_for_current(ledgers));
-        }
+        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             give_back(env, facts);
@@ -516,7 +520,8 @@ impl Router {
     /// A function is called by its number: it may do anything.
     fn function_call<C: Catalog>(&mut self, ledgers: &mut [Ledger], env: &mut Env<'_, C>) -> Step {
         let plan = self.to_primary(true);
-        let wait = self.place(&plan, true, ledgers);
+        let wait = self.wait_in_sequence(ledgers);
+        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             return step;
         }
@@ -573,6 +578,7 @@ impl Router {
         }
         self.compare(&plan);
         self.used = NodeSet::default();
+        self.unnamed_here = false;
         if !self.state.is_in_transaction() {
             // Outside a transaction none outlives its sequence.
             self.portals.clear();
@@ -769,6 +775,14 @@ impl Router {
         }
         self.waits = NodeSet::of(self.current);
         Some(Step::Wait)
+    }
+
+    /// Whether a Query or FunctionCall amid a sequence is skipped has to be known first.
+    fn wait_in_sequence(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
+        if self.used.is_empty() {
+            return None;
+        }
+        self.wait_for_current(ledgers)
     }
 
     /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
