@@ -3,13 +3,19 @@
 #   make setup   install what is missing (Debian packages; touches no service)
 #   make build   release binary target/release/pgpool
 #   make lint    formatting and clippy, warnings are errors
-#   make test    all of: setup, lint, unit, simulation, compat, pcp-replay
+#   make test    all of: setup, lint, unit, simulation, compat, routing, pcp-replay
 #   make unit    cargo test
-#   make simulation  random histories of failovers and of sessions that balance; SIM_SEED repeats one
+#   make simulation  random histories of failovers, of recoveries and of sessions that balance;
+#                SIM_SEED repeats one
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
+#   make random  random conversations under load balancing, compared with PostgreSQL; not a part of
+#                make test, as some still differ (docs/differences.md)
+#   make routing  recorded cases of where statements go (CASES=file for others of that form)
 #   make pcp-replay  recorded PCP dialogues against ours
+#   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
+#   make grammar-check  what routing reads from statements against PostgreSQL's own grammar (builds pg_query, three minutes)
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
 #   make bench   speed and memory beside the original and PgBouncer
 #   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
@@ -20,10 +26,12 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PATTERN ?=
+CASES ?= fixtures/routing/cases.tsv
+PGREGRESS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix pcp-replay stock demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix random routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
 
 all: build
 
@@ -43,16 +51,17 @@ lint:
 unit:
 	$(CARGO) test --locked
 
-# Random histories of the cluster's core, 100,000 of them; the seed is printed.
+# Random histories of the cores of failover and recovery and of the router, 100,000 of each; the seeds
+# are printed.
 simulation:
-	$(CARGO) test --locked --profile simulation --lib -- failover::sim router::sim --nocapture
+	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim router::sim --nocapture
 
 compat: build drivers
 	compat/run --subject ours $(PATTERN)
 
-# The Rust program among the drivers of applications that the compat tests run.
+# The Rust programs among the drivers of applications that the compat tests run.
 drivers:
-	$(CARGO) build --locked --quiet --example driver-login
+	$(CARGO) build --locked --quiet --example driver-login --example driver-work
 
 # The same tests against the original: how a new test is proved.
 stock: drivers
@@ -62,10 +71,27 @@ auth-matrix: build
 	compat/auth-matrix --subject stock
 	compat/auth-matrix --subject ours
 
+random: build
+	COMPAT_RANDOM=1 compat/run --subject ours test_random
+
+routing: build
+	compat/routing --cases $(CASES) --subject ours
+
 pcp-replay: build
 	compat/pcp-replay fixtures/pcp --subject ours
 
-test: setup lint unit simulation compat pcp-replay
+# Not part of `make test`. PGREGRESS holds arguments, for instance --only=transactions,portals.
+pg-regress: setup build
+	compat/pg-regress --subject ours $(PGREGRESS)
+
+# Not part of `make test`: a workspace of its own, as pg_query needs libclang to build.
+grammar-check:
+	compat/setup --grammar
+	$(CARGO) build --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
+	$(CARGO) test --locked --quiet --release --manifest-path tests/grammar/Cargo.toml --target-dir $(TARGET)/grammar
+	source=$$(compat/pg-source) && $(TARGET)/grammar/release/grammar-check "$$source"
+
+test: setup lint unit simulation compat routing pcp-replay
 
 demo: setup build
 	compat/demo

@@ -17,6 +17,7 @@ pub mod observe;
 pub mod pcp;
 pub mod process;
 pub mod protocol;
+pub mod recovery;
 pub mod replication;
 pub mod routing;
 pub mod sys;

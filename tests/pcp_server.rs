@@ -235,11 +235,36 @@ async fn supervise(mut messages: mpsc::UnboundedReceiver<SupervisorMessage>, see
                     let _ = reply.send(Ok(()));
                 });
             }
+            Command::Recover { node: 2, reply } => {
+                let _ = reply.send(Err(Refusal {
+                    detail: "command:\"base.sh\": it failed".to_owned(),
+                    ..Refusal::error(
+                        "executing recovery, execution of command failed at \"1st stage\"",
+                    )
+                }));
+            }
+            Command::Recover { node, reply } => {
+                say(format!("recover {node}"));
+                let _ = reply.send(Ok(()));
+            }
             Command::Reload { reply } => {
                 say("reload".into());
                 let _ = reply.send(Ok(()));
             }
+            Command::Promote { node: 2, reply, .. } => {
+                let _ = reply.send(Err(Refusal::error("invalid promote request")));
+            }
+            Command::Promote {
+                node,
+                switchover,
+                graceful,
+                reply,
+            } => {
+                say(format!("promote {node} {switchover} {graceful}"));
+                let _ = reply.send(Ok(()));
+            }
             Command::Stop { mode } => say(format!("stop {mode:?}")),
+            Command::Stopping { .. } => {}
         }
     }
 }
@@ -418,6 +443,9 @@ fn the_stock_tools_change_what_they_say_they_change() {
         ("pcp_attach_node", &["-n", "2"][..]),
         ("pcp_detach_node", &["-n", "1"]),
         ("pcp_detach_node", &["-g", "-n", "1"]),
+        ("pcp_promote_node", &["-n", "1"]),
+        ("pcp_promote_node", &["-s", "-n", "1"]),
+        ("pcp_promote_node", &["-g", "--switchover", "-n", "1"]),
         ("pcp_reload_config", &[]),
         ("pcp_reload_config", &["-s", "cluster"]),
         ("pcp_stop_pgpool", &["-m", "s"]),
@@ -429,11 +457,14 @@ fn the_stock_tools_change_what_they_say_they_change() {
     }
     // A stop reaches the supervisor after its reply reached the tool.
     assert_eq!(
-        server.wait_seen(8),
+        server.wait_seen(11),
         [
             "attach 2",
             "detach 1 false",
             "detach 1 true",
+            "promote 1 false false",
+            "promote 1 true false",
+            "promote 1 true true",
             "reload",
             "reload",
             "stop Smart",
@@ -478,8 +509,8 @@ fn a_refusal_reaches_the_operator_and_nothing_is_success_that_is_not() {
         ("pcp_promote_node", &["-n", "0"], "invalid promote request"),
         (
             "pcp_promote_node",
-            &["-n", "1"],
-            "pcp_promote_node is not available in this release of pgpool-rs",
+            &["-s", "-n", "2"],
+            "invalid promote request",
         ),
         (
             "pcp_recovery_node",
@@ -488,18 +519,8 @@ fn a_refusal_reaches_the_operator_and_nothing_is_success_that_is_not() {
         ),
         (
             "pcp_recovery_node",
-            &["-n", "0"],
-            "process recovery request failed",
-        ),
-        (
-            "pcp_recovery_node",
-            &["-n", "1"],
-            "node recovery failed, node id: 1 is alive",
-        ),
-        (
-            "pcp_recovery_node",
             &["-n", "2"],
-            "pcp_recovery_node is not available in this release of pgpool-rs",
+            "executing recovery, execution of command failed at \"1st stage\"",
         ),
     ] {
         let (out, errors) = server.tool(tool, arguments);
@@ -510,17 +531,12 @@ fn a_refusal_reaches_the_operator_and_nothing_is_success_that_is_not() {
 }
 
 #[test]
-fn raw_mode_refuses_promotion_and_recovery_as_the_original_does() {
+fn raw_mode_refuses_promotion_as_the_original_does() {
     let server = Server::start(Setup {
         mode: ClusteringMode::Raw,
         ..Setup::default()
     });
     let mut stream = server.log_in();
-    let recovery = request(&mut stream, b"O\x00\x00\x00\x061\0");
-    assert_eq!(
-        message_of(&recovery).1,
-        "recovery request is only allowed in replication and streaming replication modes."
-    );
     let promote = request(&mut stream, b"J\x00\x00\x00\x081 \0n");
     assert_eq!(
         message_of(&promote).0,

@@ -61,6 +61,9 @@ impl Catalog for Fixture {
             temporary: self.temporary.iter().any(|t| *t == name),
             unlogged: name == "u1",
             view: name == "v1" || name == "mv1",
+            sequence: name == "s1",
+            primary_only: false,
+            own_function: name.starts_with("f_") || name == "get_thing",
         })
     }
 

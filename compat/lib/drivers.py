@@ -57,62 +57,104 @@ def _install(argv, cwd=None):
         raise AssertionError(text)
 
 
-def _psycopg():
+def _file(name):
+    return os.path.join(FOLDER, name)
+
+
+def _python(script):
     with _alone("venv") as venv:
         if not _fresh(venv, "requirements.txt"):
             shutil.rmtree(venv, ignore_errors=True)
             _install(["/usr/bin/python3", "-m", "venv", venv])
-            _install([os.path.join(venv, "bin", "pip"), "install", "--disable-pip-version-check", "--no-deps", "-r", os.path.join(FOLDER, "requirements.txt")])
+            _install([os.path.join(venv, "bin", "pip"), "install", "--disable-pip-version-check", "--no-deps", "-r", _file("requirements.txt")])
             _stamp(venv, "requirements.txt")
-        return [os.path.join(venv, "bin", "python"), os.path.join(FOLDER, "login.py")], {}
+        # -B: nothing is written beside the sources.
+        return [os.path.join(venv, "bin", "python"), "-B", _file(script)], {}
 
 
-def _node():
+def _node(script):
     with _alone("node") as home:
         if not _fresh(home, "package.json", "package-lock.json"):
             shutil.rmtree(home, ignore_errors=True)
             os.makedirs(home)
             for name in ("package.json", "package-lock.json"):
-                shutil.copy(os.path.join(FOLDER, name), home)
+                shutil.copy(_file(name), home)
             _install(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=home)
             _stamp(home, "package.json", "package-lock.json")
-        return ["node", os.path.join(FOLDER, "login.js")], {"LOGIN_MODULES": os.path.join(home, "node_modules")}
+        return ["node", _file(script)], {"LOGIN_MODULES": os.path.join(home, "node_modules")}
 
 
-def _jdbc():
-    with _alone("java") as home:
-        if not _fresh(home, "Login.java"):
+def _java(name):
+    with _alone("java-" + name.lower()) as home:
+        if not _fresh(home, name + ".java"):
             os.makedirs(home, exist_ok=True)
-            _install(["javac", "-encoding", "UTF-8", "-d", home, os.path.join(FOLDER, "Login.java")])
-            _stamp(home, "Login.java")
-        return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}:{JDBC}", "Login"], {}
+            _install(["javac", "-encoding", "UTF-8", "-cp", JDBC, "-d", home, _file(name + ".java")])
+            _stamp(home, name + ".java")
+        return ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}:{JDBC}", name], {}
 
 
-def _tokio_postgres():
+def _rust(example, source):
     with _alone("cargo"):
-        built = os.path.join(TARGET, "debug", "examples", "driver-login")
-        if not os.path.exists(built) or os.path.getmtime(built) < os.path.getmtime(os.path.join(FOLDER, "login.rs")):
-            _install(["cargo", "build", "--locked", "--quiet", "--example", "driver-login"], cwd=env.TOP)
+        built = os.path.join(TARGET, "debug", "examples", example)
+        if not os.path.exists(built) or os.path.getmtime(built) < os.path.getmtime(_file(source)):
+            _install(["cargo", "build", "--locked", "--quiet", "--example", example], cwd=env.TOP)
         return [built], {}
 
 
-def _psql():
-    return [os.path.join(FOLDER, "login.sh")], {"LOGIN_PSQL": pg("psql")}
+def _c(source):
+    with _alone("c-" + source.removesuffix(".c")) as built:
+        if not _fresh(built, source):
+            _install(["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-I/usr/include/postgresql", "-o", built, _file(source), "-lpq"])
+            _stamp(built, source)
+        return [built], {}
 
 
-PROGRAMS = {"psql": _psql, "psycopg": _psycopg, "node-postgres": _node, "JDBC": _jdbc, "tokio-postgres": _tokio_postgres}
+#: Programs that log in and run one statement.
+PROGRAMS = {
+    "psql": lambda: ([_file("login.sh")], {"LOGIN_PSQL": pg("psql")}),
+    "psycopg": lambda: _python("login.py"),
+    "node-postgres": lambda: _node("login.js"),
+    "JDBC": lambda: _java("Login"),
+    "tokio-postgres": lambda: _rust("driver-login", "login.rs"),
+}
+
+#: Programs that do all that their driver can, and print what it says.
+WORKLOADS = {
+    "psycopg": lambda: _python("work_psycopg.py"),
+    "psycopg2": lambda: _python("work_psycopg2.py"),
+    "asyncpg": lambda: _python("work_asyncpg.py"),
+    "node-postgres": lambda: _node("work.js"),
+    "JDBC": lambda: _java("Work"),
+    "tokio-postgres": lambda: _rust("driver-work", "work.rs"),
+    "libpq": lambda: _c("work.c"),
+}
 
 
-def prepare(name):
+def prepare(name, programs=None):
     """Installs or builds what the driver needs; raises SkipTest only when a registry is not there."""
-    return PROGRAMS[name]()
+    return (programs or PROGRAMS)[name]()
+
+
+def _run(program, place, seconds):
+    argv, more = program
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    environment.update({"LC_ALL": "C.UTF-8", "HOME": CACHE, **more, **{"LOGIN_" + k: v for k, v in place.items()}})
+    return subprocess.run(argv, capture_output=True, encoding="utf-8", errors="backslashreplace", env=environment, stdin=subprocess.DEVNULL, timeout=seconds * env.SLOW)
 
 
 def login(program, *, host, port, user, password, database="app", sslmode="disable", rootcert=""):
     """Runs a driver's program: (its line or None, what it said on the standard error)."""
-    argv, more = program
     place = {"HOST": host, "PORT": str(port), "USER": user, "PASSWORD": password, "DATABASE": database, "SSLMODE": sslmode, "ROOTCERT": rootcert}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-    environment.update({"LC_ALL": "C.UTF-8", "HOME": CACHE, **more, **{"LOGIN_" + k: v for k, v in place.items()}})
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, timeout=60 * env.SLOW)
+    done = _run(program, place, 60)
     return (done.stdout.strip() if done.returncode == 0 else None), done.stderr.strip()
+
+
+def work(program, port, seconds=60):
+    """Runs a workload as user app: the lines of its transcript; how it ended, if not well, is the last."""
+    place = {"HOST": "127.0.0.1", "PORT": str(port), "USER": "app", "PASSWORD": "none", "DATABASE": "app", "SSLMODE": "disable"}
+    try:
+        done = _run(program, place, seconds)
+    except subprocess.TimeoutExpired as error:
+        return [*(error.stdout or b"").decode("utf-8", "replace").splitlines(), f"*** did not end within {seconds * env.SLOW:.0f} s"]
+    lines = done.stdout.splitlines()
+    return lines if done.returncode == 0 else [*lines, f"*** exit status {done.returncode}", *done.stderr.splitlines()[-15:]]

@@ -1,5 +1,6 @@
 """What happens when all slots are busy."""
 
+import socket
 import threading
 import time
 
@@ -38,6 +39,31 @@ class AllSlotsBusy(CompatCase):
         second.close()
         waiting.join(10)
         self.eventually(lambda: first.rows("SHOW POOL_CLIENTS")[0][2] == "0", "nobody to wait")
+
+    @ours_only("the queue can be seen")
+    def test_a_waiting_client_that_says_terminate_or_closes_behind_a_query_gives_up_its_place(self):
+        first, _ = self.fill()
+        waiting = lambda: first.rows("SHOW POOL_CLIENTS")[0][2]
+        for said in (wire.message("X", b""), wire.query("SELECT 1")):
+            late = self.client(startup=False)
+            late.send(wire.startup_packet("app", "app"))
+            self.eventually(lambda: waiting() == "1", "the client to wait")
+            late.send(said)
+            if said[:1] == b"Q":
+                late.socket.shutdown(socket.SHUT_WR)
+            self.eventually(lambda: waiting() == "0", "its place to be free", timeout=5)
+            late.abort()
+
+    @ours_only("bytes that are sent ahead are kept")
+    def test_a_query_that_a_waiting_client_has_sent_ahead_is_answered(self):
+        first, _ = self.fill()
+        late = self.client(startup=False)
+        late.send(wire.startup_packet("app", "app") + wire.query("SELECT 1"))
+        self.eventually(lambda: first.rows("SHOW POOL_CLIENTS")[0][2] == "1", "the client to wait")
+        late.send(wire.query("SELECT 2"))
+        first.close()
+        late.login()
+        self.assertEqual([late.until("Z").rows, late.until("Z").rows], [[("1",)], [("2",)]])
 
     def test_all_waiting_clients_are_served(self):
         first, second = self.fill()

@@ -99,6 +99,22 @@ class AuthQuery(Base):
         self.assertIn("Check auth_user", pool.log())
         self.assertNotIn("not its password", pool.log())
 
+    def test_a_name_that_the_query_stumbles_over_shuts_nobody_else_out(self):
+        """Whoever may send a name must not decide about others."""
+        self.cluster.primary.rows(
+            "CREATE OR REPLACE FUNCTION strict_secret(name) RETURNS TABLE (usename name, passwd text) LANGUAGE plpgsql AS $f$ BEGIN "
+            "IF NOT EXISTS (SELECT FROM pg_shadow s WHERE s.usename = $1) THEN RAISE EXCEPTION 'no such user: %', $1; END IF; "
+            "RETURN QUERY SELECT s.usename, s.passwd FROM pg_shadow s WHERE s.usename = $1; END $f$", database="postgres")
+        pool = self.another_pool("strict")
+        pool.write(pool.file("pgpool-rs.conf"), self.own + "auth_query = 'SELECT usename, passwd FROM strict_secret($1)'\nauth_query_cache_life_time = 0\n")
+        pool.start()
+        for number in range(8):
+            with self.assertRaises(wire.ServerError):
+                pool.client(user=f"stranger{number}", password="x")
+            pool.client(user="md5user", password="md5pw").close()
+        self.assertEqual(pool.log().count("auth_query failed"), 1, "and the log is not filled")
+        self.assertIn("no such user: stranger0", pool.log())
+
     def test_a_reload_switches_it_off(self):
         pool = self.another_pool("reloaded")
         pool.write(pool.file("pgpool-rs.conf"), self.own)
@@ -120,6 +136,28 @@ class AuthQuery(Base):
         with self.pool.client(user="scramuser", password="scrampw", database="pgpool_admin") as client:
             self.assertEqual(client.auth_codes, IN)
         self.assertIn("failed", self.refused(user="scramuser", password="wrong", database="pgpool_admin")["M"])
+
+
+@ours_only("auth_query")
+class AuthQueryElsewhere(Base):
+    """The primary is gone and has not been replaced: another server has the same secrets."""
+
+    nodes = 2
+    config = {"enable_pool_hba": True, "num_init_children": 2, "failover_on_backend_error": False}
+    hba = "host all all all scram-sha-256\n"
+    passwd = "repmgr:TEXTrep123\n"
+    own = "auth_user = 'repmgr'\nauth_query_cache_life_time = 0\n"
+
+    def test_another_server_is_asked_while_the_primary_is_away(self):
+        self.assertEqual(self.login(*SCRAM), IN)
+        self.cluster.primary.stop()
+        try:
+            with self.pool.client(user="scramuser", password="scrampw", database="pgpool_admin") as client:
+                self.assertEqual(client.auth_codes, IN)
+            self.assertIn("failed", self.refused(user="scramuser", password="wrong", database="pgpool_admin")["M"])
+            self.assertNotIn("auth_query failed", self.pool.log())
+        finally:
+            self.cluster.primary.start()
 
 
 @ours_only("SCRAM secrets in pool_passwd")
@@ -163,13 +201,13 @@ class Throttling(Base):
     passwd = f"md5user:md5{md5('md5pwmd5user')}\nhcuser:md5{md5('hcuserhcuser')}\n"
     own = "auth_failure_delay_max = 2s\n"
 
-    def fail(self, user=MD5[0], source=None, password="wrong"):
+    def wrong(self, user=MD5[0], source=None, password="wrong"):
         began = time.monotonic()
         self.refused(user=user, password=password, source=source)
         return time.monotonic() - began
 
     def test_guesses_become_slow_and_nobody_else_does(self):
-        took = [self.fail(source="127.0.0.2") for _ in range(6)]
+        took = [self.wrong(source="127.0.0.2") for _ in range(6)]
         self.assertLess(max(took[:3]), 0.2, took)
         self.assertGreater(took[4], 0.35, took)
         self.assertGreater(took[5], 0.75, took)
@@ -178,11 +216,11 @@ class Throttling(Base):
         self.assertEqual(self.login(*MD5, source="127.0.0.3"), [5, 0])
         self.assertEqual(self.login(*MD5, source="127.0.0.2"), [5, 0], "the right password, too")
         self.assertLess(time.monotonic() - began, 0.4)
-        self.assertLess(self.fail(source="127.0.0.2"), 0.2, "a success clears the failures")
+        self.assertLess(self.wrong(source="127.0.0.2"), 0.2, "a success clears the failures")
 
     def test_a_refusal_that_waits_holds_no_slot(self):
         """pwuser has no entry: the server judges, which needs a slot; there are two."""
-        threads = [threading.Thread(target=self.fail, args=(CLEAR[0], "127.0.0.4")) for _ in range(12)]
+        threads = [threading.Thread(target=self.wrong, args=(CLEAR[0], "127.0.0.4")) for _ in range(12)]
         for t in threads:
             t.start()
         time.sleep(0.5)
@@ -194,12 +232,37 @@ class Throttling(Base):
 
     def test_the_log_says_that_somebody_guesses(self):
         mark = self.pool.log_size()
-        threads = [threading.Thread(target=self.fail, args=(MD5[0], "127.0.0.6")) for _ in range(10)]
+        threads = [threading.Thread(target=self.wrong, args=(MD5[0], "127.0.0.6")) for _ in range(10)]
         for t in threads:
             t.start()
         self.pool.wait_log("10 failed logins from 127.0.0.6", since=mark)
         for t in threads:
             t.join()
+
+    def test_who_is_asked_for_no_password_does_not_wait_behind_those_who_guess(self):
+        """An attacker on the host of an application: 60 guesses at once, so that 16 answers are held back."""
+        pool = self.another_pool("trusting", hba="host all app all trust\nhost all all all md5\n", config={"num_init_children": 4, "listen_backlog_multiplier": 50})
+        pool.write(pool.file("pgpool-rs.conf"), "auth_failure_delay_max = 5s\n")
+        pool.start()
+
+        def guess():
+            try:
+                pool.client(user="md5user", password="wrong", source="127.0.0.9", timeout=20).close()
+            except (wire.ServerError, wire.Closed, OSError, TimeoutError):
+                pass
+
+        threads = [threading.Thread(target=guess) for _ in range(60)]
+        for t in threads:
+            t.start()
+        try:
+            self.eventually(lambda: pool.log().count("md5 authentication failed") > 20, "answers to be held back")
+            for _ in range(3):
+                began = time.monotonic()
+                pool.client(user="app", source="127.0.0.9").close()
+                self.assertLess(time.monotonic() - began, 0.4)
+        finally:
+            for t in threads:
+                t.join()
 
     def test_hanging_up_does_not_make_guessing_fast(self):
         tried = 0

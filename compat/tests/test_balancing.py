@@ -199,6 +199,26 @@ class PrimaryIsLast(Base):
         self.assertEqual(client.value("SELECT current_setting('work_mem')"), "1234kB")
 
 
+class Slony(Base):
+    """Routing is the same in the other modes with one node to write to."""
+
+    config = {**Base.config, "backend_clustering_mode": "slony"}
+
+    def test_reads_and_writes_find_their_nodes(self):
+        client = self.client()
+        self.assertEqual(client.value(HERE), self.port(1))
+        client.query("BEGIN")
+        client.query("INSERT INTO b VALUES (8)")
+        self.assertEqual(client.value("SELECT count(*) FROM b WHERE i = 8"), "1")
+        self.assertEqual(client.query("ROLLBACK").tags, ["ROLLBACK"])
+        client.query("SET work_mem = '1234kB'")
+        self.assertEqual(client.value("SELECT current_setting('work_mem')"), "1234kB")
+
+
+class Logical(Slony):
+    config = {**Base.config, "backend_clustering_mode": "logical_replication"}
+
+
 class Off(Base):
     config = {"load_balance_mode": False}
 

@@ -123,6 +123,68 @@ class AllDown(CompatCase):
         return None
 
 
+class OtherSessionsGoOn(CompatCase):
+    nodes = 3
+    config = CHECKED
+    weight = 20
+
+    def test_a_transaction_lives_through_the_failover_and_the_failback_of_a_standby(self):
+        """Sessions of the primary do not use the standby."""
+        clients = [self.client(), self.client()]
+        for number, client in enumerate(clients):
+            client.query("BEGIN").ok()
+            client.query(f"CREATE TEMP TABLE mine{number}(a int)").ok()
+        self.cluster[2].stop("fast")
+        self.pool.wait_log(rf"failover done\. shutdown host 127\.0\.0\.1\({self.cluster[2].port}\)", timeout=40)
+        for number, client in enumerate(clients):
+            client.query(f"INSERT INTO mine{number} VALUES (1)").ok()
+        self.cluster[2].start()
+        tools.pcp_ok(self.pool, "attach_node", "-n", 2)
+        self.pool.wait_log(rf"failback done\. reconnect host 127\.0\.0\.1\({self.cluster[2].port}\)", timeout=40)
+        for number, client in enumerate(clients):
+            client.query(f"INSERT INTO mine{number} VALUES (2)").ok()
+            client.query("COMMIT").ok()
+            self.assertEqual(client.value(f"SELECT count(*) FROM mine{number}"), "2")
+
+
+class SecondFailure(CompatCase):
+    nodes = 3
+    config = {**CHECKED, "failover_command": lambda t: t.hook.command("failover", "%d %m %P") + f"; test %d = %P && sleep 6; {t.failover_sh} %d %h %P %m %H %R"}
+    weight = 20
+
+    @stock_differs("4.3.5 calls the hook of the first failure once more with the second")
+    def test_a_standby_that_fails_during_the_hook_has_its_own_failover_after_it(self):
+        self.cluster[0].stop("fast")
+        self.eventually(self.hook.calls, "the hook", timeout=40)
+        self.cluster[2].stop("fast")
+        self.pool.wait_log(r"failover: set new primary node: 1", timeout=60)
+        self.pool.wait_log(rf"failover done\. shutdown host 127\.0\.0\.1\({self.cluster[2].port}\)", timeout=60)
+        self.assertEqual(self.hook.calls(), [["0", "1", "0"], ["2", "1", "1"]])
+        self.assertEqual(self.pool.status_words(), ["down", "up", "down"])
+        self.eventually(self.can_connect, "sessions")
+        with self.pool.client(user="postgres") as client:
+            client.query("CREATE TABLE after_both(a int)").ok()
+
+
+class OldPrimaryComesBack(CompatCase):
+    nodes = 3
+    config = CHECKED
+    weight = 20
+
+    def test_restarted_as_a_primary_it_does_not_take_the_writes_when_it_is_attached(self):
+        self.cluster[0].stop("fast")
+        self.pool.wait_log(r"failover: set new primary node: 1", timeout=40)
+        self.cluster[0].start()
+        time.sleep(2)
+        self.assertEqual(self.pool.status_words(), ["down", "up", "up"], "nothing attaches it by itself")
+        tools.pcp_ok(self.pool, "attach_node", "-n", 0)
+        self.pool.wait_log(r"failback done\. reconnect host", timeout=40)
+        self.eventually(self.can_connect, "sessions")
+        with self.pool.client(user="postgres") as client:
+            client.query("CREATE TABLE for_the_new_one(a int)").ok()
+            self.assertEqual(client.value("SELECT inet_server_port()"), str(self.cluster[1].port))
+
+
 class StandbyUnderSessions(CompatCase):
     nodes = 3
     fresh = True

@@ -168,11 +168,11 @@ class PamInTrouble(Base):
                 pass
         return names.count("pam")
 
-    def begin(self, database, password, count, pool=None):
+    def begin(self, database, password, count, pool=None, **kwargs):
         """Logins that have sent their password."""
         clients = []
         for _ in range(count):
-            client = (pool or self.pool).client(startup=False, user="app")
+            client = (pool or self.pool).client(startup=False, user="app", **kwargs)
             self.addCleanup(client.abort)
             client.send(wire.startup_packet("app", database))
             client.until("R")
@@ -204,6 +204,16 @@ class PamInTrouble(Base):
         self.go_on()
         self.eventually(lambda: self.calls() == 0, "the calls to come back")
         self.assertEqual(self.login("app", "pam-app", database="slow"), [3, 0])
+
+    def test_hanging_up_while_pam_judges_counts_as_a_failure(self):
+        """Whoever hangs up keeps PAM as busy as one who waits, and must not do so without end."""
+        self.hang()
+        mark = self.pool.log_size()
+        for client in self.begin("slow", "wrong", 10, source="127.0.0.9"):
+            client.abort()
+        self.pool.wait_log("10 failed logins from 127.0.0.9", since=mark)
+        self.go_on()
+        self.eventually(lambda: self.calls() == 0, "the calls to come back")
 
     def test_a_module_that_hangs_does_not_hold_up_the_end(self):
         pool = self.another_pool()

@@ -228,7 +228,7 @@ class NotBuiltYet(CompatCase):
     @ours_only("parts that are not built yet")
     def test_each_setting_without_effect_is_named_by_one_warning(self):
         # The watchdog is tried in the next test: it wants a node id file.
-        for number, (name, value) in enumerate((("follow_primary_command", "true"), ("recovery_1st_stage_command", "x.sh"), ("memory_cache_enabled", True))):
+        for number, (name, value) in enumerate((("memory_cache_enabled", True),)):
             with self.subTest(setting=name):
                 pool = self.another_pool(f"w{number}", config={name: value})
                 if name == "use_watchdog":

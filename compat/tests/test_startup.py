@@ -5,7 +5,7 @@ import socket
 import struct
 
 from lib import wire
-from lib.case import CompatCase, stock_differs
+from lib.case import CompatCase, ours_only, stock_differs
 
 
 class Addresses(CompatCase):
@@ -148,6 +148,19 @@ class Negotiation(CompatCase):
         client.send(wire.cancel_packet(4194400, 12345))
         self.assertEqual(client.until_closed().messages, [])
         self.pool.wait_log(r"invalid cancel key: pid:4194400")
+
+    @ours_only("a cancel key is a secret")
+    def test_the_log_does_not_show_the_key_of_a_cancel_request(self):
+        with self.client() as session:
+            pid, key = session.key
+            for sent in (key, key ^ 1):
+                client = self.bare()
+                client.send(wire.cancel_packet(pid, sent))
+                self.assertTrue(client.is_closed())
+        self.pool.wait_log(f"canceling backend pid:{pid}")
+        self.pool.wait_log(f"invalid cancel key: pid:{pid}")
+        for sent in (key, key ^ 1):
+            self.assertNotIn(str(sent), self.pool.log())
 
     def test_a_startup_packet_that_arrives_byte_by_byte_is_taken(self):
         import time

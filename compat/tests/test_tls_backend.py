@@ -558,3 +558,112 @@ class Fake(CompatCase):
         with self.assertRaises((wire.ServerError, wire.Closed)):
             pool.client(timeout=15)
         self.assertLess(time.monotonic() - began, 6)
+
+
+class BetweenUs:
+    """Takes pgpool's connections by TLS with a certificate of its own and passes everything on to a real server by TLS."""
+
+    def __init__(self, server_port, pair, change=lambda data: data):
+        self.server_port, self.pair, self.change = server_port, pair, change
+        #: What pgpool has said on each connection.
+        self.heard = []
+        self.listener = socket.create_server(("127.0.0.1", proc.free_port()))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.loop, daemon=True).start()
+
+    def loop(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(near,), daemon=True).start()
+
+    def serve(self, near):
+        try:
+            near.settimeout(10)
+            if near.recv(8) != wire.SSL_REQUEST:
+                return near.close()
+            near.sendall(b"S")
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(self.pair.cert, self.pair.key)
+            near = tls.wrap_socket(near, server_side=True)
+            far = socket.create_connection(("127.0.0.1", self.server_port), 10)
+            far.sendall(wire.SSL_REQUEST)
+            far.recv(1)
+            far = context().wrap_socket(far)
+        except OSError:
+            return None
+        said = bytearray()
+        self.heard.append(said)
+
+        def pump(source, target, pass_on):
+            try:
+                while data := source.recv(65536):
+                    target.sendall(pass_on(data))
+            except OSError:
+                pass
+            for sock in (source, target):
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+        def listen(data):
+            said.extend(data)
+            return data
+
+        for sock in (near, far):
+            sock.settimeout(60)
+        threading.Thread(target=pump, args=(far, near, self.change), daemon=True).start()
+        pump(near, far, listen)
+        return None
+
+    def close(self):
+        self.listener.close()
+
+
+@ours_only("SCRAM channel binding")
+class ChannelBinding(Base):
+    """PostgreSQL itself judges whether the channel is the one that pgpool sees."""
+
+    start = False
+    config = {"num_init_children": 2, "ssl": True, "search_primary_node_timeout": 1}
+
+    def between(self, pair, change=lambda data: data):
+        made = BetweenUs(self.cluster.primary.port, pair, change)
+        self.addCleanup(made.close)
+        checks = {"sr_check_user": "scramuser", "sr_check_password": "scrampw", "sr_check_period": 1}
+        pool = self.pool_with("backend_sslmode = 'require'\n", f"b{made.port}", config=checks, per_node={0: {"backend_port": made.port}})
+        return made, pool.start()
+
+    def refusal(self, pool):
+        with self.assertRaises(wire.ServerError) as caught:
+            pool.client(user="scramuser", password="scrampw")
+        return caught.exception.fields
+
+    def test_channels_are_bound_in_sessions_and_checks(self):
+        between, pool = self.between(self.pair)
+        with pool.client(user="scramuser", password="scrampw") as client:
+            self.assertEqual(client.value("SELECT current_user"), "scramuser")
+        of_session = [said for said in between.heard if b"database\0app\0" in said]
+        of_checks = [said for said in between.heard if b"database\0postgres\0" in said]
+        for said in (of_session[0], of_checks[0]):
+            self.assertIn(b"SCRAM-SHA-256-PLUS\0", said)
+            self.assertIn(b"p=tls-server-end-point,,", said)
+
+    def test_a_man_in_the_middle_with_another_certificate_is_found_out(self):
+        _, pool = self.between(certs.Authority(os.path.join(self.root, "strangers")).issue("stranger", san="IP:127.0.0.1"))
+        fields = self.refusal(pool)
+        self.assertEqual((fields["M"], fields["D"]), ("authentication failed", "SCRAM channel binding check failed"))
+        pool.wait_log("replication|primary")
+        self.assertIn("SCRAM channel binding check failed", pool.log())
+
+    def test_striking_the_better_mechanism_off_the_list_is_found_out(self):
+        def offer(*names):
+            return wire.message("R", b"\0\0\0\x0a" + b"".join(name + b"\0" for name in names) + b"\0")
+
+        whole, less = offer(b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"), offer(b"SCRAM-SHA-256")
+        between, pool = self.between(self.pair, lambda data: data.replace(whole, less))
+        self.assertEqual(self.refusal(pool)["D"], "SCRAM channel binding negotiation error")
+        self.assertTrue(all(b"SCRAM-SHA-256-PLUS" not in said for said in between.heard))

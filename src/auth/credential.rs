@@ -1,5 +1,7 @@
 //! What is known of a user's password during a session, whatever file or message it came from.
 
+use std::fmt;
+
 use super::{
     error::ErrorReport,
     passwd::Secret,
@@ -21,9 +23,9 @@ pub enum Credential {
     Malformed,
 }
 
-/// An md5 hash is as good as the password, to a server that asks for md5.
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// An md5 hash is as good as the password to servers that ask for md5.
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Credential::Clear(_) => "Clear(...)",
             Credential::Md5(_) => "Md5(...)",
@@ -72,4 +74,25 @@ pub(crate) fn no_entry(message: &str, user: &str) -> ErrorReport {
         message,
         format!("pool_passwd file does not contain an entry for \"{user}\""),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_printed() {
+        let verifier = include_str!("../../fixtures/auth/verifier-of-secret.txt").trim_end();
+        let salt = &verifier["SCRAM-SHA-256$4096:".len()..][..8];
+        for secret in [
+            Secret::Clear("hunter2".to_owned()),
+            Secret::Md5("7c53eaf86052083b816bfc7c7a6edf5d".to_owned()),
+            Secret::ScramVerifier(verifier.to_owned()),
+        ] {
+            let shown = format!("{:?}", Credential::from(secret));
+            for part in ["hunter2", "7c53", salt] {
+                assert!(!shown.contains(part), "{shown}");
+            }
+        }
+    }
 }

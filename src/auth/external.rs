@@ -8,6 +8,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+#[cfg(not(all(feature = "pam", feature = "ldap")))]
+use super::session_auth::PasswordService;
 use super::{
     ErrorReport, Password,
     hba::{LdapOptions, Origin, PamOptions, Record},
@@ -86,7 +88,7 @@ async fn pam(
 
 #[cfg(not(feature = "pam"))]
 async fn pam(_: &PamOptions, _: Option<IpAddr>, user: &str, _: &Password) -> Outcome {
-    not_built("PAM", user)
+    not_built(PasswordService::Pam, user)
 }
 
 #[cfg(feature = "ldap")]
@@ -96,17 +98,20 @@ async fn ldap(options: &Arc<LdapOptions>, user: &str, password: &Password) -> Ou
 
 #[cfg(not(feature = "ldap"))]
 async fn ldap(_: &Arc<LdapOptions>, user: &str, _: &Password) -> Outcome {
-    not_built("LDAP", user)
+    not_built(PasswordService::Ldap, user)
 }
 
 /// Such a record refuses the start; a reload must not open a door either.
 #[cfg(not(all(feature = "pam", feature = "ldap")))]
-fn not_built(service: &str, user: &str) -> Outcome {
+fn not_built(service: PasswordService, user: &str) -> Outcome {
     let entry = LogEntry {
-        message: format!("{service} authentication is not supported by this build"),
+        message: format!(
+            "{} authentication is not supported by this build",
+            service.name()
+        ),
         ..LogEntry::default()
     };
-    Outcome::unjudged(vec![entry], failed(service, user))
+    Outcome::unjudged(vec![entry], service.refusal(user))
 }
 
 impl Outcome {
@@ -134,13 +139,4 @@ impl Outcome {
             ..Outcome::refused(log, error)
         }
     }
-}
-
-/// What a client reads whose reason is in the log alone.
-pub(super) fn failed(service: &str, user: &str) -> ErrorReport {
-    ErrorReport::fatal(
-        "client authentication failed",
-        format!("{service} authentication with pgpool failed for user \"{user}\""),
-    )
-    .with_hint("see pgpool log for details")
 }

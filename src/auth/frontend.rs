@@ -40,10 +40,8 @@ enum State {
         password: Password,
         verifier: Verifier,
     },
-    Md5 {
-        stored: String,
-        salt: [u8; 4],
-    },
+    /// What the client must answer.
+    Md5(Password),
     ScramFirst {
         nonce: String,
         /// `tls-server-end-point` of our certificate: channel binding is offered.
@@ -128,7 +126,7 @@ impl FrontendDialogue {
         };
         FrontendDialogue::ask(
             user,
-            State::Md5 { stored, salt },
+            State::Md5(Password::new(md5_response(&stored, salt))),
             messages::authentication_md5_password(salt),
         )
     }
@@ -181,8 +179,8 @@ impl FrontendDialogue {
         let user = self.user;
         match self.state {
             State::ClearText { check } => clear_text_answer(user, check, text_of(body)),
-            State::Md5 { stored, salt } => {
-                if same_bytes(text_of(body), md5_response(&stored, salt).as_bytes()) {
+            State::Md5(expected) => {
+                if same_bytes(text_of(body), expected.as_bytes()) {
                     Step::Passed(Passed {
                         checked: true,
                         ..Passed::default()

@@ -212,7 +212,7 @@ impl Hba {
     /// The record that [`Hba::find`] gives, without asking a name server.
     ///
     /// A record with a host name that would otherwise fit is answered with `None`, for it may be a
-    /// reject: call [`Hba::find`] when [`Hba::needs_lookup`].
+    /// reject: then call [`Hba::find`], if [`Hba::needs_lookup`]. Does not block.
     pub fn find_without_lookup(
         &self,
         origin: Origin,
@@ -231,12 +231,6 @@ impl Hba {
             }
         }
         None
-    }
-
-    /// The method of [`Hba::find_without_lookup`].
-    pub fn method(&self, origin: Origin, user: &str, database: &str) -> Option<Method> {
-        self.find_without_lookup(origin, user, database)
-            .map(|record| record.method)
     }
 
     /// What a client reads when no record matches, or one that says reject; `database` and `user` as it sent them.

@@ -27,8 +27,9 @@ use tokio::sync::Semaphore;
 
 use super::{
     Password,
-    external::{self, LogEntry, Outcome},
+    external::{LogEntry, Outcome},
     hba::{LdapOptions, LdapScope},
+    session_auth::PasswordService,
 };
 use connection::{Fault, Servers};
 
@@ -66,7 +67,7 @@ pub async fn verify(options: &Arc<LdapOptions>, user: &str, password: &Password)
         Ok(result) => result,
         Err(reason) => Err(entry(reason).into()),
     };
-    let error = external::failed("LDAP", user);
+    let error = PasswordService::Ldap.refusal(user);
     match result {
         Ok(()) => Outcome::passed(Vec::new()),
         Err(No::Judged(entry)) => Outcome::refused(vec![entry], error),

@@ -5,7 +5,7 @@
 //! of that user; many failures of an address with changing users count, too, and a success does not
 //! clear those. A client that does not wait for its answer gains little: while many answers of an
 //! address are held back, its further attempts have to wait before they are judged, unless that
-//! user has got in from there before.
+//! user has got in from there before. Logins without a password do not wait.
 //!
 //! Knows no clock: `now` goes in. Everything is bounded; the oldest is forgotten first.
 
@@ -113,6 +113,11 @@ impl Throttle {
         }
         attempts.running += 1;
         Ok(())
+    }
+
+    /// An attempt that has told no password: it need not wait. Otherwise as [`Throttle::begin`].
+    pub fn begin_without_password(&mut self, source: Source, now: Instant) {
+        self.attempts(source, now).running += 1;
     }
 
     /// The answer is to be held back, at most for `limit`.
@@ -337,6 +342,19 @@ mod tests {
 
         let later = now + LIMIT;
         throttle.begin(source, "victim", later).unwrap();
+    }
+
+    #[test]
+    fn who_gives_no_password_does_not_wait_behind_those_who_guess() {
+        let mut throttle = Throttle::default();
+        let now = Instant::now();
+        let source = address("10.0.0.1");
+        while throttle.begin(source, "victim", now).is_ok() {
+            throttle.failed(source, "victim", now, LIMIT);
+        }
+        throttle.begin_without_password(source, now);
+        throttle.gave_up(source, now);
+        assert!(throttle.begin(source, "trusted", now).is_err());
     }
 
     /// An application server that starts opens all its connections at one time.

@@ -14,8 +14,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     [
         look.replication_mode(),
         look.watchdog(),
-        look.follow(),
-        look.recovery(),
         look.query_cache(),
         look.process_management(),
         look.messages(),
@@ -39,10 +37,6 @@ impl Look<'_> {
 
     fn on(&self, name: &str) -> bool {
         self.config.values.get(name, None) == Some(&Value::Bool(true))
-    }
-
-    fn text(&self, name: &str) -> bool {
-        matches!(self.config.values.get(name, None), Some(Value::Text(text)) if !text.is_empty())
     }
 
     fn word(&self, name: &str) -> &str {
@@ -123,33 +117,6 @@ impl Look<'_> {
         )
     }
 
-    fn follow(&self) -> Option<Finding> {
-        let name = ["follow_primary_command", "follow_master_command"]
-            .into_iter()
-            .find(|name| self.text(name))?;
-        self.warning(
-            name,
-            "standbys are not pointed to a new primary",
-            &[name.to_owned()],
-        )
-    }
-
-    fn recovery(&self) -> Option<Finding> {
-        let name = ["recovery_1st_stage_command", "recovery_2nd_stage_command"]
-            .into_iter()
-            .find(|name| self.text(name))?;
-        let names = self.set(&[
-            "recovery_1st_stage_command",
-            "recovery_2nd_stage_command",
-            "recovery_user",
-            "recovery_password",
-            "recovery_database",
-            "recovery_timeout",
-            "client_idle_limit_in_recovery",
-        ]);
-        self.warning(name, "there is no online recovery", &names)
-    }
-
     fn query_cache(&self) -> Option<Finding> {
         if !self.on("memory_cache_enabled") {
             return None;
@@ -208,15 +175,13 @@ mod tests {
         let findings = look(
             "master_slave_mode = on\nuse_watchdog = on\nwd_hostname = 'a'\nother_pgpool_hostname0 = 'b'\n\
              follow_master_command = '/x'\nmemory_cache_enabled = on\nrecovery_1st_stage_command = 'y'\n\
-             recovery_user = 'postgres'\nload_balance_mode = on\n",
+             load_balance_mode = on\n",
         );
         let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
             [
                 "/etc/pgpool.conf:2:1: warning: other_pgpool_hostname0, use_watchdog, wd_hostname have no effect yet: this server runs alone, without watchdog and virtual IP",
-                "/etc/pgpool.conf:5:1: warning: follow_master_command has no effect yet: standbys are not pointed to a new primary",
-                "/etc/pgpool.conf:7:1: warning: recovery_1st_stage_command, recovery_user have no effect yet: there is no online recovery",
                 "/etc/pgpool.conf:6:1: warning: memory_cache_enabled has no effect yet: no result is cached",
             ]
         );

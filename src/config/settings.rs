@@ -104,6 +104,12 @@ pub struct Settings {
     pub health_check_test: bool,
 
     // Online recovery
+    pub recovery_user: String,
+    pub recovery_password: String,
+    /// Empty before 4.7, which does not know it.
+    pub recovery_database: String,
+    pub recovery_1st_stage_command: String,
+    pub recovery_2nd_stage_command: String,
     pub recovery_timeout: Duration,
 
     /// From pgpool-rs.conf.

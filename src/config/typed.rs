@@ -153,6 +153,11 @@ fn settings(values: &Values, dialect: Release, paths: &Paths) -> Settings {
         }),
         health_check_test: values.bool("health_check_test"),
 
+        recovery_user: v.text("recovery_user"),
+        recovery_password: v.text("recovery_password"),
+        recovery_database: v.text("recovery_database"),
+        recovery_1st_stage_command: v.text("recovery_1st_stage_command"),
+        recovery_2nd_stage_command: v.text("recovery_2nd_stage_command"),
         recovery_timeout: v.duration("recovery_timeout"),
 
         own: own(values),

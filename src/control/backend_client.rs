@@ -1,6 +1,7 @@
 //! Our own connections to the servers: health check, replication check, primary search.
 //!
-//! A client of protocol 3.0 with simple queries, made of `postgres-protocol`. The startup packet
+//! A client of protocol 3.0 with simple queries, made of `postgres-protocol`, with the login dialogue of
+//! sessions ([`BackendDialogue`]): a server must prove that it knows the password. The startup packet
 //! holds user and database only, as that of the original. What went wrong is told in
 //! kinds, because somebody decides on them: a server that refuses a login is alive.
 
@@ -17,16 +18,9 @@ use std::{
 
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
-use md5::{Digest, Md5};
-use postgres_protocol::{
-    authentication::{
-        md5_hash,
-        sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256},
-    },
-    message::{
-        backend::{self, ErrorFields, Message},
-        frontend,
-    },
+use postgres_protocol::message::{
+    backend::{self, ErrorFields, Message},
+    frontend,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -35,7 +29,14 @@ use tokio::{
 };
 
 use crate::{
-    auth::passwd::{PoolPasswd, Secret},
+    auth::{
+        ErrorReport,
+        backend::{BackendDialogue, Request, Step},
+        credential::Credential,
+        messages::Authentication,
+        passwd::PoolPasswd,
+        session_auth::Randomness,
+    },
     sys::errors,
     tls::{BackendTls, Secured, TlsError, TlsFailure, TlsInfo},
 };
@@ -65,7 +66,7 @@ pub struct Address {
 pub struct Login {
     pub user: String,
     pub database: String,
-    secret: Option<Secret>,
+    credential: Option<Credential>,
 }
 
 impl Login {
@@ -79,7 +80,7 @@ impl Login {
             } else {
                 database.to_owned()
             },
-            secret: passwd.resolve_internal(user, password),
+            credential: Credential::usable(passwd.resolve_internal(user, password)),
         }
     }
 }
@@ -279,7 +280,7 @@ impl Client {
                         Some(error) => Err(QueryError::Server(error)),
                     };
                 }
-                Received::Message(_) => {}
+                Received::Message(_) | Received::Authentication(_) => {}
                 Received::OldError(text) => return Err(QueryError::Lost(text)),
                 Received::End => {
                     return Err(QueryError::Lost(match error {
@@ -324,9 +325,19 @@ impl Client {
         self.send(|out| frontend::startup_message(parameters, out))
             .await
             .map_err(broken)?;
-        let mut scram: Option<ScramSha256> = None;
+        let mut dialogue = BackendDialogue::new();
+        if let Some(end_point) = self.tls.as_ref().and_then(TlsInfo::channel_binding) {
+            dialogue.bind_channel(end_point);
+        }
+        let mut progress = Progress::Nothing;
         loop {
             let message = match self.receive().await.map_err(broken)? {
+                Received::Authentication(body) => {
+                    progress = self
+                        .authenticate(login, &mut dialogue, &body, progress)
+                        .await?;
+                    continue;
+                }
                 Received::Message(message) => message,
                 Received::OldError(text) => {
                     return Err(Failure::Rejected(ServerError {
@@ -342,7 +353,7 @@ impl Client {
                 }
             };
             match message {
-                Message::ReadyForQuery(_) => return Ok(()),
+                Message::ReadyForQuery(_) if progress == Progress::LoggedIn => return Ok(()),
                 Message::ErrorResponse(body) => {
                     let error = server_error(body.fields());
                     return Err(if error.sqlstate == "57P03" {
@@ -351,76 +362,61 @@ impl Client {
                         Failure::Rejected(error)
                     });
                 }
-                Message::AuthenticationCleartextPassword => {
-                    let password = login.clear("a clear-text password")?;
-                    self.send(|out| frontend::password_message(password.as_bytes(), out))
-                        .await
-                        .map_err(broken)?;
-                }
-                Message::AuthenticationMd5Password(body) => {
-                    let response = login.md5(body.salt())?;
-                    self.send(|out| frontend::password_message(response.as_bytes(), out))
-                        .await
-                        .map_err(broken)?;
-                }
-                Message::AuthenticationSasl(body) => {
-                    let offered: Vec<String> = body
-                        .mechanisms()
-                        .map(|name| Ok(name.to_owned()))
-                        .collect()
-                        .map_err(broken)?;
-                    let is_offered = |wanted: &str| offered.iter().any(|name| name == wanted);
-                    let end_point = self.tls.as_ref().and_then(TlsInfo::channel_binding);
-                    let (mechanism, binding) = match end_point {
-                        None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
-                        Some(data) if is_offered(SCRAM_SHA_256_PLUS) => (
-                            SCRAM_SHA_256_PLUS,
-                            ChannelBinding::tls_server_end_point(data),
-                        ),
-                        // Had somebody taken the better one off the list, the server would notice.
-                        Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-                    };
-                    if !is_offered(mechanism) {
-                        return Err(Failure::Login(
-                            "the server offers no SASL mechanism that is supported".to_owned(),
-                        ));
-                    }
-                    let password = login.clear("SCRAM-SHA-256")?;
-                    let state = ScramSha256::new(password.as_bytes(), binding);
-                    self.send(|out| {
-                        frontend::sasl_initial_response(mechanism, state.message(), out)
-                    })
-                    .await
-                    .map_err(broken)?;
-                    scram = Some(state);
-                }
-                Message::AuthenticationSaslContinue(body) => {
-                    let state = scram.as_mut().ok_or_else(unexpected)?;
-                    state.update(body.data()).map_err(not_scram)?;
-                    self.send(|out| frontend::sasl_response(state.message(), out))
-                        .await
-                        .map_err(broken)?;
-                }
-                Message::AuthenticationSaslFinal(body) => {
-                    let state = scram.as_mut().ok_or_else(unexpected)?;
-                    state.finish(body.data()).map_err(not_scram)?;
-                }
-                Message::AuthenticationOk
-                | Message::ParameterStatus(_)
+                Message::ParameterStatus(_)
                 | Message::BackendKeyData(_)
                 | Message::NoticeResponse(_)
                 | Message::NotificationResponse(_) => {}
-                Message::AuthenticationGss
-                | Message::AuthenticationKerberosV5
-                | Message::AuthenticationScmCredential
-                | Message::AuthenticationSspi => {
-                    return Err(Failure::Login(
-                        "the server asks for an authentication method that is not supported"
-                            .to_owned(),
-                    ));
-                }
                 _ => return Err(unexpected()),
             }
+        }
+    }
+
+    /// Answers one authentication message of the server.
+    async fn authenticate(
+        &mut self,
+        login: &Login,
+        dialogue: &mut BackendDialogue,
+        body: &[u8],
+        progress: Progress,
+    ) -> Result<Progress, Failure> {
+        let message = Authentication::decode(body).ok_or_else(unexpected)?;
+        let goes_on = matches!(
+            message,
+            Authentication::SaslContinue(_) | Authentication::SaslFinal(_)
+        );
+        if goes_on && progress == Progress::Nothing {
+            return Err(unexpected());
+        }
+        let mut step = dialogue.on_message(b'R', body);
+        loop {
+            step = match step {
+                Step::Asks(request) => {
+                    let credential = login.credential_for(request)?;
+                    let random = Randomness::generate().map_err(|e| {
+                        Failure::Local(format!("no random numbers for the login: {e}"))
+                    })?;
+                    // Of one connection, so the number of the node plays no part.
+                    dialogue.answer(&login.user, credential, random.client_nonce(0))
+                }
+                Step::Derive(request) => {
+                    // Milliseconds, which the thread of all health checks cannot spend.
+                    let key = tokio::task::spawn_blocking(move || request.derive()).await;
+                    match key {
+                        Ok(Ok(key)) => dialogue.on_key(&key),
+                        Ok(Err(e)) => return Err(refused(&ErrorReport::cryptography(&e))),
+                        Err(e) => return Err(Failure::Local(e.to_string())),
+                    }
+                }
+                Step::Send(bytes) => {
+                    self.stream.write_all(&bytes).await.map_err(broken)?;
+                    return Ok(Progress::Asked);
+                }
+                Step::Wait => return Ok(Progress::Asked),
+                Step::Ready => return Ok(Progress::LoggedIn),
+                Step::Failed(report) => return Err(refused(&report)),
+                // Not in answer to an authentication message, and not without a key of a client.
+                Step::Refused | Step::OtherSecret => return Err(unexpected()),
+            };
         }
     }
 
@@ -450,7 +446,14 @@ impl Client {
                         format!("a message of {length} bytes is no answer of a PostgreSQL server"),
                     ));
                 }
-                if length <= MAX_MESSAGE
+                if header.tag() == b'R' && length <= MAX_MESSAGE {
+                    // Ours to read: the dialogue is that of sessions.
+                    if self.input.len() > length {
+                        let message = self.input.split_to(length + 1);
+                        let body = message.get(5..).unwrap_or_default().to_vec();
+                        return Ok(Received::Authentication(body));
+                    }
+                } else if length <= MAX_MESSAGE
                     && let Some(message) = Message::parse(&mut self.input)?
                 {
                     return Ok(Received::Message(message));
@@ -480,48 +483,48 @@ impl Client {
 
 enum Received {
     Message(Message),
+    /// The body of an authentication request, or of AuthenticationOk.
+    Authentication(Vec<u8>),
     /// `could not fork new process for connection` and its like.
     OldError(String),
     End,
 }
 
+/// How far a login has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Nothing,
+    /// The server wants to know who we are.
+    Asked,
+    LoggedIn,
+}
+
 impl Login {
-    fn clear(&self, wanted: &str) -> Result<&str, Failure> {
-        match &self.secret {
-            Some(Secret::Clear(text)) => Ok(text),
-            Some(Secret::Md5(_)) => Err(self.lacks(wanted, "only an md5 hash is known")),
-            Some(Secret::ScramVerifier(_)) => {
-                Err(self.lacks(wanted, "only a SCRAM verifier is known"))
-            }
-            Some(Secret::Undecryptable) => {
-                Err(self.lacks(wanted, "the AES entry cannot be decrypted"))
-            }
-            None => Err(self.lacks(wanted, "no password is known")),
-        }
-    }
-
-    fn md5(&self, salt: [u8; 4]) -> Result<String, Failure> {
-        match &self.secret {
-            Some(Secret::Md5(hash)) => {
-                let mut md5 = Md5::new();
-                md5.update(hash.as_bytes());
-                md5.update(salt);
-                Ok(format!("md5{:x}", md5.finalize()))
-            }
-            _ => Ok(md5_hash(
-                self.user.as_bytes(),
-                self.clear("md5")?.as_bytes(),
-                salt,
-            )),
-        }
-    }
-
-    fn lacks(&self, wanted: &str, why: &str) -> Failure {
-        Failure::Login(format!(
+    fn credential_for(&self, request: Request) -> Result<&Credential, Failure> {
+        let why = match &self.credential {
+            Some(credential) if request.is_met_by(credential) => return Ok(credential),
+            Some(Credential::Md5(_)) => "only an md5 hash is known",
+            Some(Credential::Verifier(_)) => "only a SCRAM verifier is known",
+            Some(Credential::Malformed) => "the SCRAM verifier in pool_passwd cannot be read",
+            Some(Credential::Undecryptable) => "the AES entry cannot be decrypted",
+            Some(Credential::Clear(_) | Credential::ClientKey(_)) | None => "no password is known",
+        };
+        let wanted = match request {
+            Request::Password => "a clear-text password",
+            Request::Md5 { .. } => "md5",
+            Request::Scram => "SCRAM-SHA-256",
+        };
+        Err(Failure::Login(format!(
             "the server asks user \"{}\" for {wanted}, and {why}",
             self.user
-        ))
+        )))
     }
+}
+
+/// The server is there, and this is no login with it.
+fn refused(report: &ErrorReport) -> Failure {
+    let detail = if report.detail.is_empty() { "" } else { ": " };
+    Failure::Login(format!("{}{detail}{}", report.message, report.detail))
 }
 
 fn broken(e: io::Error) -> Failure {
@@ -530,13 +533,6 @@ fn broken(e: io::Error) -> Failure {
         return Failure::Login(format!("the SSL connection failed: {e}"));
     }
     Failure::Unreachable(errors::message(&e))
-}
-
-fn not_scram(e: io::Error) -> Failure {
-    Failure::Login(format!(
-        "SCRAM-SHA-256 with the server failed: {}",
-        errors::message(&e)
-    ))
 }
 
 fn unexpected() -> Failure {

@@ -3,12 +3,13 @@
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::auth::passwd::Secret;
 
 fn login(secret: Option<Secret>) -> Login {
     Login {
         user: "carol".into(),
         database: "postgres".into(),
-        secret,
+        credential: Credential::usable(secret),
     }
 }
 
@@ -110,6 +111,58 @@ async fn a_password_that_is_not_known_is_our_fault_and_not_the_servers() {
         };
         assert!(text.contains(why), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_scram_must_prove_that_it_knows_the_password() {
+    let scram = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+    let at_once = connect(
+        vec![scram.clone(), ready()],
+        Some(Secret::Clear("pw".into())),
+    );
+    let Err(Failure::Login(text)) = at_once.await else {
+        panic!("an impostor was believed");
+    };
+    assert!(text.contains("authkind:0"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_cannot_keep_us_busy_with_rounds_without_number() {
+    let (address, _heard) = scram_server(u32::MAX).await;
+    let login = login(Some(Secret::Clear("pw".into())));
+    let Err(Failure::Login(text)) = Client::connect(&address, &login, None).await else {
+        panic!("not a login failure");
+    };
+    assert!(text.contains("iteration count"), "{text}");
+}
+
+/// Continues the client's nonce as it must, and asks for so many rounds.
+async fn scram_server(rounds: u32) -> (Address, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 4096];
+        assert_ne!(stream.read(&mut buffer).await.unwrap(), 0);
+        let request = message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0");
+        stream.write_all(&request).await.unwrap();
+        let n = stream.read(&mut buffer).await.unwrap();
+        let first = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        let nonce = first.split_once("r=").unwrap().1;
+        let answer = format!("\0\0\0\x0br={nonce}more,s=c2FsdA==,i={rounds}");
+        stream
+            .write_all(&message(b'R', answer.as_bytes()))
+            .await
+            .unwrap();
+        let _ = stream.read(&mut buffer).await;
+    });
+    let address = Address {
+        hostname: "127.0.0.1".into(),
+        port,
+        connect_timeout: Some(Duration::from_secs(1)),
+        tls: BackendTls::default(),
+    };
+    (address, heard)
 }
 
 #[tokio::test]

@@ -61,11 +61,29 @@ pub enum Command {
         graceful: bool,
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Answered when the node is recovered and attached, or has not been.
+    Recover {
+        node: NodeId,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Answered when queued, after the node's server has been asked what it is, and after the clients
+    /// are gone or time is up where that is wanted.
+    Promote {
+        node: NodeId,
+        /// `failover_command` shall promote it in place of the primary; else it is the primary already.
+        switchover: bool,
+        graceful: bool,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     Reload {
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
     Stop {
         mode: StopMode,
+    },
+    /// The process is about to end, and so are commands that follow a new primary, by this signal.
+    Stopping {
+        signal: i32,
     },
 }
 

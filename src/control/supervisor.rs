@@ -22,13 +22,13 @@ use crate::{
     failover::{
         ask,
         core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
-        hooks,
+        hooks, promotion,
         request::{Entry, Request, Source},
         search::Answer,
     },
     health,
     observe::{Reporter, Severity},
-    replication,
+    recovery, replication,
 };
 
 /// How often a graceful detach looks whether the clients are gone.
@@ -44,9 +44,9 @@ enum Internal {
         node: NodeId,
         answer: Answer,
     },
-    /// The clients of a graceful detach are gone.
-    Detach {
-        node: NodeId,
+    /// The clients of a graceful detach or promotion are gone.
+    Requested {
+        request: Request,
         reply: Reply,
     },
     Reloaded {
@@ -74,8 +74,13 @@ pub struct Supervisor {
     core: Core,
     /// A failover goes on or waits.
     busy: watch::Sender<bool>,
+    /// As `busy`, or a script works on nodes that are down: nothing shall attach them.
+    hands_off: watch::Sender<bool>,
+    /// Of the `follow_primary_command` that runs.
+    follow_group: hooks::Group,
     health: BTreeMap<NodeId, health::task::Handle>,
     replication: Option<replication::task::Handle>,
+    recovery: Option<recovery::task::Handle>,
     /// Questions of the present round of the primary search.
     asking: JoinSet<()>,
     wake_at: Option<Instant>,
@@ -117,8 +122,11 @@ impl Supervisor {
             stop,
             core,
             busy: watch::Sender::new(true),
+            hands_off: watch::Sender::new(true),
+            follow_group: hooks::Group::default(),
             health: BTreeMap::new(),
             replication: None,
+            recovery: None,
             asking: JoinSet::new(),
             wake_at: None,
             search_done: Some(search_done),
@@ -172,11 +180,32 @@ impl Supervisor {
         source: Source,
         evidence: Option<u64>,
     ) -> Result<(), Refusal> {
+        if evidence.is_none() {
+            self.recovery_allows(&request, source)?;
+        }
         let (result, actions) = self
             .core
             .request(request, source, evidence, Now::of_the_machine());
         self.carry_out(actions).await;
         result
+    }
+
+    /// Whether the online recovery that goes on leaves room for a request without evidence: the wish
+    /// of an operator, or of `auto_failback`.
+    fn recovery_allows(&self, request: &Request, source: Source) -> Result<(), Refusal> {
+        if source == Source::Child {
+            // A server has said that it shuts down.
+            return Ok(());
+        }
+        match self.recovery.as_ref().and_then(|r| r.objection(request)) {
+            None => Ok(()),
+            Some(refusal) => {
+                if source != Source::Pcp {
+                    say(Entry::log(source, refusal.message.clone()).with_detail(&refusal.detail));
+                }
+                Err(refusal)
+            }
+        }
     }
 
     async fn internal(&mut self, internal: Internal) {
@@ -194,10 +223,8 @@ impl Supervisor {
                 })
                 .await;
             }
-            Internal::Detach { node, reply } => {
-                let result = self
-                    .request(Request::Down { node }, Source::Pcp, None)
-                    .await;
+            Internal::Requested { request, reply } => {
+                let result = self.request(request, Source::Pcp, None).await;
                 answer(reply, result);
             }
             Internal::Reloaded { reloaded, reply } => {
@@ -268,7 +295,8 @@ impl Supervisor {
             }
             Report::FalsePrimary { node, view_version } => {
                 // Roles seen before a change say nothing about the cluster of now.
-                if self.core.is_busy() || self.core.view().version != view_version {
+                // While nodes are made to follow, which one feeds them says nothing either.
+                if *self.hands_off.borrow() || self.core.view().version != view_version {
                     return;
                 }
                 let source = Source::ReplicationCheck;
@@ -340,49 +368,79 @@ impl Supervisor {
                 graceful: true,
                 reply,
             } => self.detach_gracefully(node, reply),
+            Command::Recover { node, reply } => match &self.recovery {
+                Some(recovery) => recovery.request(node, reply),
+                None => answer(
+                    reply,
+                    Err(Refusal::error(
+                        "ignoring the recovery request, since we are still starting up",
+                    )),
+                ),
+            },
+            Command::Promote {
+                node,
+                switchover,
+                graceful,
+                reply,
+            } => self.promote(node, switchover, graceful, reply),
             Command::Reload { reply } => self.reload(reply),
             Command::Stop { mode } => {
                 // The process ends itself; if it is not there any more, it has ended.
                 let _ = self.stop.send(mode);
             }
+            Command::Stopping { signal } => {
+                self.event(Event::Stopping).await;
+                self.follow_group.signal(signal);
+            }
         }
     }
 
-    /// Waits until no client is connected, at most `recovery_timeout`. The answer to a time-out is
-    /// success, as with the original: the tool cannot show anything else that scripts expect.
     fn detach_gracefully(&mut self, node: NodeId, reply: Reply) {
-        if let Err(refusal) = self.core.would_accept(&Request::Down { node }) {
+        let request = Request::Down { node };
+        let accepted = self.recovery_allows(&request, Source::Pcp);
+        if let Err(refusal) = accepted.and_then(|()| self.core.would_accept(&request)) {
             answer(reply, Err(refusal));
             return;
         }
         let limit = self.shared.config.load().settings.recovery_timeout;
         let (shared, to_me) = (Arc::clone(&self.shared), self.to_me.clone());
         tokio::task::spawn_local(async move {
-            let end = Instant::now() + limit;
-            let clients = || {
-                shared
-                    .dataplane()
-                    .map_or(0, |plane| plane.connected_clients())
-            };
-            while clients() > 0 {
-                if Instant::now() >= end {
-                    say(Entry::warning(
-                        Source::Pcp,
-                        format!("node {node} is not detached: clients are still connected"),
-                    )
-                    .with_detail(format!(
-                        "waited {} seconds (recovery_timeout) for {} clients",
-                        limit.as_secs(),
-                        clients()
-                    ))
-                    .with_hint("detach without waiting, or end the sessions"));
-                    answer(reply, Ok(()));
-                    return;
-                }
-                sleep(CLIENTS_POLL).await;
+            if !clients_leave(&shared, limit, &format!("node {node} is not detached")).await {
+                answer(reply, Ok(()));
+                return;
             }
             // The supervisor has ended: the process does.
-            let _ = to_me.send(Internal::Detach { node, reply });
+            let _ = to_me.send(Internal::Requested { request, reply });
+        });
+    }
+
+    /// Asks the server what it is before anything is changed.
+    fn promote(&mut self, node: NodeId, switchover: bool, graceful: bool, reply: Reply) {
+        let request = if switchover {
+            Request::Switchover { node }
+        } else {
+            Request::Promote { node }
+        };
+        let allowed = self.recovery_allows(&request, Source::Pcp);
+        if let Err(refusal) = allowed.and_then(|()| self.core.would_accept(&request)) {
+            answer(reply, Err(refusal));
+            return;
+        }
+        let limit = self.shared.config.load().settings.recovery_timeout;
+        let (shared, to_me) = (Arc::clone(&self.shared), self.to_me.clone());
+        tokio::task::spawn_local(async move {
+            let said = ask::ask(&shared, node).await;
+            if let Err(refusal) = promotion::check_candidate(&request, &said) {
+                answer(reply, Err(refusal));
+                return;
+            }
+            let not = format!("node {node} is not promoted");
+            if graceful && !clients_leave(&shared, limit, &not).await {
+                answer(reply, Ok(()));
+                return;
+            }
+            // The supervisor has ended: the process does.
+            let _ = to_me.send(Internal::Requested { request, reply });
         });
     }
 
@@ -462,8 +520,10 @@ impl Supervisor {
     async fn carry_out(&mut self, actions: Vec<Action>) {
         // First: a replication check that is told to begin anew looks at this.
         let busy = self.core.is_busy();
-        self.busy
-            .send_if_modified(|old| std::mem::replace(old, busy) != busy);
+        let hands_off = busy || self.core.is_following();
+        for (watch, now) in [(&self.busy, busy), (&self.hands_off, hands_off)] {
+            watch.send_if_modified(|old| std::mem::replace(old, now) != now);
+        }
         for action in actions {
             match action {
                 Action::Log(entry) => say(entry),
@@ -523,16 +583,30 @@ impl Supervisor {
         {
             plane.view_changed();
         }
+        if let Some(recovery) = &self.recovery {
+            recovery.view_changed();
+        }
     }
 
     fn run_hook(&self, hook: HookCall) {
         let (to_me, reporter) = (self.to_me.clone(), self.reporter.clone());
+        let group = self.follow_group.clone();
+        let is_old = self.shared.config.load().dialect < Release::V4_2;
         tokio::task::spawn_local(async move {
-            let name = match hook.kind {
-                HookKind::Failover => "failover_command",
-                HookKind::Failback => "failback_command",
-            };
-            hooks::run(name, &hook.line, &reporter).await;
+            let line = &hook.line;
+            match hook.kind {
+                HookKind::Failover => hooks::run("failover_command", line, &reporter).await,
+                HookKind::Failback => hooks::run("failback_command", line, &reporter).await,
+                HookKind::Follow => {
+                    let name = if is_old {
+                        "follow_master_command"
+                    } else {
+                        "follow_primary_command"
+                    };
+                    let reporter = Reporter::new("follow_child");
+                    hooks::run_in(&group, name, line, &reporter).await;
+                }
+            }
             // The supervisor has ended: the process does.
             let _ = to_me.send(Internal::HookFinished { call: hook.call });
         });
@@ -560,6 +634,7 @@ impl Supervisor {
             Arc::clone(&self.shared),
             self.busy.subscribe(),
         ));
+        self.recovery = Some(recovery::task::spawn(Arc::clone(&self.shared)));
         self.start_health_checks();
         if let Some(done) = self.search_done.take() {
             // Nobody waits any more: the process ends during its start.
@@ -571,9 +646,9 @@ impl Supervisor {
     fn start_health_checks(&mut self) {
         let view = self.shared.view.load_full();
         for node in view.nodes.iter().filter(|n| n.status != NodeStatus::Unused) {
-            let (shared, busy) = (&self.shared, &self.busy);
+            let (shared, hands_off) = (&self.shared, &self.hands_off);
             self.health.entry(node.id).or_insert_with(|| {
-                health::task::spawn(Arc::clone(shared), node.id, busy.subscribe())
+                health::task::spawn(Arc::clone(shared), node.id, hands_off.subscribe())
             });
         }
     }
@@ -586,10 +661,39 @@ fn settings(config: &Config) -> Settings {
         dialect: config.dialect,
         failover_command: settings.failover_command.clone(),
         failback_command: settings.failback_command.clone(),
+        follow_primary_command: settings.follow_primary_command.clone(),
         search_primary_node_timeout: settings.search_primary_node_timeout,
         detach_false_primary: settings.detach_false_primary,
         pid: std::process::id(),
     }
+}
+
+/// Waits until no client is connected, at most `limit` (`recovery_timeout`); `false`: some still are,
+/// and the log says so after `not`. The answer to the tool is success all the same, as with the
+/// original: it cannot show anything else that scripts expect.
+async fn clients_leave(shared: &Shared, limit: Duration, not: &str) -> bool {
+    let end = Instant::now() + limit;
+    let clients = || {
+        shared
+            .dataplane()
+            .map_or(0, |plane| plane.connected_clients())
+    };
+    while clients() > 0 {
+        if Instant::now() >= end {
+            say(
+                Entry::warning(Source::Pcp, format!("{not}: clients are still connected"))
+                    .with_detail(format!(
+                        "waited {} seconds (recovery_timeout) for {} clients",
+                        limit.as_secs(),
+                        clients()
+                    ))
+                    .with_hint("ask again without waiting, or end the sessions"),
+            );
+            return false;
+        }
+        sleep(CLIENTS_POLL).await;
+    }
+    true
 }
 
 /// The asker may have gone meanwhile.
@@ -605,6 +709,7 @@ fn say(entry: Entry) {
         Source::HealthCheck(node) => Reporter::new(format!("health_check{node}")),
         Source::ReplicationCheck => Reporter::new("sr_check_worker"),
         Source::Pcp => Reporter::new("pcp_child"),
+        Source::FollowChild => Reporter::new("follow_child"),
     };
     let severity: Severity = entry.severity;
     reporter.emit(severity, &entry.message, &entry.detail, &entry.hint);

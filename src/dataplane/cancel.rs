@@ -1,7 +1,8 @@
 //! Cancel requests: which session has this key, and which of its backends has to be told.
 //!
 //! Served at once, whether slots are free or not. Only the node that owes the session an answer
-//! is told (stock tells each node, a second apart).
+//! is told (stock tells each node, a second apart). The key is a secret as long as the connection to
+//! the backend lives, and stands in no log.
 
 use std::{rc::Rc, time::Duration};
 
@@ -22,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// comes when the server has been told, as with PostgreSQL.
 pub async fn serve(worker: &Worker, pid: u32, key: u32) {
     let Some(slot) = worker.plane.cancel_target(pid, key) else {
-        Reporter::new("child").log(format_args!("invalid cancel key: pid:{pid} key:{key}"));
+        Reporter::new("child").log(format_args!("invalid cancel key: pid:{pid}"));
         return;
     };
     let (done, told) = oneshot::channel();
@@ -65,7 +66,7 @@ pub fn forward(
         reporter.emit(
             crate::observe::Severity::Log,
             "forwarding cancel request to backend",
-            &format!("canceling backend pid:{pid} key: {key}"),
+            &format!("canceling backend pid:{pid}"),
             "",
         );
         let view = worker.shared.view.load_full();

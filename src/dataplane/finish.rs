@@ -113,6 +113,16 @@ pub fn killed_message(reason: Kill) -> ErrorMessage {
                 "child connection forced to terminate due to client_idle_limit:{seconds} is reached"
             ))
         }
+        Kill::RecoveryIdleLimit(None) => ErrorMessage::error(
+            "57000",
+            "connection terminated due to online recovery",
+        )
+        .detail("child connection forced to terminate due to client_idle_limit:-1"),
+        Kill::RecoveryIdleLimit(Some(seconds)) => {
+            ErrorMessage::error("57000", "unable to read data").detail(format!(
+                "child connection forced to terminate due to client_idle_limit_in_recovery:{seconds} is reached"
+            ))
+        }
         Kill::Shutdown => ErrorMessage::fatal(
             "57P01",
             "terminating connection because Pgpool-II is shutting down",

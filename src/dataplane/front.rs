@@ -1,6 +1,7 @@
 //! From an accepted connection to a running session: start-up packet, pool_hba, slot, hand-over.
 
 use std::{
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
@@ -12,7 +13,7 @@ use std::{
 use openssl::ssl::SslContext;
 
 use super::{
-    admin_session, cancel, finish, login,
+    admin_session, blocking, cancel, finish, login,
     session::{Kill, Relay, SessionControl, Start},
     stream::{BareStream, Stream},
     table::{Admission, SlotIndex},
@@ -30,6 +31,9 @@ use crate::{
 
 /// The first byte of a TLS handshake; that of a start-up packet is 0, as no packet is so long.
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What a client may send ahead while it waits for its slot; the rest stays in its socket.
+const AHEAD: usize = 8192;
 
 /// A client that does not take an error message in this time does not get it.
 pub const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
@@ -254,7 +258,7 @@ async fn greet(
         {
             // Name servers may be slow: on a thread that may wait, within the time of the login.
             let lookup = move || crate::sys::interfaces::name_of(address);
-            let name = tokio::task::spawn_blocking(lookup).await.unwrap_or(None);
+            let name = blocking::asking_names(lookup).await.flatten();
             Arc::make_mut(&mut client.peer).name = name;
         }
         if config.settings.log_connections {
@@ -486,18 +490,19 @@ async fn wait_for_slot(
 ) -> Option<GrantedSlot> {
     let config = worker.shared.config.load_full();
     let settings = &config.settings;
-    let (admission, waiting) = {
+    let (admission, waiting, held) = {
         let mut table = worker.plane.table();
         let open = settings
             .num_init_children
             .saturating_sub(settings.reserved_connections);
+        let held = table.is_held();
         if settings.reserved_connections > 0 && table.busy() >= open {
-            (None, 0)
+            (None, 0, held)
         } else if table.waiting() >= worker.plane.waiting_limit {
-            (None, table.waiting())
+            (None, table.waiting(), held)
         } else {
             let admission = table.acquire(worker.index, super::pool_key(startup));
-            (Some(admission), table.waiting())
+            (Some(admission), table.waiting(), held)
         }
     };
     let plane = worker.plane.clone();
@@ -510,7 +515,11 @@ async fn wait_for_slot(
         Some(Admission::Wait { ticket, slot }) => {
             client.reporter.emit(
                 Severity::Log,
-                "all sessions are in use, a client has to wait",
+                if held {
+                    "an online recovery is in its 2nd stage, a client has to wait"
+                } else {
+                    "all sessions are in use, a client has to wait"
+                },
                 &format!(
                     "{} client(s) wait for one of num_init_children = {} sessions",
                     waiting, settings.num_init_children
@@ -521,7 +530,7 @@ async fn wait_for_slot(
             let granted = tokio::select! {
                 biased;
                 slot = &mut slot => slot.ok(),
-                () = client.stream.closed() => None,
+                () = leaves(client) => None,
             };
             plane.table().give_up(ticket);
             // The grant may have come between the client's end and our leaving the queue.
@@ -567,6 +576,22 @@ async fn wait_for_slot(
             None
         }
     }
+}
+
+/// Resolves when a client that waits for its slot goes away: it closes, or says Terminate. What else it
+/// sends ahead is kept for its session, as far as it is little.
+async fn leaves(client: &mut Client) {
+    let mut chunk = [0; 512];
+    while client.input.len() < AHEAD {
+        if client.input.first() == Some(&messages::TERMINATE[0]) {
+            return;
+        }
+        match poll_fn(|cx| client.stream.poll_read(cx, &mut chunk)).await {
+            Ok(n) if n > 0 => client.input.extend_from_slice(&chunk[..n]),
+            _ => return,
+        }
+    }
+    client.stream.closed().await;
 }
 
 /// What the end of a session needs to know of its beginning.

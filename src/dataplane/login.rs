@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     admin_session::read_message,
+    blocking,
     front::{self, Client},
     pool::{PoolEntry, PoolFacts},
     pool_key,
@@ -28,7 +29,7 @@ use crate::{
         Password,
         error::ErrorReport,
         external::Check,
-        hba::{Method, Origin, SystemNetwork},
+        hba::{Method, Origin, Record, SystemNetwork},
         passwd::Secret,
         session_auth::{Action, HbaVerdict, Inputs, Randomness, SessionAuth},
     },
@@ -89,14 +90,11 @@ pub async fn by_pool_hba(
     };
     let config = worker.shared.config.load_full();
     let (hba, check) = verdict(worker, config.settings.enable_pool_hba, origin, startup).await;
-    let allow_clear_text = config.settings.allow_clear_text_frontend_auth;
-    // Who is let in without a password cannot guess one, and does not wait for those who do.
-    let asks_nothing = matches!(hba, HbaVerdict::Method(Method::Trust | Method::Cert));
-    let attempt = if asks_nothing && !allow_clear_text {
-        Attempt::uncounted(worker, client.peer.address, &startup.user)
-    } else {
-        Attempt::begin(worker, client.peer.address, &startup.user).await
-    };
+    let mut attempt = Attempt::new(worker, client.peer.address, &startup.user);
+    // Who is asked for no password cannot guess one, and does not wait for those who do.
+    if may_be_asked(hba) {
+        attempt.wait_for_turn().await;
+    }
     let random = match Randomness::generate() {
         Ok(random) => random,
         Err(error) => {
@@ -111,7 +109,7 @@ pub async fn by_pool_hba(
         database: startup.database.clone(),
         origin,
         hba,
-        allow_clear_text,
+        allow_clear_text: config.settings.allow_clear_text_frontend_auth,
         entry: worker.shared.passwd.load().get(&startup.user),
         channel_binding: tls.as_ref().and_then(TlsInfo::channel_binding),
         client_name: tls.and_then(|tls| tls.client_name),
@@ -137,6 +135,18 @@ pub async fn by_pool_hba(
             left(worker, client, &auth, attempt);
             None
         }
+    }
+}
+
+/// Whether the client may be asked for a password before servers are; guesses wait here, without a slot.
+fn may_be_asked(hba: HbaVerdict) -> bool {
+    match hba {
+        HbaVerdict::Unusable | HbaVerdict::NoRecord => false,
+        HbaVerdict::Method(method) => {
+            !matches!(method, Method::Trust | Method::Cert | Method::Reject)
+        }
+        // A server may ask, and then a slot is held.
+        HbaVerdict::Off => true,
     }
 }
 
@@ -237,7 +247,8 @@ async fn converse(
         }
         actions = asked.unwrap_or_default();
         for (id, request) in keys {
-            actions.extend(auth.on_key_derived(id, derive(worker, request).await));
+            let key = blocking::derived(&worker.plane.keys, request).await;
+            actions.extend(auth.on_key_derived(id, key));
         }
         if actions.is_empty() {
             let (kind, body) = client_message(client, auth).await?;
@@ -287,17 +298,20 @@ async fn verdict(
     let Ok(rules) = &*hba else {
         return (HbaVerdict::Unusable, None);
     };
-    let blocks = rules.needs_lookup();
-    let (user, database) = (startup.user.clone(), startup.database.clone());
-    let find = move || {
-        let rules = hba.as_ref().as_ref().ok()?;
-        let record = rules.find(origin, &user, &database, &mut SystemNetwork)?;
-        Some((record.method, Check::of(record, origin)))
-    };
-    let found = if blocks {
-        tokio::task::spawn_blocking(find).await.unwrap_or(None)
-    } else {
-        find()
+    let of = move |record: &Record| (record.method, Check::of(record, origin));
+    let (user, database) = (&startup.user, &startup.database);
+    let found = match rules.find_without_lookup(origin, user, database) {
+        None if rules.needs_lookup() => {
+            let (user, database) = (user.clone(), database.clone());
+            let find = move || {
+                let rules = hba.as_ref().as_ref().ok()?;
+                rules
+                    .find(origin, &user, &database, &mut SystemNetwork)
+                    .map(of)
+            };
+            blocking::asking_names(find).await.flatten()
+        }
+        record => record.map(of),
     };
     match found {
         Some((method, check)) => (HbaVerdict::Method(method), check),
@@ -563,28 +577,6 @@ async fn client_message(
             Ok(n) if n > 0 => {}
             _ => return Err(None),
         }
-    }
-}
-
-/// PBKDF2 takes milliseconds: never on a thread that serves sessions.
-async fn derive(
-    worker: &Worker,
-    request: crate::auth::keys::KeyRequest,
-) -> Result<crate::auth::keys::SaltedPassword, openssl::error::ErrorStack> {
-    if let Some(key) = worker.plane.keys.get(&request) {
-        return Ok(key);
-    }
-    let work = move || {
-        let key = request.derive();
-        (request, key)
-    };
-    match tokio::task::spawn_blocking(work).await {
-        Ok((request, key)) => {
-            let key = key?;
-            worker.plane.keys.insert(&request, key.clone());
-            Ok(key)
-        }
-        Err(_) => Err(openssl::error::ErrorStack::get()),
     }
 }
 

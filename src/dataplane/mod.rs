@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod admin_session;
+pub mod blocking;
 pub mod cancel;
 pub mod catalogs;
 pub mod connect;
@@ -235,6 +236,13 @@ impl Handle {
     pub fn config_changed(&self) {
         self.plane.auth_query.clear();
         self.plane.send_all(|| WorkerMessage::ConfigChanged);
+    }
+
+    /// For the second stage of an online recovery: new clients wait for their slot, and sessions that
+    /// are idle end as `client_idle_limit_in_recovery` says. `false` ends that.
+    pub fn hold_clients(&self, held: bool) {
+        self.plane.table().hold(held);
+        self.plane.send_all(|| WorkerMessage::HoldClients(held));
     }
 
     /// Stops accepting; smart lets sessions finish, the other modes cut them.

@@ -27,6 +27,8 @@ pub struct SlotTable {
     free: usize,
     waiting: VecDeque<Waiter>,
     next_ticket: u64,
+    /// Nobody gets a slot, see [`SlotTable::hold`].
+    held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +49,7 @@ struct Waiter {
 #[derive(Debug)]
 pub enum Admission {
     Granted(SlotIndex),
-    /// All slots are busy: the slot comes through the channel. Take the ticket back with [`SlotTable::give_up`].
+    /// All slots are busy, or nobody gets one now: the slot comes through the channel. Take the ticket back with [`SlotTable::give_up`].
     Wait {
         ticket: u64,
         slot: oneshot::Receiver<SlotIndex>,
@@ -65,6 +67,7 @@ impl SlotTable {
             free: slots,
             waiting: VecDeque::new(),
             next_ticket: 0,
+            held: false,
         };
         table.slots.resize_with(slots, Entry::default);
         for slot in 0..slots {
@@ -81,13 +84,23 @@ impl SlotTable {
         self.waiting.len()
     }
 
+    /// Lets clients wait for a slot although there are free ones, or ends that.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+        while self.grant_next(0) {}
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Asks for a slot for a client that is on `worker` and wants connections of `key`.
     ///
     /// Preference: a free slot of this worker with the connections cached, one of another worker
     /// with them (cheaper than a new backend process), then one with nothing cached, so that no
     /// cached set is thrown away early, each time this worker's first.
     pub fn acquire(&mut self, worker: usize, key: PoolKey) -> Admission {
-        if self.free == 0 {
+        if self.free == 0 || self.held {
             let (grant, slot) = oneshot::channel();
             let ticket = self.next_ticket;
             self.next_ticket += 1;
@@ -147,17 +160,27 @@ impl SlotTable {
         }
         self.offer(slot);
         self.free += 1;
+        self.grant_next(slot % self.workers);
+    }
+
+    /// Gives the first client that waits a free slot, one of `worker` if it can be; `false`: there is
+    /// no such client or slot.
+    fn grant_next(&mut self, worker: usize) -> bool {
+        if self.held {
+            return false;
+        }
         while let Some(waiter) = self.waiting.pop_front() {
-            let Some(best) = self.best_free(slot % self.workers, waiter.key) else {
+            let Some(best) = self.best_free(worker, waiter.key) else {
                 self.waiting.push_front(waiter);
-                return;
+                return false;
             };
             // A waiter whose client has gone drops its end: the next one gets the slot.
             if waiter.grant.send(best).is_ok() {
                 self.take(best);
-                return;
+                return true;
             }
         }
+        false
     }
 
     /// What a free slot has cached has changed (life times, a node that is gone).
@@ -279,6 +302,26 @@ mod tests {
         assert!(second.try_recv().is_err());
         table.release(slot, Some(vec![]));
         assert_eq!(second.try_recv(), Ok(0));
+    }
+
+    #[test]
+    fn while_clients_are_held_nobody_gets_a_slot_and_then_all_do_in_their_order() {
+        let mut table = SlotTable::new(2, 1);
+        let busy = granted(table.acquire(0, 1));
+        table.hold(true);
+        let mut wait = || match table.acquire(0, 1) {
+            Admission::Wait { slot, .. } => slot,
+            Admission::Granted(_) => panic!("granted although held"),
+        };
+        let (mut first, mut second, mut third) = (wait(), wait(), wait());
+        table.release(busy, Some(vec![]));
+        assert_eq!(table.busy(), 0);
+        assert!(first.try_recv().is_err());
+        table.hold(false);
+        assert_eq!((first.try_recv(), second.try_recv()), (Ok(0), Ok(1)));
+        assert!(third.try_recv().is_err());
+        table.release(0, None);
+        assert_eq!(third.try_recv(), Ok(0));
     }
 
     #[test]

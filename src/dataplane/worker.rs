@@ -49,6 +49,8 @@ pub enum WorkerMessage {
     Handover(Box<ReadyClient>),
     ViewChanged,
     ConfigChanged,
+    /// See [`super::Handle::hold_clients`].
+    HoldClients(bool),
     Snapshot(oneshot::Sender<Vec<(SlotIndex, SlotInfo)>>),
     /// Cancel what the session in this slot is waiting for, if it still has this cancel key.
     Cancel {
@@ -70,6 +72,8 @@ pub struct Worker {
     slots: RefCell<Vec<Slot>>,
     clock: Cell<Instant>,
     stopping: Cell<Option<StopMode>>,
+    /// Since when clients are held.
+    held_since: Cell<Option<Instant>>,
     /// Clients that have not finished their login, oldest first; dropping the sender closes the connection.
     greeting: RefCell<VecDeque<(u64, oneshot::Sender<()>)>>,
     next_greeting: Cell<u64>,
@@ -114,6 +118,7 @@ impl Worker {
             slots: RefCell::new(slots),
             clock: Cell::new(now),
             stopping: Cell::new(None),
+            held_since: Cell::new(None),
             greeting: RefCell::default(),
             next_greeting: Cell::new(0),
             accepting: RefCell::default(),
@@ -164,6 +169,10 @@ impl Worker {
                 {
                     session.request_reconfigure();
                 }
+            }
+            WorkerMessage::HoldClients(held) => {
+                self.held_since.set(held.then(|| self.now_exactly()));
+                self.tick();
             }
             WorkerMessage::Snapshot(reply) => {
                 // Nobody waits any more: the asker has been cancelled.
@@ -263,6 +272,15 @@ impl Worker {
                     && now.duration_since(session.idle_since.get()) > limit + CLOCK
                 {
                     session.kill(Kill::IdleLimit(limit.as_secs()));
+                }
+                if let Some(since) = self.held_since.get().filter(|_| waits_for_client) {
+                    let idle = now.duration_since(since.max(session.idle_since.get()));
+                    match u64::try_from(session.recovery_idle_limit.get()) {
+                        Ok(0) => {}
+                        Ok(limit) if idle <= Duration::from_secs(limit) + CLOCK => {}
+                        Ok(limit) => session.kill(Kill::RecoveryIdleLimit(Some(limit))),
+                        Err(_) => session.kill(Kill::RecoveryIdleLimit(None)),
+                    }
                 }
             }
             if let Some(limit) = settings.connection_life_time {

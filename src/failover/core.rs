@@ -9,7 +9,9 @@
 //! - a primary that is valid and merely does not answer during an attach stays the primary;
 //! - a search without hope ends when the next request can help (see `is_hopeless`).
 
+mod follow;
 mod operation;
+mod promote;
 mod queue;
 mod searching;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use std::{
 };
 
 use self::{
+    follow::Follow,
     queue::Queued,
     texts::{number, say},
 };
@@ -41,6 +44,8 @@ pub struct Settings {
     pub dialect: Release,
     pub failover_command: String,
     pub failback_command: String,
+    /// `follow_master_command` of dialects before 4.2.
+    pub follow_primary_command: String,
     /// `None`: search for ever.
     pub search_primary_node_timeout: Option<Duration>,
     pub detach_false_primary: bool,
@@ -69,7 +74,8 @@ impl Now {
 pub enum Event {
     /// Sent once, first.
     Start,
-    /// The hook of [`Action::RunHook`] has ended, however.
+    /// The hook of [`Action::RunHook`] has ended, however. Hooks of kind follow run beside the
+    /// others.
     HookFinished { call: u64 },
     /// A server answered the question of [`Action::Ask`].
     Answered {
@@ -83,6 +89,9 @@ pub enum Event {
     NodeUsed { node: NodeId },
     /// The replication check sees a primary where none is known, or a standby in its place.
     RolesDiffer,
+    /// The process is about to end, and a command that follows a new primary is ended with it: none
+    /// is begun any more.
+    Stopping,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +132,8 @@ pub struct HookCall {
 pub enum HookKind {
     Failover,
     Failback,
+    /// `follow_primary_command`; the node is the one that has to follow.
+    Follow,
 }
 
 #[derive(Debug)]
@@ -133,6 +144,7 @@ pub struct Core {
     main: Option<NodeId>,
     queue: VecDeque<Queued>,
     operation: Option<Operation>,
+    follow: Follow,
     started: bool,
     /// Version of the view in which each node was attached last.
     attached: Vec<u64>,
@@ -147,8 +159,11 @@ struct Operation {
     /// As they were before this operation: the `%M` and `%P` of hooks.
     old_main: Option<NodeId>,
     old_primary: Option<NodeId>,
-    /// The valid node with the lowest number after the change.
+    /// The `%m` of hooks: the valid node with the lowest number after the change, or the one that
+    /// a switchover asks for.
     new_main: Option<NodeId>,
+    /// The node that a switchover asks for.
+    wish: Option<NodeId>,
     /// There was a primary and now there is none: sessions wait for the end of the search.
     hold: bool,
     /// For an attach.
@@ -163,6 +178,8 @@ enum Kind {
     Search,
     Down(NodeId),
     Up(NodeId),
+    /// The server says that it is a primary, and becomes the primary here.
+    Promote(NodeId),
 }
 
 #[derive(Debug)]
@@ -194,6 +211,7 @@ impl Core {
             view,
             queue: VecDeque::new(),
             operation: None,
+            follow: Follow::default(),
             started: false,
             attached: Vec::new(),
             last_ticket: 0,
@@ -207,6 +225,12 @@ impl Core {
     /// A failover or failback is going on or waits.
     pub fn is_busy(&self) -> bool {
         self.operation.is_some() || !self.queue.is_empty()
+    }
+
+    /// `follow_primary_command` runs, or is to run: nodes are down that a script works on. Other
+    /// work goes on meanwhile.
+    pub fn is_following(&self) -> bool {
+        self.follow.is_going_on()
     }
 
     #[must_use = "the caller has to carry the actions out"]
@@ -223,6 +247,7 @@ impl Core {
             Event::Timer => self.timer(now, &mut out),
             Event::NodeUsed { node } => self.node_used(node, now, &mut out),
             Event::RolesDiffer => self.roles_differ(now, &mut out),
+            Event::Stopping => self.stop_following(&mut out),
         }
         self.pump(now, &mut out);
         out
@@ -271,6 +296,7 @@ impl Core {
             old_main: self.main,
             old_primary: None,
             new_main: self.main,
+            wish: None,
             hold: true,
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
@@ -280,7 +306,7 @@ impl Core {
 
     /// A node was promoted, or turned into a standby, and nobody told us.
     fn roles_differ(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.started || self.is_busy() || !self.view.has_primary() {
+        if !self.started || self.is_busy() || self.is_following() || !self.view.has_primary() {
             return;
         }
         say(
@@ -295,6 +321,7 @@ impl Core {
             old_main: self.main,
             old_primary: self.view.primary,
             new_main: self.view.main_node(),
+            wish: None,
             hold: false,
             all_were_down: false,
             stage: Stage::Hook { call: 0 },

@@ -3,27 +3,78 @@
 //! Environment, working directory and standard streams are inherited, as with `system()` in
 //! `trigger_failover_command` of `src/main/pgpool_main.c @ V4_3_5`. Descriptors of ours are not:
 //! all are close-on-exec, so that a server restarted by a hook does not keep our ports. A hook that
-//! runs when pgpool ends goes on.
+//! runs when pgpool ends goes on, unless it is in a [`Group`].
 
-use std::{process::ExitStatus, time::Instant};
+use std::{cell::Cell, process::ExitStatus, rc::Rc, time::Instant};
 
 use tokio::process::Command;
 
-use crate::observe::{Reporter, Severity};
+use crate::{
+    observe::{Reporter, Severity},
+    sys::process,
+};
+
+/// The process group of a hook that ends with pgpool, as `follow_primary_command` does.
+#[derive(Clone, Debug, Default)]
+pub struct Group(Rc<Cell<Option<process::Pid>>>);
+
+impl Group {
+    /// Sends the signal to the hook, and to what it has started and is in its group still. A hook
+    /// that has ended gets none.
+    pub fn signal(&self, signal: i32) {
+        if let Some(leader) = self.0.get() {
+            // It may end at this very moment.
+            let _ = process::kill_group(leader, signal);
+        }
+    }
+}
+
+/// Ends the group when whoever waits for the hook is dropped.
+struct Waiting<'a>(&'a Group);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.signal(libc::SIGTERM);
+        self.0.0.set(None);
+    }
+}
+
+/// As [`run`], for a hook that ends with pgpool: its process group gets SIGTERM when the returned
+/// future is dropped. `group` serves one hook at a time.
+pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) {
+    let waiting = Waiting(group);
+    run_and(name, line, reporter, |pid| {
+        waiting.0.0.set(pid);
+        if let Some(pid) = pid {
+            // It may take hours, and holds up promotions: an operator has to find it.
+            reporter.log(format_args!("{name} runs as process group {pid}"));
+        }
+    })
+    .await;
+}
 
 /// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log.
 pub async fn run(name: &str, line: &str, reporter: &Reporter) {
+    run_and(name, line, reporter, |_| {}).await;
+}
+
+/// `pid` is told the process, and `None` when it has been waited for.
+async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Option<process::Pid>)) {
     let began = Instant::now();
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line).process_group(0);
     let result = match command.spawn() {
         Ok(mut child) => {
-            // The pid helps an operator to end a hook that hangs.
+            // It helps an operator to end a hook that hangs.
             reporter.debug1(format_args!(
                 "{name} runs as process {}",
                 child.id().unwrap_or_default()
             ));
-            child.wait().await
+            pid(child.id().and_then(|id| process::Pid::try_from(id).ok()));
+            let ended = child.wait().await;
+            // Its number may be another process's from now on.
+            pid(None);
+            ended
         }
         Err(e) => Err(e),
     };
@@ -65,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    async fn run_in(line: &str) {
+    async fn run_line(line: &str) {
         run("failover_command", line, &Reporter::new("main")).await;
     }
 
@@ -73,7 +124,7 @@ mod tests {
     async fn the_shell_sees_pipes_variables_and_quotes() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        run_in(&format!(
+        run_line(&format!(
             "X='a  b'; echo \"$X\" \"\" | sed 's/a/c/' > {}",
             out.display()
         ))
@@ -87,7 +138,7 @@ mod tests {
         let out = dir.path().join("out");
         let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let _socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        run_in(&format!(
+        run_line(&format!(
             "(ps -o pgid= -p $$; echo $$; ls -l /proc/$$/fd | grep -c socket:) > {}",
             out.display()
         ))
@@ -101,8 +152,62 @@ mod tests {
     #[tokio::test]
     async fn any_end_of_a_hook_is_an_end() {
         for line in ["exit 7", "kill -9 $$", "/nonexistent/command", "   ", "'"] {
-            run_in(line).await;
+            run_line(line).await;
         }
+    }
+
+    /// The pids of a hook and of what it has started, once both have told theirs.
+    async fn pids(file: &std::path::Path) -> Vec<process::Pid> {
+        for _ in 0..500 {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let pids: Vec<_> = text.lines().filter_map(|l| l.parse().ok()).collect();
+            if pids.len() == 2 {
+                return pids;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the hook has not started");
+    }
+
+    #[tokio::test]
+    async fn a_hook_in_a_group_ends_with_all_that_it_has_started() {
+        for drop_it in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let out = dir.path().join("out");
+            let line = format!(
+                "echo $$ >> {0}; sh -c 'echo $$ >> {0}; exec sleep 60'; true",
+                out.display()
+            );
+            let group = Group::default();
+            let reporter = Reporter::new("main");
+            let started = {
+                let mut hook =
+                    std::pin::pin!(run_in(&group, "follow_primary_command", &line, &reporter));
+                let started = tokio::select! {
+                    () = &mut hook => panic!("ended"),
+                    started = pids(&out) => started,
+                };
+                if !drop_it {
+                    group.signal(libc::SIGINT);
+                    hook.await;
+                }
+                started
+            };
+            for pid in started {
+                let gone = async {
+                    while process::is_alive(pid) && !is_zombie(pid) {
+                        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    }
+                };
+                tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+                    .await
+                    .expect("it has ended");
+            }
+        }
+    }
+
+    fn is_zombie(pid: process::Pid) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z "))
     }
 
     #[test]

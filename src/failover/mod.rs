@@ -1,4 +1,4 @@
-//! Failover: what happens to the cluster when a node goes down or comes back.
+//! Failover: what happens to the cluster when a node goes down, comes back or becomes the primary.
 //!
 //! [`core`] decides and has no I/O; [`crate::control::supervisor`] carries its actions out with
 //! [`hooks`] and [`ask`].
@@ -7,6 +7,7 @@ pub mod ask;
 pub mod core;
 pub mod hook_line;
 pub mod hooks;
+pub mod promotion;
 pub mod request;
 pub mod search;
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! Requests to take a node down or to bring it back: which are allowed, and what is said of them.
+//! Requests to take a node down, to bring it back or to make it the primary: which are allowed, and
+//! what is said of them. The rules for a new primary are in [`super::promotion`].
 //!
 //! Texts and rules of `src/main/pool_internal_comms.c @ V4_3_5`.
 
+use super::promotion;
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus},
     control::Refusal,
@@ -17,21 +19,58 @@ pub enum Source {
     HealthCheck(NodeId),
     ReplicationCheck,
     Pcp,
+    /// What says which standbys are pointed to a new primary; asks for nothing.
+    FollowChild,
 }
 
-/// What shall happen. Promotion and quarantine join here with the watchdog and switchover.
+/// What shall happen. Quarantine joins here with the watchdog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    Down { node: NodeId },
-    Up { node: NodeId },
+    Down {
+        node: NodeId,
+    },
+    Up {
+        node: NodeId,
+    },
+    /// The primary goes down, and `failover_command` is told to promote this standby.
+    Switchover {
+        node: NodeId,
+    },
+    /// The server has been promoted by others: it is the primary here, too.
+    Promote {
+        node: NodeId,
+    },
 }
 
 impl Request {
     pub fn node(&self) -> NodeId {
         match *self {
-            Request::Down { node } | Request::Up { node } => node,
+            Request::Down { node }
+            | Request::Up { node }
+            | Request::Switchover { node }
+            | Request::Promote { node } => node,
         }
     }
+
+    /// The words of the log for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Request::Down { .. } => "degenerate backend",
+            Request::Up { .. } => "failback",
+            Request::Switchover { .. } | Request::Promote { .. } => "promote backend",
+        }
+    }
+}
+
+/// What decides on a request besides the view and what waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// Shown in texts.
+    pub pid: u32,
+    /// `failover_command` is not empty.
+    pub can_promote: bool,
+    /// The node for which `follow_primary_command` runs.
+    pub following: Option<NodeId>,
 }
 
 /// What becomes of a request.
@@ -48,25 +87,35 @@ pub enum Judged {
 /// Looks at a request as the cluster will be when the queue has been worked off.
 ///
 /// `queue`: the requests that wait, in their order.
-pub fn judge(request: &Request, view: &ClusterView, queue: &[&Request], pid: u32) -> Judged {
+pub fn judge(request: &Request, view: &ClusterView, queue: &[&Request], facts: Facts) -> Judged {
     let id = request.node();
-    let kind = match request {
-        Request::Down { .. } => "degenerate backend",
-        Request::Up { .. } => "failback",
-    };
+    let kind = request.kind();
+    if matches!(
+        request,
+        Request::Switchover { .. } | Request::Promote { .. }
+    ) {
+        return match promotion::obstacle(request, view, queue, facts) {
+            Some(refusal) => Judged::Refused(refusal),
+            None if queue.contains(&request) => Judged::AlreadyQueued,
+            None => Judged::Queue,
+        };
+    }
+    let pid = facts.pid;
     let Some(node) = view.node(id).filter(|n| n.status != NodeStatus::Unused) else {
         let limit = view.nodes.len().saturating_sub(1);
         return Judged::Refused(Refusal::error(format!(
             "invalid {kind} request, node id: {id} is out of range. node id must be between [0 and {limit}]"
         )));
     };
-    let waiting = queue.iter().copied().rfind(|queued| queued.node() == id);
+    let waiting = queue.iter().copied().rfind(|queued| {
+        matches!(queued, Request::Down { .. } | Request::Up { .. }) && queued.node() == id
+    });
     if waiting == Some(request) {
         return Judged::AlreadyQueued;
     }
     let valid_then = match waiting {
         Some(Request::Up { .. }) => true,
-        Some(Request::Down { .. }) => false,
+        Some(_) => false,
         None if matches!(request, Request::Down { .. }) => view.takes_part(id),
         None => node.is_valid(),
     };
@@ -85,7 +134,7 @@ pub fn judge(request: &Request, view: &ClusterView, queue: &[&Request], pid: u32
         Request::Up { .. } if valid_then => Judged::NothingToDo(format!(
             "invalid failback request, status: [{code}] of node id : {id} is invalid for failback"
         )),
-        Request::Down { .. } | Request::Up { .. } => Judged::Queue,
+        _ => Judged::Queue,
     }
 }
 
@@ -133,6 +182,12 @@ mod tests {
     use super::*;
     use crate::failover::testing::view;
 
+    const FACTS: Facts = Facts {
+        pid: 77,
+        can_promote: true,
+        following: None,
+    };
+
     #[test]
     fn a_spare_of_raw_mode_cannot_be_detached() {
         let raw = |view: &mut ClusterView| view.mode = crate::config::settings::ClusteringMode::Raw;
@@ -149,7 +204,7 @@ mod tests {
     fn judged(request: Request, prepare: impl FnOnce(&mut ClusterView)) -> Judged {
         let mut view = view(3);
         prepare(&mut view);
-        judge(&request, &view, &[], 77)
+        judge(&request, &view, &[], FACTS)
     }
 
     fn refusal(judged: Judged) -> String {
@@ -226,7 +281,7 @@ mod tests {
         let mut view = view(3);
         view.nodes[1].status = NodeStatus::Down;
         let queue = [&Request::Up { node: 1 }, &Request::Down { node: 2 }];
-        let judged = |request| judge(&request, &view, &queue, 1);
+        let judged = |request| judge(&request, &view, &queue, FACTS);
         assert_eq!(judged(Request::Up { node: 1 }), Judged::AlreadyQueued);
         assert_eq!(judged(Request::Down { node: 1 }), Judged::Queue);
         assert_eq!(judged(Request::Down { node: 2 }), Judged::AlreadyQueued);

@@ -1,10 +1,12 @@
 //! Random histories of a cluster: failover core and health checks against servers that die, come
-//! back, hang and are promoted, operators, slow hooks, and a pgpool that is killed at any step.
+//! back, hang and are promoted, operators who detach, attach, promote and switch over, hooks that
+//! fail, hang and lie, and a pgpool that is killed at any step.
 //!
 //! `SIM_SEED` repeats one history, `SIM_HISTORIES` sets their number (default 100,000 in the release
 //! profile, 2,000 otherwise). A failure prints the seed and the whole history.
 
 mod checks;
+mod follow;
 mod pgpool;
 pub(crate) mod random;
 mod servers;
@@ -15,7 +17,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use self::{checks::expected_line, random::Random};
+use self::{
+    checks::{Arguments, expected_line},
+    follow::Following,
+    random::Random,
+};
 use super::{
     core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
     request::{Request, Source},
@@ -62,6 +68,10 @@ enum Due {
     HookEnds {
         run: u64,
     },
+    /// A script attaches its node before it ends.
+    ScriptAttaches {
+        node: NodeId,
+    },
     Answer {
         sweep: u64,
         node: NodeId,
@@ -81,9 +91,18 @@ struct Hook {
 /// What the oracle knows of the operation that goes on.
 struct Ongoing {
     node: NodeId,
-    up: bool,
+    what: What,
+    /// The node that a switchover asks for.
+    wish: Option<NodeId>,
     hook_calls: u32,
     before: ClusterView,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Down,
+    Up,
+    Promote,
 }
 
 struct World {
@@ -108,6 +127,13 @@ struct World {
     /// Main node as the oracle follows it.
     main: Option<NodeId>,
     ongoing: Option<Ongoing>,
+    /// The commands for a new primary that the oracle expects.
+    following: Option<Following>,
+    /// The one that runs: number and node.
+    follow_call: Option<(u64, NodeId)>,
+    /// Promotions and switchovers that were taken and have not begun.
+    promotions: Vec<Request>,
+    wish: Option<NodeId>,
     /// Last request that was taken, per node.
     wanted: Vec<Option<bool>>,
     /// Bad probes since the last good one or the last attach, per node.
@@ -134,6 +160,10 @@ impl World {
         settings.detach_false_primary = random.chance(30);
         if random.chance(10) {
             settings.failback_command.clear();
+        }
+        if random.chance(60) {
+            settings.follow_primary_command =
+                settings.failover_command.replace("failover", "follow");
         }
         let health_settings = health::Settings {
             period: random.chance(90).then(|| random.millis(500, 10_000)),
@@ -168,6 +198,10 @@ impl World {
             main: view.main_node(),
             published: view,
             ongoing: None,
+            following: None,
+            follow_call: None,
+            promotions: Vec::new(),
+            wish: None,
             wanted: vec![None; count],
             bad_probes: vec![0; count],
             looked: vec![false; count],
@@ -204,7 +238,7 @@ impl World {
     /// Something happens from outside.
     fn chance(&mut self) {
         let node = self.random.node(self.servers.len());
-        match self.random.below(17) {
+        match self.random.below(20) {
             0 | 1 => self.set_state(node, ServerState::Stopped),
             2 => self.set_state(node, ServerState::Hung),
             3 => self.set_state(node, ServerState::Full),
@@ -223,6 +257,19 @@ impl World {
                 self.carry_out(actions);
             }
             15 => {
+                let _ = self.request(Request::Switchover { node }, Source::Pcp, None);
+            }
+            16 => {
+                let _ = self.request(Request::Promote { node }, Source::Pcp, None);
+            }
+            17 => {
+                self.note(|| format!("server {node} is promoted by hand"));
+                self.servers[node].primary = true;
+                if self.random.chance(70) {
+                    let _ = self.request(Request::Promote { node }, Source::Pcp, None);
+                }
+            }
+            18 => {
                 let can = self.random.chance(70);
                 self.servers[node].can_be_asked = can;
             }
@@ -250,6 +297,9 @@ impl World {
             }
             Due::Probed { node, probe, began } => self.probed(node, probe, began),
             Due::HookEnds { run } => self.hook_ends(run),
+            Due::ScriptAttaches { node } => {
+                let _ = self.request(Request::Up { node }, Source::Pcp, None);
+            }
             Due::Answer { sweep, node } => self.answer(sweep, node),
             Due::CoreTimer => {
                 let actions = self.core.handle(Event::Timer, self.now());
@@ -278,6 +328,9 @@ impl World {
         }
         // Hooks that still run may promote; then the operator leaves one primary.
         self.run_until(self.time + Duration::from_secs(400));
+        while !self.hooks.is_empty() {
+            self.run_until(self.time + Duration::from_secs(60));
+        }
         let primary = self
             .core
             .view()
@@ -300,6 +353,7 @@ impl World {
         }
         self.run_until(self.time + Duration::from_secs(60));
         assert!(!self.core.is_busy(), "the core comes to rest");
+        assert!(!self.core.is_following(), "all commands have ended");
         let view = self.core.view();
         assert!(view.nodes.iter().all(crate::cluster::Node::is_valid));
         assert_eq!(view.primary, Some(primary), "the true primary is found");

@@ -38,6 +38,7 @@ pub(crate) fn settings() -> super::core::Settings {
         dialect: crate::config::Release::V4_3,
         failover_command: format!("failover {arguments}"),
         failback_command: format!("failback {arguments}"),
+        follow_primary_command: String::new(),
         search_primary_node_timeout: Some(std::time::Duration::from_secs(10)),
         detach_false_primary: false,
         pid: 4711,

@@ -185,7 +185,7 @@ impl HealthCheck {
         &self.stats
     }
 
-    /// `node` and `busy` (a failover is going on) as they are now.
+    /// `node` and `busy` (a failover is going on, or standbys are made to follow) as they are now.
     #[must_use = "the caller has to carry the actions out"]
     pub fn handle(&mut self, event: Event, node: NodeState, busy: bool, now: Now) -> Vec<Action> {
         let mut out = Vec::new();

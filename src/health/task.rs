@@ -42,7 +42,7 @@ impl Drop for Handle {
 
 /// Starts the check of `node` on the current thread; the first probe is at once.
 ///
-/// `busy` tells whether a failover is going on.
+/// `busy` tells whether a failover is going on, or a script that works on nodes that are down.
 pub fn spawn(
     shared: Arc<Shared>,
     node: NodeId,

@@ -140,7 +140,7 @@ impl Escape {
         // Writing to a String cannot fail.
         let _ = match self {
             Escape::Application => {
-                out.push_str(word(&speaker.application, "[unknown]"));
+                push_name(out, &speaker.application, "[unknown]");
                 Ok(())
             }
             Escape::Pid => write!(out, "{}", speaker.pid),
@@ -153,15 +153,15 @@ impl Escape {
                 write!(out, "{}", local(time).format("%Y-%m-%d %H:%M:%S%.3f"))
             }
             Escape::Database => {
-                out.push_str(word(&speaker.database, "[No Connection]"));
+                push_name(out, &speaker.database, "[No Connection]");
                 Ok(())
             }
             Escape::User => {
-                out.push_str(word(&speaker.user, "[No Connection]"));
+                push_name(out, &speaker.user, "[No Connection]");
                 Ok(())
             }
             Escape::Host => {
-                out.push_str(word(&speaker.host, "[No Connection]"));
+                push_name(out, &speaker.host, "[No Connection]");
                 Ok(())
             }
             Escape::LineNumber => write!(out, "{line}"),
@@ -203,8 +203,10 @@ fn pad(out: &mut String, start: usize, width: i32) {
     }
 }
 
-fn word<'a>(text: &'a str, empty: &'a str) -> &'a str {
-    if text.is_empty() { empty } else { text }
+/// A name that a client has chosen, on one line: what it says must not look like an entry of ours.
+fn push_name(out: &mut String, name: &str, empty: &str) {
+    let name = if name.is_empty() { empty } else { name };
+    out.extend(name.chars().map(|c| if c.is_control() { '?' } else { c }));
 }
 
 /// `%P`; an application that is none of our own parts is a client's, and a child serves it.
@@ -290,6 +292,19 @@ mod tests {
             ..session
         };
         assert_eq!(rendered("%a", &nameless), "[unknown]");
+    }
+
+    #[test]
+    fn a_name_cannot_begin_a_line() {
+        let session = Speaker {
+            application: "x\r\n2026-01-01 00:00:00: main pid 1: LOG:  all is well".into(),
+            user: "jürgen\n".into(),
+            ..speaker()
+        };
+        assert_eq!(
+            rendered("%a|%u", &session),
+            "x??2026-01-01 00:00:00: main pid 1: LOG:  all is well|jürgen?"
+        );
     }
 
     #[test]

@@ -291,12 +291,21 @@ impl Main {
         });
     }
 
+    /// Hands the signal on to the `follow_primary_command` that runs.
+    fn end_hooks(&self, mode: StopMode) {
+        let signal = signal_of(mode);
+        let command = SupervisorMessage::Command(Command::Stopping { signal });
+        // The supervisor lives as long as the process.
+        let _ = self.shared.supervisor.send(command);
+    }
+
     /// Returns when the sessions have ended.
     async fn stop(&mut self, mode: StopMode) {
         self.shutdown.signal(mode);
         self.reporter
             .log(format_args!("shutting down by signal {}", signal_of(mode)));
         self.reporter.log("terminating all child processes");
+        self.end_hooks(mode);
         self.notifier.stopping();
         self.dataplane.stop(mode);
         let mut deadline = deadline(mode);
@@ -320,6 +329,7 @@ impl Main {
                             "exit handler (signal: {}) called. but exit handler is already in progress",
                             signal_of(mode)
                         ));
+                        self.end_hooks(mode);
                         if let Step::Hurry(mode) = self.shutdown.signal(mode) {
                             self.dataplane.stop(mode);
                             deadline = self::deadline(mode);

@@ -69,9 +69,10 @@ pub enum Statement {
     /// `None`: DEALLOCATE ALL.
     Deallocate(Option<Ident>),
     Declare(Ident),
-    Fetch,
-    /// CLOSE.
-    ClosePortal,
+    /// FETCH, MOVE.
+    Fetch(Option<Ident>),
+    /// CLOSE; `None`: ALL.
+    ClosePortal(Option<Ident>),
     Explain {
         analyze: bool,
         /// Of SELECT, VALUES, TABLE.
@@ -142,6 +143,10 @@ pub enum Set {
     /// SET TRANSACTION SNAPSHOT.
     Snapshot,
     Constraints,
+    SearchPath {
+        /// It names pg_temp.
+        temporary: bool,
+    },
     /// RESET ALL.
     All,
     Other,
@@ -205,6 +210,21 @@ impl Facts {
             facts: self,
         }
         .statements();
+    }
+
+    /// The statements of a query string, each without its semicolon.
+    pub fn split(sql: &[u8], standard_strings: bool) -> Vec<&[u8]> {
+        let mut lexer = Lexer::new(sql, standard_strings);
+        let (mut parts, mut start) = (Vec::new(), 0);
+        while let Some(token) = lexer.next() {
+            if token.kind == TokenKind::Punctuation(b';') {
+                let end = lexer.position();
+                parts.push(sql.get(start..end - 1).unwrap_or_default());
+                start = end;
+            }
+        }
+        parts.push(sql.get(start..).unwrap_or_default());
+        parts
     }
 
     /// Forgets the last text; the next one is too long to be read, or not there.

@@ -18,7 +18,7 @@
 //!
 //! | no. | statement | goes to |
 //! |---|---|---|
-//! | 1 | several statements in one Query, not all of rule 10; what follows in a transaction that one began | primary |
+//! | 1 | several statements in one Query; what follows in a transaction that one began | primary |
 //! | 2 | not understood | primary |
 //! | 3 | SELECT with a locking clause or INTO | primary |
 //! | 4 | a query in WITH writes (deeper in, each node refuses it) | primary |
@@ -27,16 +27,18 @@
 //! | 7 | BEGIN, COMMIT, ROLLBACK, savepoints | several; COMMIT and ROLLBACK of a Query leave out idle standbys |
 //! | 8 | two-phase commit | primary |
 //! | 9 | SET that a standby refuses: READ WRITE, SERIALIZABLE, SNAPSHOT | primary |
-//! | 10 | other SET, RESET, DISCARD, DEALLOCATE ALL; several of SET and RESET in one Query | several |
+//! | 10 | other SET, RESET, DISCARD, DEALLOCATE ALL | several |
 //! | 11 | PREPARE | primary |
 //! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several |
 //! | 13 | read, after a write with `disable_load_balance_on_write = always` | primary |
 //! | 14 | read, but balancing is off or the text begins with something else than a read (a comment) | primary |
 //! | 15 | read in a transaction that has written, failed, is SERIALIZABLE, or that the node has no part in; behind a write of the same pipeline | primary |
 //! | 16 | the load balance node lags too much (looked at last) | primary, or another node |
-//! | 17-19 | names a system catalog, temporary table, unlogged table | primary |
+//! | 17 | names a system catalog | primary |
+//! | 18 | names a temporary table; in a session that has some, also their names in constants and types, and functions that are not PostgreSQL's own; the temporary schema | primary |
+//! | 19 | names an unlogged table, a view that calls a function of rule 21; a sequence, in a session that has written | primary |
 //! | 20 | matches `primary_routing_query_pattern_list` | primary |
-//! | 21 | calls a writing function | primary |
+//! | 21 | calls a writing function, or one that tells about the server or session | primary |
 //! | 22 | dml_adaptive: names what the transaction has written | primary |
 //! | 23 | any other read | load balance node |
 //! | 24 | everything else | primary |

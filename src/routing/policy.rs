@@ -81,6 +81,8 @@ pub enum Rule {
     SystemCatalog,
     TemporaryTable,
     UnloggedTable,
+    Sequence,
+    PrimaryView,
     PrimaryPattern,
     WritingFunction,
     WrittenObject,
@@ -118,7 +120,7 @@ impl Rule {
             R::Delay => 16,
             R::SystemCatalog => 17,
             R::TemporaryTable => 18,
-            R::UnloggedTable => 19,
+            R::UnloggedTable | R::Sequence | R::PrimaryView => 19,
             R::PrimaryPattern => 20,
             R::WritingFunction => 21,
             R::WrittenObject => 22,
@@ -167,6 +169,8 @@ impl fmt::Display for Rule {
             R::SystemCatalog => "a system catalog is named",
             R::TemporaryTable => "a temporary table is named (check_temp_table)",
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
+            R::Sequence => "a sequence is named, and the session has written",
+            R::PrimaryView => "a view is named that calls a function of the primary",
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",
@@ -181,7 +185,7 @@ impl fmt::Display for Rule {
 /// Answers from the relation cache; `None` is a miss.
 pub trait Catalog {
     fn relation(&mut self, schema: Option<&[u8]>, name: &[u8]) -> Option<Relation>;
-    /// Whether one of the functions of this name is volatile.
+    /// Whether one of the functions of this name is volatile or belongs to the primary.
     fn volatile(&mut self, schema: Option<&[u8]>, name: &[u8]) -> Option<bool>;
 }
 
@@ -255,17 +259,18 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         }
         // A Parse of several statements is refused by any node.
         if facts.count() > 1 && self.inputs.protocol == Protocol::Simple {
-            // Drivers set up a session like this; who is not told of it cannot be read from.
-            if !facts.is_unknown() && facts.statements().iter().all(standby_takes_set) {
-                return self.several(Rule::Set);
-            }
             return PRIMARY(Rule::MultiStatement);
         }
         if facts.is_unknown() {
             return PRIMARY(Rule::Unknown);
         }
         match facts.first() {
-            Statement::Empty | Statement::Select => {
+            Statement::Copy(Copy { from: true, .. })
+            | Statement::Copy(Copy {
+                source: CopySource::Write,
+                ..
+            }) => PRIMARY(Rule::CopyWrites),
+            Statement::Empty | Statement::Select | Statement::Copy(_) => {
                 if facts.has_locking_clause() {
                     return PRIMARY(Rule::LockingClause);
                 }
@@ -277,12 +282,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 }
                 self.read()
             }
-            Statement::Copy(Copy { from: true, .. })
-            | Statement::Copy(Copy {
-                source: CopySource::Write,
-                ..
-            }) => PRIMARY(Rule::CopyWrites),
-            Statement::Copy(_) | Statement::Show => self.read(),
+            Statement::Show => self.read(),
             Statement::Lock(mode) if is_weak_lock(mode) => self.several(Rule::WeakLock),
             Statement::Lock(_) => PRIMARY(Rule::StrongLock),
             Statement::Begin(_)
@@ -292,9 +292,19 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             | Statement::Release(_)
             | Statement::RollbackTo(_) => self.several(Rule::Transaction),
             Statement::PrepareTransaction | Statement::FinishPrepared => PRIMARY(Rule::TwoPhase),
-            Statement::Set(Set::Constraints) => PRIMARY(Rule::NotARead),
-            set @ Statement::Set(_) if !standby_takes_set(&set) => PRIMARY(Rule::PrimaryOnlySet),
-            Statement::Set(_) => self.several(Rule::Set),
+            Statement::Set(set) => match set {
+                Set::Constraints => PRIMARY(Rule::NotARead),
+                Set::TransactionReadOnly(Some(false)) | Set::Snapshot => {
+                    PRIMARY(Rule::PrimaryOnlySet)
+                }
+                Set::DefaultIsolation { serializable: true } => PRIMARY(Rule::PrimaryOnlySet),
+                Set::Transaction(modes) | Set::Characteristics(modes)
+                    if modes.read_only == Some(false) || modes.serializable == Some(true) =>
+                {
+                    PRIMARY(Rule::PrimaryOnlySet)
+                }
+                _ => self.several(Rule::Set),
+            },
             Statement::Reset(_) | Statement::Discard(_) => self.several(Rule::Set),
             Statement::Prepare(_) => PRIMARY(Rule::Prepare),
             Statement::Execute(name) => match state.prepared(facts.text(name)) {
@@ -420,14 +430,17 @@ impl<C: Catalog> Procedure<'_, '_, C> {
 
     fn serializable(&mut self, known: Option<bool>) -> bool {
         if known.is_none() {
-            let question = Question::DefaultIsolation {
+            self.ask(Question::DefaultIsolation {
                 user: self.inputs.user.into(),
-            };
-            if !self.questions.contains(&question) {
-                self.questions.push(question);
-            }
+            });
         }
         known.unwrap_or(false)
+    }
+
+    fn ask(&mut self, question: Question) {
+        if !self.questions.contains(&question) {
+            self.questions.push(question);
+        }
     }
 
     /// Rules 17 to 22: what the statement names. A rule that holds needs no more answers.
@@ -443,6 +456,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 self.questions.clear();
                 return Some(rule);
             }
+        }
+        if self.is_temporary_otherwise() {
+            self.questions.clear();
+            return Some(Rule::TemporaryTable);
         }
         if !settings.primary_patterns.is_empty() && self.matches_primary_pattern() {
             self.questions.clear();
@@ -481,13 +498,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         // COPY of a catalog reads it like any table.
         let system = matches!(facts.first(), Statement::Empty | Statement::Select);
         let Some(known) = self.catalog.relation(schema, name) else {
-            let question = Question::Relation {
+            self.ask(Question::Relation {
                 schema: schema.map(Into::into),
                 name: name.into(),
-            };
-            if !self.questions.contains(&question) {
-                self.questions.push(question);
-            }
+            });
             return None;
         };
         if known.system && system {
@@ -496,9 +510,58 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             Some(Rule::TemporaryTable)
         } else if known.unlogged && switches.check_unlogged_table {
             Some(Rule::UnloggedTable)
+        } else if known.sequence && state.has_ever_written() {
+            Some(Rule::Sequence)
+        } else if known.primary_only {
+            Some(Rule::PrimaryView)
         } else {
             None
         }
+    }
+
+    /// Temporary tables are seen through more than a name in FROM: a constant (`'t'::regclass`), their
+    /// row type, a function that reads them. What a session has in its temporary schema besides
+    /// tables needs the schema's name.
+    fn is_temporary_otherwise(&mut self) -> bool {
+        let Inputs {
+            facts,
+            sql,
+            state,
+            switches,
+            ..
+        } = *self.inputs;
+        if switches.check_temp_table == CheckTempTable::None {
+            return false;
+        }
+        let schema = |name: &Name| {
+            let schema = name.schema.map(|s| facts.text(s));
+            schema.is_some_and(|s| s.starts_with(b"pg_temp"))
+        };
+        if state.looks_into_temporary_schema() || facts.functions().iter().any(schema) {
+            return true;
+        }
+        if !state.has_temporary_tables() {
+            return false;
+        }
+        if state.mentions_temporary(sql) {
+            return true;
+        }
+        for function in facts.functions() {
+            let name = facts.text(function.name);
+            let schema = function.schema.map(|s| facts.text(s));
+            if matches!(name, b"pg_my_temp_schema" | b"pg_is_other_temp_schema") {
+                return true;
+            }
+            match self.catalog.relation(schema, name) {
+                Some(known) if known.own_function => return true,
+                Some(_) => {}
+                None => self.ask(Question::Relation {
+                    schema: schema.map(Into::into),
+                    name: name.into(),
+                }),
+            }
+        }
+        false
     }
 
     /// Quotes in the text do not count, as in stock.
@@ -543,13 +606,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 match self.catalog.volatile(schema, name) {
                     Some(volatile) => volatile,
                     None => {
-                        let question = Question::Function {
+                        self.ask(Question::Function {
                             schema: schema.map(Into::into),
                             name: name.into(),
-                        };
-                        if !self.questions.contains(&question) {
-                            self.questions.push(question);
-                        }
+                        });
                         false
                     }
                 }
@@ -601,24 +661,6 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 OnWrite::Off | OnWrite::DmlAdaptive => false,
                 OnWrite::Transaction | OnWrite::TransTransaction => state.is_in_transaction(),
             }
-    }
-}
-
-/// SET or RESET of something that a standby does not refuse.
-fn standby_takes_set(statement: &Statement) -> bool {
-    match statement {
-        Statement::Set(set) => match set {
-            Set::Constraints
-            | Set::Snapshot
-            | Set::TransactionReadOnly(Some(false))
-            | Set::DefaultIsolation { serializable: true } => false,
-            Set::Transaction(modes) | Set::Characteristics(modes) => {
-                modes.read_only != Some(false) && modes.serializable != Some(true)
-            }
-            _ => true,
-        },
-        Statement::Reset(_) => true,
-        _ => false,
     }
 }
 
@@ -694,3 +736,6 @@ impl Decision {
         nodes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use std::{
 /// Something that only the catalog knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
-    /// A table or view; answered by [`Answer::Relation`].
+    /// A table or view, or what else has its name; answered by [`Answer::Relation`].
     Relation {
         schema: Option<Box<[u8]>>,
         name: Box<[u8]>,
@@ -34,7 +34,7 @@ pub enum Question {
 pub enum Answer {
     Relation(Relation),
     Function {
-        /// At least one function of the name is volatile.
+        /// At least one function of the name is volatile, or one that a standby answers otherwise.
         volatile: bool,
     },
     DefaultIsolation {
@@ -47,12 +47,27 @@ pub enum Answer {
 pub struct Relation {
     /// The name without its schema is found in pg_catalog.
     pub system: bool,
-    /// Some session has a temporary table of this name.
+    /// Some session has a temporary table of this name, or as a child or part of it.
     pub temporary: bool,
+    /// It or a part of it.
     pub unlogged: bool,
     /// View or materialized view.
     pub view: bool,
+    /// A sequence, or a view that reads one. Its numbers are written to the WAL in advance, so that
+    /// a standby shows it up to 32 ahead.
+    pub sequence: bool,
+    /// A view that calls a function which belongs to the primary.
+    pub primary_only: bool,
+    /// A function has this name, too, and is none of PostgreSQL's own: it may read any table.
+    pub own_function: bool,
 }
+
+/// Of a row `p` of pg_proc: volatile, or stable and one of those that tell about the server or
+/// session, or that a standby refuses.
+const PRIMARY_FUNCTION: &str = "(p.provolatile = 'v' OR p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace \
+     AND p.proname OPERATOR(pg_catalog.~) '^(pg_stat_get_.*|(txid|pg)_current_(xact_id|snapshot).*|txid_current.*|txid_status|pg_xact_status|\
+     pg_listening_channels|pg_notification_queue_usage|pg_prepared_xact|\
+     pg_prepared_statement|pg_cursor|pg_export_snapshot)$')";
 
 impl Question {
     /// One query with one row of booleans; [`Question::answer`] reads it.
@@ -65,12 +80,31 @@ impl Question {
                     None => bare.clone(),
                 };
                 let plain = literal(name);
+                // What reading it reads: partitions and children, and what a view names, to any depth.
+                // A view's rule names relations and functions by their numbers.
                 format!(
-                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({bare}) \
+                    "WITH RECURSIVE read(oid) AS (\
+                     SELECT pg_catalog.to_regclass({full})::pg_catalog.oid \
+                     UNION SELECT next.oid FROM read, LATERAL (\
+                     SELECT inhrelid AS oid FROM pg_catalog.pg_inherits WHERE inhparent = read.oid \
+                     UNION ALL SELECT found[1]::pg_catalog.oid FROM pg_catalog.pg_class c \
+                     JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1', \
+                     LATERAL pg_catalog.regexp_matches(r.ev_action::pg_catalog.text, ':relid ([1-9][0-9]*)', 'g') AS found \
+                     WHERE c.oid = read.oid AND c.relkind = 'v') AS next), \
+                     named AS (SELECT relpersistence, relkind FROM read JOIN pg_catalog.pg_class c ON c.oid = read.oid) \
+                     SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({bare}) \
                      AND relnamespace = 'pg_catalog'::pg_catalog.regnamespace), \
-                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname = {plain} AND relpersistence = 't'), \
-                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({full}) AND relpersistence = 'u'), \
-                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({full}) AND relkind IN ('v', 'm'))"
+                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname = {plain} AND relpersistence = 't') \
+                     OR EXISTS (SELECT FROM named WHERE relpersistence = 't'), \
+                     EXISTS (SELECT FROM named WHERE relpersistence = 'u'), \
+                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({full}) AND relkind IN ('v', 'm')), \
+                     EXISTS (SELECT FROM named WHERE relkind = 'S'), \
+                     EXISTS (SELECT FROM read JOIN pg_catalog.pg_class c ON c.oid = read.oid AND c.relkind = 'v' \
+                     JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1', \
+                     LATERAL pg_catalog.regexp_matches(r.ev_action::pg_catalog.text, ':(?:op)?funcid ([1-9][0-9]*)', 'g') AS found \
+                     JOIN pg_catalog.pg_proc p ON p.oid = found[1]::pg_catalog.oid WHERE {PRIMARY_FUNCTION}), \
+                     EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = {plain} \
+                     AND pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)"
                 )
             }
             Question::Function { schema, name } => {
@@ -80,7 +114,7 @@ impl Question {
                 });
                 format!(
                     "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-                     WHERE p.proname = {name} AND p.provolatile = 'v'{of_schema})"
+                     WHERE p.proname = {name} AND {PRIMARY_FUNCTION}{of_schema})"
                 )
             }
             Question::DefaultIsolation { .. } => {
@@ -99,6 +133,9 @@ impl Question {
                 temporary: column(1),
                 unlogged: column(2),
                 view: column(3),
+                sequence: column(4),
+                primary_only: column(5),
+                own_function: column(6),
             }),
             Question::Function { .. } => Answer::Function {
                 volatile: column(0),
@@ -349,6 +386,9 @@ mod tests {
         temporary: false,
         unlogged: false,
         view: false,
+        sequence: false,
+        primary_only: false,
+        own_function: false,
     });
 
     #[test]

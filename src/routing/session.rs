@@ -164,6 +164,10 @@ pub struct SessionState {
     /// dml_adaptive: what was written in this transaction, in lower case, without schema.
     written_objects: Vec<Box<[u8]>>,
     temporary: TemporaryTables,
+    /// Something was sent that may have written, in this or an earlier transaction.
+    ever_written: bool,
+    /// search_path has named the temporary schema: functions, types and operators in it are found.
+    temporary_path: bool,
     prepared: HashMap<Box<[u8]>, Prepared>,
 }
 
@@ -239,6 +243,25 @@ impl SessionState {
         self.temporary.contains(name)
     }
 
+    /// Whether the session may have moved a sequence.
+    pub fn has_ever_written(&self) -> bool {
+        self.ever_written
+    }
+
+    pub fn has_temporary_tables(&self) -> bool {
+        !self.temporary.is_empty()
+    }
+
+    /// Whether `sql` contains the name of a temporary table of this session, anywhere.
+    pub fn mentions_temporary(&self, sql: &[u8]) -> bool {
+        self.temporary.is_mentioned(sql)
+    }
+
+    /// Whether names without a schema may mean something in the temporary schema that is no table.
+    pub fn looks_into_temporary_schema(&self) -> bool {
+        self.temporary_path
+    }
+
     /// dml_adaptive: a write of this transaction concerns `name`.
     pub fn has_written_object(&self, name: &[u8]) -> bool {
         self.written_objects
@@ -295,12 +318,18 @@ impl SessionState {
     pub fn sent(&mut self, facts: &Facts, settings: &Settings, writes: bool, nodes: NodeSet) {
         if writes {
             self.unsynced_write = true;
+            self.ever_written = true;
         }
         for statement in facts.statements() {
             if let Statement::Begin(_) = statement {
                 self.opening = true;
                 self.in_transaction = self.in_transaction.union(nodes);
             }
+            // For good: a rollback may bring the old path back.
+            self.temporary_path |= matches!(
+                statement,
+                Statement::Set(Set::SearchPath { temporary: true })
+            );
         }
         if settings.on_write == OnWrite::DmlAdaptive {
             self.remember_objects(facts, settings, writes);
@@ -416,6 +445,7 @@ impl SessionState {
                 if kind == Discard::All {
                     self.prepared.clear();
                     self.set_default(None);
+                    self.temporary_path = false;
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.drop_all();
@@ -590,8 +620,11 @@ pub fn is_read(statement: Statement, facts: &Facts) -> bool {
             from: false,
             file: false,
             source,
-        }) => source != super::facts::CopySource::Write,
-        Statement::Explain { analyze, select } => select || !analyze,
+        }) => source != super::facts::CopySource::Write && !facts.has_data_modifying_with(),
+        // ANALYZE carries it out.
+        Statement::Explain { analyze, select } => {
+            !analyze || select && !facts.has_data_modifying_with()
+        }
         Statement::Show => true,
         _ => false,
     }

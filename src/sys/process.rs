@@ -54,6 +54,19 @@ pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends `signal` to all processes of the group that `leader` leads. Refuses 0 (our own group), 1
+/// and negative ids.
+pub fn kill_group(leader: Pid, signal: i32) -> io::Result<()> {
+    if leader <= 1 {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: takes no pointer.
+    if unsafe { libc::kill(-leader, signal) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// A process with this id is there and may be signalled by us (signal 0).
 pub fn is_alive(pid: Pid) -> bool {
     kill(pid, 0).is_ok()
@@ -117,6 +130,9 @@ mod tests {
         assert!(!is_alive(0));
         assert!(!is_alive(-1));
         assert!(kill(0, libc::SIGTERM).is_err());
+        for leader in [-1, 0, 1] {
+            assert!(kill_group(leader, libc::SIGTERM).is_err());
+        }
     }
 
     #[test]

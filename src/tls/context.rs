@@ -2,7 +2,7 @@
 
 use openssl::{
     error::ErrorStack,
-    ssl::{SslContextBuilder, SslFiletype, SslMethod, SslMode, SslOptions},
+    ssl::{SslContextBuilder, SslFiletype, SslMethod, SslMode, SslOptions, SslVersion},
     x509::{X509, store::X509Lookup, verify::X509VerifyFlags},
 };
 
@@ -18,6 +18,8 @@ pub(super) const ALPN: &[u8] = b"\x0apostgresql";
 /// A context that our way of reading and writing works with.
 pub(super) fn builder() -> Result<SslContextBuilder, ErrorStack> {
     let mut builder = SslContextBuilder::new(SslMethod::tls())?;
+    // Whatever openssl.cnf and ssl_ciphers allow: as PostgreSQL's ssl_min_protocol_version.
+    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     builder.set_mode(
         // What was not written stands in another buffer at the next attempt.
         SslMode::ENABLE_PARTIAL_WRITE

@@ -13,9 +13,15 @@ use super::{
     stream::{Socket, TlsStream},
 };
 
-/// So many steps run at one time: more would take the processors from the sessions.
-static STEPS: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(thread::available_parallelism().map_or(1, usize::from)));
+/// So many steps of handshakes with clients run at one time, and as many of those with servers: more
+/// would take the processors from the sessions. A crowd of clients must not hold up a health check,
+/// which would take the server for dead.
+static WITH_CLIENTS: LazyLock<Semaphore> = LazyLock::new(steps);
+static WITH_SERVERS: LazyLock<Semaphore> = LazyLock::new(steps);
+
+fn steps() -> Semaphore {
+    Semaphore::new(thread::available_parallelism().map_or(1, usize::from))
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -45,7 +51,10 @@ pub(super) async fn run(
         io: false,
     })?;
     loop {
-        let permit = STEPS.acquire().await;
+        let permit = match side {
+            Side::Client => WITH_SERVERS.acquire().await,
+            Side::Server => WITH_CLIENTS.acquire().await,
+        };
         let step = spawn_blocking(move || {
             let done = match side {
                 Side::Client => ssl.connect(),
@@ -104,4 +113,43 @@ fn failed(ssl: &SslStream<Socket>, error: &Error) -> Failed {
         reason = format!("{reason} ({})", verified.error_string());
     }
     Failed { reason, io: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use openssl::ssl::{SslContext, SslMethod};
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_crowd_of_clients_does_not_hold_up_a_handshake_with_a_server() {
+        let all = u32::try_from(WITH_CLIENTS.available_permits()).unwrap();
+        let _crowd = WITH_CLIENTS.acquire_many(all).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heard = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).await.unwrap();
+            first[0]
+        });
+        let context = SslContext::builder(SslMethod::tls()).unwrap().build();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let shaking = run(
+            Ssl::new(&context).unwrap(),
+            stream,
+            Vec::new(),
+            Side::Client,
+        );
+        let first = tokio::time::timeout(Duration::from_secs(10), async {
+            tokio::select! {
+                first = heard => first.unwrap(),
+                _ = shaking => 0,
+            }
+        });
+        assert_eq!(first.await.unwrap(), 0x16, "a ClientHello");
+    }
 }

@@ -15,7 +15,7 @@ use openssl::{
     hash::MessageDigest,
     nid::Nid,
     pkey::{PKey, Private},
-    ssl::{Ssl, SslAcceptor, SslMethod, SslStream},
+    ssl::{Ssl, SslAcceptor, SslContext, SslMethod, SslStream, SslVersion},
     x509::{
         X509, X509Name, X509NameRef,
         extension::{BasicConstraints, SubjectAlternativeName},
@@ -204,6 +204,32 @@ async fn the_name_in_a_client_certificate_reaches_the_server() {
     let (near, far) = connected(&lab.tls(settings)).await;
     assert_eq!(far.tls().unwrap().client_name.as_deref(), Some("alice"));
     assert_eq!(near.tls().unwrap().client_name, None);
+}
+
+#[tokio::test]
+async fn versions_before_1_2_are_refused_whatever_the_ciphers_allow() {
+    const ALL: &str = "ALL:@SECLEVEL=0";
+    let lab = Lab::new();
+    let mut config = lab.config(mode(BackendSslMode::Disable));
+    config.settings.tls.ciphers = ALL.to_owned();
+    let (tls, findings) = Tls::load(&config, Passphrase::Ask);
+    assert_eq!(findings, []);
+    for (version, taken) in [(SslVersion::TLS1_1, false), (SslVersion::TLS1_2, true)] {
+        let (near, far) = pair().await;
+        let client = tokio::task::spawn_blocking(move || {
+            let near = near.into_std().unwrap();
+            near.set_nonblocking(false).unwrap();
+            let mut context = SslContext::builder(SslMethod::tls()).unwrap();
+            context.set_cipher_list(ALL).unwrap();
+            context.set_min_proto_version(Some(version)).unwrap();
+            context.set_max_proto_version(Some(version)).unwrap();
+            let ssl = Ssl::new(&context.build()).unwrap();
+            ssl.connect(near).is_ok()
+        });
+        let served = accept(tls.server().unwrap(), far, Vec::new(), false).await;
+        assert_eq!(served.is_ok(), taken, "{version:?}");
+        assert_eq!(client.await.unwrap(), taken, "{version:?}");
+    }
 }
 
 /// More than OpenSSL and both sockets hold: writes stop in the middle and go on in another buffer.

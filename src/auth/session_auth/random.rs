@@ -54,7 +54,7 @@ impl Randomness {
     }
 
     /// For our dialogue with a node.
-    pub(super) fn client_nonce(&self, node: NodeId) -> String {
+    pub fn client_nonce(&self, node: NodeId) -> String {
         BASE64_STANDARD.encode(&digest(&self.seed, &node.to_be_bytes())[..NONCE])
     }
 }

@@ -109,13 +109,17 @@ pub enum RememberedMethod {
 }
 
 impl PasswordService {
-    /// What a client reads whose password is not right. Source: `auth_failed` in
-    /// `src/auth/pool_hba.c @ V4_3_5`.
-    pub fn refusal(self, user: &str) -> ErrorReport {
-        let name = match self {
+    pub fn name(self) -> &'static str {
+        match self {
             PasswordService::Pam => "PAM",
             PasswordService::Ldap => "LDAP",
-        };
+        }
+    }
+
+    /// What a client reads whose password is not right, and whose reason is in the log alone. Source: `auth_failed` in
+    /// `src/auth/pool_hba.c @ V4_3_5`.
+    pub fn refusal(self, user: &str) -> ErrorReport {
+        let name = self.name();
         ErrorReport::fatal(
             "client authentication failed",
             format!("{name} authentication with pgpool failed for user \"{user}\""),

@@ -241,7 +241,7 @@ pub(super) const ROWS: &[Parameter] = &[
         .description("Command to execute in first stage recovery.")
         .help(
             "Script name in the primary's data directory run by the first stage of \
-             online recovery",
+             online recovery; pgpool_remote_start beside it then starts the node",
         ),
     text("recovery_2nd_stage_command", "recovery", Context::Reload)
         .defaults(&[(Release::V3_7, Some(""))])

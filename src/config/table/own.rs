@@ -32,8 +32,8 @@ pub(super) const ROWS: &[Parameter] = &[
     .defaults(&[(Release::V3_7, Some(""))])
     .help(
         "TLS to the backends, as sslmode of libpq, for new connections over TCP; verify-full \
-         compares the certificate with backend_hostname. Empty: tried if ssl is on, plain if the \
-         server has none",
+         compares the certificate with backend_hostname, prefer does not go back to plain text when a \
+         handshake fails. Empty: tried if ssl is on, plain if the server has none",
     ),
     choice(
         "backend_sslnegotiation",

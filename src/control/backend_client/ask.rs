@@ -4,15 +4,14 @@
 
 use std::time::Duration;
 
-use fallible_iterator::FallibleIterator;
-use postgres_protocol::{
-    authentication::sasl::SCRAM_SHA_256,
-    message::{backend::Message, frontend},
-};
-use tokio::time::timeout;
+use postgres_protocol::message::{backend::Message, frontend};
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{Address, Client, Failure, Received, ServerError, broken, server_error, unexpected};
-use crate::auth::scram::client::{Binding, ClientDialogue};
+use crate::auth::{
+    messages::{self, Authentication, SCRAM_SHA_256},
+    scram::client::{Binding, ClientDialogue},
+};
 
 /// The answer to a start-up packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,56 +68,66 @@ impl Client {
         self.send(|out| frontend::startup_message(parameters, out))
             .await
             .map_err(broken)?;
-        let nonce = "pgpool-check-auth";
-        let scram = ClientDialogue::new(nonce.to_owned(), Binding::Impossible);
         loop {
             return Ok(match self.next().await? {
-                Message::AuthenticationCleartextPassword => Asked::Password,
-                Message::AuthenticationMd5Password(_) => Asked::Md5,
-                Message::AuthenticationSasl(body) => {
-                    let offered = body
-                        .mechanisms()
-                        .any(|name| Ok(name == SCRAM_SHA_256))
-                        .map_err(broken)?;
-                    if !offered {
-                        Asked::Other(10)
-                    } else if want_salt {
-                        let first = scram.first_message();
-                        self.send(|out| {
-                            frontend::sasl_initial_response(SCRAM_SHA_256, first.as_bytes(), out)
-                        })
-                        .await
-                        .map_err(broken)?;
-                        let Message::AuthenticationSaslContinue(body) = self.next().await? else {
-                            return Err(unexpected());
-                        };
-                        Asked::Scram(scram.challenge(body.data()).ok().map(|c| ScramSalt {
-                            salt: c.salt,
-                            iterations: c.iterations,
-                        }))
-                    } else {
-                        Asked::Scram(None)
+                Next::Authentication(message) => match message {
+                    // Whether the database and the role are there is told after that.
+                    Authentication::Ok => continue,
+                    Authentication::CleartextPassword => Asked::Password,
+                    Authentication::Md5Password { .. } => Asked::Md5,
+                    Authentication::Sasl { mechanisms } => {
+                        if !mechanisms.iter().any(|name| name == SCRAM_SHA_256) {
+                            Asked::Other(10)
+                        } else if want_salt {
+                            Asked::Scram(self.salt().await?)
+                        } else {
+                            Asked::Scram(None)
+                        }
                     }
+                    Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => {
+                        return Err(unexpected());
+                    }
+                    Authentication::Other(kind) => Asked::Other(kind),
+                },
+                Next::Message(Message::ErrorResponse(body)) => {
+                    Asked::Refused(server_error(body.fields()))
                 }
-                Message::AuthenticationKerberosV5 => Asked::Other(2),
-                Message::AuthenticationScmCredential => Asked::Other(6),
-                Message::AuthenticationGss => Asked::Other(7),
-                Message::AuthenticationSspi => Asked::Other(9),
-                Message::ErrorResponse(body) => Asked::Refused(server_error(body.fields())),
-                // It lets us in; whether the database and the role are there is told after that.
-                Message::ReadyForQuery(_) => Asked::Nothing,
-                _ => continue,
+                Next::Message(Message::ReadyForQuery(_)) => Asked::Nothing,
+                Next::Message(_) => continue,
             });
         }
     }
 
-    async fn next(&mut self) -> Result<Message, Failure> {
+    /// Begins a SCRAM exchange, as far as the server's part.
+    async fn salt(&mut self) -> Result<Option<ScramSalt>, Failure> {
+        let scram = ClientDialogue::new("pgpool-check-auth".to_owned(), Binding::Impossible);
+        let first = scram.first_message();
+        let bytes = messages::sasl_initial_response(SCRAM_SHA_256, first.as_bytes());
+        self.stream.write_all(&bytes).await.map_err(broken)?;
+        let Next::Authentication(Authentication::SaslContinue(data)) = self.next().await? else {
+            return Err(unexpected());
+        };
+        Ok(scram.challenge(&data).ok().map(|c| ScramSalt {
+            salt: c.salt,
+            iterations: c.iterations,
+        }))
+    }
+
+    async fn next(&mut self) -> Result<Next, Failure> {
         match self.receive().await.map_err(broken)? {
-            Received::Message(message) => Ok(message),
+            Received::Authentication(body) => Authentication::decode(&body)
+                .map(Next::Authentication)
+                .ok_or_else(unexpected),
+            Received::Message(message) => Ok(Next::Message(message)),
             Received::OldError(text) => Err(Failure::Unreachable(text)),
             Received::End => Err(Failure::Unreachable(
                 "the server closed the connection without an answer".to_owned(),
             )),
         }
     }
+}
+
+enum Next {
+    Authentication(Authentication),
+    Message(Message),
 }

@@ -17,43 +17,40 @@ pub struct Attempt {
     plane: Arc<Plane>,
     source: Source,
     user: String,
-    open: bool,
+    /// False with `auth_failure_delay_max = 0`.
+    counts: bool,
+    /// It has had its turn, so the throttle wants to know how it ends.
+    admitted: bool,
 }
 
 impl Attempt {
-    /// Of a client that is not asked for a password.
-    pub fn uncounted(worker: &Worker, address: Option<IpAddr>, user: &str) -> Attempt {
+    /// A login that has not told a password.
+    pub fn new(worker: &Worker, address: Option<IpAddr>, user: &str) -> Attempt {
         Attempt {
             plane: worker.plane.clone(),
             source: Source::of(address),
             user: user.to_owned(),
-            open: false,
+            counts: !limit(worker).is_zero(),
+            admitted: false,
         }
     }
 
-    /// Waits while too many failed logins of the client's address are held back. With
-    /// `auth_failure_delay_max = 0` nothing is counted.
-    pub async fn begin(worker: &Worker, address: Option<IpAddr>, user: &str) -> Attempt {
-        let mut attempt = Attempt::uncounted(worker, address, user);
-        if limit(worker).is_zero() {
-            return attempt;
-        }
-        loop {
-            let begun = attempt
+    /// To be called before a password is judged. Waits while too many failed logins of the client's
+    /// address are held back.
+    pub async fn wait_for_turn(&mut self) {
+        while self.counts && !self.admitted {
+            let begun = self
                 .throttle()
-                .begin(attempt.source, user, Instant::now());
+                .begin(self.source, &self.user, Instant::now());
             match begun {
-                Ok(()) => {
-                    attempt.open = true;
-                    return attempt;
-                }
+                Ok(()) => self.admitted = true,
                 Err(until) => tokio::time::sleep_until(until.into()).await,
             }
         }
     }
 
     pub fn succeeded(mut self) {
-        if std::mem::take(&mut self.open) {
+        if std::mem::take(&mut self.admitted) {
             self.throttle()
                 .succeeded(self.source, &self.user, Instant::now());
         }
@@ -62,12 +59,18 @@ impl Attempt {
     /// Gives the time for which the answer is to be held back.
     pub fn failed(mut self, worker: &Worker, client: &Client) -> Duration {
         self.plane.auth_query.login_failed(&self.user);
-        if !std::mem::take(&mut self.open) {
+        if !self.counts {
             return Duration::ZERO;
         }
-        let held = self
-            .throttle()
-            .failed(self.source, &self.user, Instant::now(), limit(worker));
+        let was_admitted = std::mem::take(&mut self.admitted);
+        let held = {
+            let (mut throttle, now) = (self.throttle(), Instant::now());
+            // Refused before it told a password: by a server that knows no such role.
+            if !was_admitted {
+                throttle.begin_without_password(self.source, now);
+            }
+            throttle.failed(self.source, &self.user, now, limit(worker))
+        };
         if is_worth_a_word(held.failures) {
             client.reporter.emit(
                 Severity::Warning,
@@ -98,7 +101,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.open {
+        if self.admitted {
             self.throttle().gave_up(self.source, Instant::now());
         }
     }

@@ -32,7 +32,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(3);
 /// A connection that nobody needed for so long is closed.
 const IDLE: Duration = Duration::from_secs(30);
-/// After a failure nobody is asked for so long: logins get their refusal at once.
+/// When no server could be asked, none is for so long: logins get their refusal at once.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same trouble is told no more often than this.
 const REPEAT: Duration = Duration::from_secs(10);
@@ -152,23 +152,31 @@ async fn answer(
     }
     let rows = match rows_of(shared, settings, connection, user).await {
         Ok(rows) => rows,
-        Err(reason) => {
+        Err(NoRows::Refused(reason)) => {
+            trouble.tell(&reason);
+            return None;
+        }
+        Err(NoRows::Unreachable(reason)) => {
+            trouble.begin();
             trouble.tell(&reason);
             return None;
         }
     };
-    match secret_in(&rows, user) {
-        Ok(secret) => {
-            trouble.is_over();
-            service.cache().insert(user, secret.clone(), Instant::now());
-            secret
-        }
-        Err(reason) => {
-            tell(&reason);
-            service.cache().insert(user, None, Instant::now());
-            None
-        }
-    }
+    let secret = secret_in(&rows, user).unwrap_or_else(|reason| {
+        trouble.tell(&reason);
+        None
+    });
+    service.cache().insert(user, secret.clone(), Instant::now());
+    secret
+}
+
+/// Why a question has no answer.
+enum NoRows {
+    /// A server says that it is an error. That may be because of this very name, which a stranger has
+    /// chosen, so it says nothing about other users.
+    Refused(String),
+    /// Nobody could be asked.
+    Unreachable(String),
 }
 
 async fn rows_of(
@@ -176,7 +184,7 @@ async fn rows_of(
     settings: &AuthQuerySettings,
     connection: &mut Option<Connection>,
     user: &str,
-) -> Result<Vec<Vec<Option<String>>>, String> {
+) -> Result<Vec<Vec<Option<String>>>, NoRows> {
     let view = shared.view.load_full();
     let kept = connection.take().filter(|c| {
         c.settings == *settings && nodes_in_order(&view).next().map(|n| n.id) == Some(c.node)
@@ -188,8 +196,9 @@ async fn rows_of(
                 return Ok(rows);
             }
             Err(QueryError::Server(error)) => {
+                let reason = format!("node {}: {error}", kept.node);
                 *connection = Some(kept);
-                return Err(error.to_string());
+                return Err(NoRows::Refused(reason));
             }
             // It has been closed meanwhile, perhaps by a restart: a new one will tell.
             Err(QueryError::Lost(_)) => {}
@@ -198,31 +207,27 @@ async fn rows_of(
     let mut reasons = Vec::new();
     for node in nodes_in_order(&view) {
         match connect(shared, settings, node).await {
-            Ok(mut client) => match ask(&mut client, settings, user).await {
-                Ok(rows) => {
-                    *connection = Some(Connection {
-                        client,
-                        node: node.id,
-                        settings: settings.clone(),
-                    });
-                    return Ok(rows);
+            Ok(mut client) => {
+                let answer = ask(&mut client, settings, user).await;
+                if let Err(QueryError::Lost(reason)) = answer {
+                    reasons.push(format!("node {}: {reason}", node.id));
+                    continue;
                 }
+                *connection = Some(Connection {
+                    client,
+                    node: node.id,
+                    settings: settings.clone(),
+                });
                 // Another server would say the same.
-                Err(QueryError::Server(error)) => {
-                    client.close().await;
-                    return Err(format!("node {}: {error}", node.id));
-                }
-                Err(QueryError::Lost(reason)) => {
-                    reasons.push(format!("node {}: {reason}", node.id))
-                }
-            },
+                return answer.map_err(|e| NoRows::Refused(format!("node {}: {e}", node.id)));
+            }
             Err(reason) => reasons.push(format!("node {}: {reason}", node.id)),
         }
     }
     if reasons.is_empty() {
         reasons.push("all backend nodes are down".to_owned());
     }
-    Err(reasons.join("; "))
+    Err(NoRows::Unreachable(reasons.join("; ")))
 }
 
 /// The primary (or main node) first, then the other nodes that are up.
@@ -277,16 +282,15 @@ impl Trouble {
         self.since.is_some_and(|at| at.elapsed() < PAUSE)
     }
 
-    fn tell(&mut self, reason: &str) {
+    fn begin(&mut self) {
         self.since = Some(Instant::now());
+    }
+
+    fn tell(&mut self, reason: &str) {
         if self.told.is_none_or(|at| at.elapsed() >= REPEAT) {
             self.told = Some(Instant::now());
             tell(reason);
         }
-    }
-
-    fn is_over(&mut self) {
-        *self = Trouble::default();
     }
 }
 

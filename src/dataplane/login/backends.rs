@@ -11,7 +11,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{Admitted, Attempt, Refusal, Refused, client_message, derive, good, look_up};
+use super::{Admitted, Attempt, Refusal, Refused, client_message, good, look_up};
 use crate::{
     auth::{
         keys::SaltedPassword,
@@ -21,7 +21,7 @@ use crate::{
     cluster::{ClusterView, Node, NodeId},
     control::Report,
     dataplane::{
-        connect,
+        blocking, connect,
         front::{self, Client},
         pool::{BackendConnection, PoolEntry, PoolFacts},
         stream::Stream,
@@ -203,7 +203,10 @@ impl<'a> Backends<'a> {
         admitted: Admitted,
         remembered: Option<&Remembered>,
     ) -> Result<(Vec<u8>, Remembered), Refusal> {
-        let Admitted { mut auth, attempt } = admitted;
+        let Admitted {
+            mut auth,
+            mut attempt,
+        } = admitted;
         let mut looking_up: Option<JoinHandle<Option<Secret>>> = None;
         let ids: Vec<NodeId> = self.nodes().collect();
         let mut actions = VecDeque::from(auth.connect(&ids, remembered));
@@ -236,10 +239,9 @@ impl<'a> Backends<'a> {
                     }
                     Action::DeriveKey(id, request) => {
                         let worker = self.worker.clone();
-                        keys.push((
-                            id,
-                            tokio::task::spawn_local(async move { derive(&worker, request).await }),
-                        ));
+                        let key =
+                            async move { blocking::derived(&worker.plane.keys, request).await };
+                        keys.push((id, tokio::task::spawn_local(key)));
                     }
                     Action::BackendReady(node) => {
                         if let Some(n) = self.node(node) {
@@ -315,6 +317,7 @@ impl<'a> Backends<'a> {
             .await;
             match event {
                 Event::Client => {
+                    attempt.wait_for_turn().await;
                     let (kind, body) = match client_message(client, &auth).await {
                         Ok(message) => message,
                         Err(None) => return Err(None),

@@ -21,6 +21,8 @@ pub enum Kill {
     NodeGone(NodeId),
     /// `client_idle_limit`, seconds.
     IdleLimit(u64),
+    /// `client_idle_limit_in_recovery`, seconds; `None`: at once.
+    RecoveryIdleLimit(Option<u64>),
     /// Fast or immediate stop.
     Shutdown,
 }
@@ -45,6 +47,8 @@ pub struct SessionControl {
     pub idle_since: Cell<Instant>,
     /// `client_idle_limit` in force for this session.
     pub idle_limit: Cell<Option<Duration>>,
+    /// `client_idle_limit_in_recovery`, likewise: seconds, 0 never, below that at once.
+    pub recovery_idle_limit: Cell<i64>,
     /// Where a cancel request has to go.
     pub cancel_target: Cell<Option<CancelTarget>>,
     /// The node to work on of a session that does not run yet.
@@ -75,6 +79,7 @@ impl SessionControl {
             status: Cell::new(SlotStatus::Connecting),
             idle_since: Cell::new(now),
             idle_limit: Cell::new(None),
+            recovery_idle_limit: Cell::new(0),
             cancel_target: Cell::new(None),
             logs_in_at: Cell::new(None),
             load_balance_node: Cell::new(None),

@@ -118,6 +118,9 @@ impl Relay {
         let config = worker.shared.config.load();
         let statements = StatementLog::new(&config);
         control.idle_limit.set(config.settings.client_idle_limit);
+        control
+            .recovery_idle_limit
+            .set(config.settings.client_idle_limit_in_recovery);
         control.status.set(SlotStatus::Idle);
         control.idle_since.set(worker.now());
         let nodes = start.entry.backends.len();
@@ -383,6 +386,9 @@ impl Relay {
         self.control
             .idle_limit
             .set(settings.client_idle_limit(&config));
+        self.control
+            .recovery_idle_limit
+            .set(settings.client_idle_limit_in_recovery(&config));
         self.reporter.set_own_log(settings.own_log(&config));
         self.statements.configure(&settings, &config);
         if let Some(routed) = &mut self.routed {

@@ -475,6 +475,10 @@ impl Order {
                 }
             }
             Order::Rollback => messages::query("ROLLBACK", &mut out),
+            Order::Replay(sql) => messages::frame(b'Q', &mut out, |out| {
+                out.extend_from_slice(&sql);
+                out.push(0);
+            }),
         }
         out
     }

@@ -2,6 +2,7 @@
 
 use super::{
     Action, Core, HookCall, HookKind, Kind, Now, Operation, Stage,
+    promote::say_wish_failed,
     texts::{number, say},
 };
 use crate::{
@@ -15,7 +16,14 @@ use crate::{
 };
 
 impl Core {
-    pub(super) fn begin_down(&mut self, id: NodeId, now: Now, out: &mut Vec<Action>) {
+    /// `wish`: the node that a switchover wants to have in its place.
+    pub(super) fn begin_down(
+        &mut self,
+        id: NodeId,
+        wish: Option<NodeId>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let Some(node) = self
             .view
             .nodes
@@ -43,11 +51,13 @@ impl Core {
         if lost_primary {
             self.view.primary = None;
         }
+        self.give_up_following(id, out);
         self.operation = Some(Operation {
             kind: Kind::Down(id),
             old_main: self.main,
             old_primary,
-            new_main,
+            new_main: wish.or(new_main),
+            wish,
             hold: lost_primary && new_main.is_some(),
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
@@ -98,6 +108,7 @@ impl Core {
             old_main: self.main,
             old_primary,
             new_main: self.view.main_node(),
+            wish: None,
             // All nodes were down: whoever comes now waits until it is known what this node is.
             hold: had_none,
             all_were_down: someone_up.is_none(),
@@ -155,6 +166,9 @@ impl Core {
     }
 
     pub(super) fn hook_finished(&mut self, finished: u64, now: Now, out: &mut Vec<Action>) {
+        if self.follow_command_ended(finished, now, out) {
+            return;
+        }
         let expected = self
             .operation
             .as_ref()
@@ -192,7 +206,7 @@ impl Core {
         };
         let old_primary = match operation.kind {
             Kind::Start => None,
-            Kind::Search | Kind::Down(_) | Kind::Up(_) => operation.old_primary,
+            Kind::Search | Kind::Down(_) | Kind::Up(_) | Kind::Promote(_) => operation.old_primary,
         };
         if old_primary != primary && operation.kind != Kind::Start {
             for id in [old_primary, primary].into_iter().flatten() {
@@ -204,7 +218,10 @@ impl Core {
         let before = (self.view.primary, self.view.primary_search_running);
         self.view.primary = primary;
         self.view.primary_search_running = false;
-        if before != (primary, false) {
+        self.follow_only(primary, out);
+        let new_primary = primary.filter(|&new| self.has_to_be_followed(&operation, new));
+        let degenerated = new_primary.map(|new| self.degenerate_followers(new, now, out));
+        if before != (primary, false) || degenerated.is_some_and(|count| count > 0) {
             self.view.version += 1;
             out.push(Action::Publish(self.view.clone()));
         }
@@ -216,7 +233,7 @@ impl Core {
             out,
             format!("failover: set new primary node: {}", number(primary)),
         );
-        if let Some(main) = operation.new_main {
+        if let Some(main) = self.view.main_node() {
             self.main = Some(main);
             say(out, format!("failover: set new main node: {main}"));
         }
@@ -228,7 +245,14 @@ impl Core {
         match operation.kind {
             Kind::Down(id) => self.say_framed(out, "failover done. shutdown host", id),
             Kind::Up(id) => self.say_framed(out, "failback done. reconnect host", id),
+            Kind::Promote(id) => self.say_framed(out, "promotion done. promoted host", id),
             Kind::Start | Kind::Search => {}
+        }
+        if let Some(wish) = operation.wish.filter(|&wish| primary != Some(wish)) {
+            say_wish_failed(wish, primary, old_primary, out);
+        }
+        if let Some(new) = new_primary {
+            self.follow(new, old_primary, now, out);
         }
     }
 

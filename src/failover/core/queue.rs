@@ -7,7 +7,7 @@ use crate::{
     cluster::NodeId,
     control::Refusal,
     failover::{
-        request::{self, Entry, Judged, Request, Source},
+        request::{self, Entry, Facts, Judged, Request, Source},
         search::Answer,
     },
 };
@@ -45,7 +45,7 @@ impl Core {
                 "ignoring the failover request, since we are still starting up",
             ));
         }
-        match request::judge(request, &self.view, &self.waiting(), self.settings.pid) {
+        match self.judge(request) {
             Judged::Refused(refusal) => Err(refusal),
             Judged::Queue | Judged::AlreadyQueued | Judged::NothingToDo(_) => Ok(()),
         }
@@ -90,6 +90,15 @@ impl Core {
         self.queue.iter().map(|queued| &queued.request).collect()
     }
 
+    pub(super) fn judge(&self, request: &Request) -> Judged {
+        let facts = Facts {
+            pid: self.settings.pid,
+            can_promote: !self.settings.failover_command.is_empty(),
+            following: self.follow.node(),
+        };
+        request::judge(request, &self.view, &self.waiting(), facts)
+    }
+
     pub(super) fn take(
         &mut self,
         request: Request,
@@ -98,22 +107,22 @@ impl Core {
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let mut say = |source, message: String| out.push(Action::Log(Entry::log(source, message)));
-        let judged = request::judge(&request, &self.view, &self.waiting(), self.settings.pid);
+        let judged = self.judge(&request);
         if let Judged::Refused(refusal) = judged {
             if source != Source::Pcp {
                 say(source, refusal.message.clone());
             }
             return Err(refusal);
         }
-        let kind = match request {
-            Request::Down { .. } => "degenerate backend",
-            Request::Up { .. } => "failback",
+        // The original makes a switchover from a request to detach the primary.
+        let (kind, node) = match (&request, self.view.primary) {
+            (Request::Switchover { .. }, Some(primary)) => ("degenerate backend", primary),
+            _ => (request.kind(), request.node()),
         };
         say(
             source,
             format!(
-                "received {kind} request for node_id: {} from pid [{}]",
-                request.node(),
+                "received {kind} request for node_id: {node} from pid [{}]",
                 self.settings.pid
             ),
         );
@@ -166,9 +175,12 @@ impl Core {
                 out.push(Action::LookAgain { node });
                 continue;
             }
+            let source = queued.source;
             match queued.request {
-                Request::Down { node } => self.begin_down(node, now, out),
+                Request::Down { node } => self.begin_down(node, None, now, out),
                 Request::Up { node } => self.begin_up(node, now, out),
+                Request::Switchover { node } => self.begin_switchover(node, source, now, out),
+                Request::Promote { node } => self.begin_promote(node, source, now, out),
             }
         }
     }

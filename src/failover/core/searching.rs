@@ -28,7 +28,7 @@ impl Core {
         };
         let primary_stays = match operation.kind {
             Kind::Down(_) => self.view.primary.is_some(),
-            Kind::Start | Kind::Search | Kind::Up(_) => false,
+            Kind::Start | Kind::Search | Kind::Up(_) | Kind::Promote(_) => false,
         };
         if !self.view.has_primary() || primary_stays {
             let primary = self.view.primary;
@@ -60,12 +60,21 @@ impl Core {
         self.sweep(now.instant, Vec::new(), now, out);
     }
 
-    /// Asks all valid nodes.
-    fn sweep(&mut self, began: Instant, said: Vec<Entry>, now: Now, out: &mut Vec<Action>) {
+    /// Asks all valid nodes, for a promotion the one that it is about.
+    pub(super) fn sweep(
+        &mut self,
+        began: Instant,
+        said: Vec<Entry>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
         let sweep = self.ticket();
-        let nodes: Vec<NodeId> = self.view.valid_nodes().collect();
         let Some(operation) = &mut self.operation else {
             return;
+        };
+        let nodes: Vec<NodeId> = match operation.kind {
+            Kind::Promote(node) => vec![node],
+            _ => self.view.valid_nodes().collect(),
         };
         operation.stage = Stage::Search(Search {
             began,
@@ -155,6 +164,12 @@ impl Core {
         let standing = known.filter(|_| self.view.mode == ClusteringMode::StreamingReplication);
         let answers = std::mem::take(&mut search.answers);
         let kind = operation.kind;
+        if let Kind::Promote(node) = kind {
+            let silence = Answer::Unreachable("no answer".to_owned());
+            let answer = answers.get(node).and_then(Option::as_ref);
+            self.promotion_answered(node, answer.unwrap_or(&silence), now, out);
+            return;
+        }
         let judgement = search::judge(
             &answers,
             &self.view,

@@ -1,5 +1,8 @@
 //! The core against the sequences recorded on the original.
 
+mod follow;
+mod promote;
+
 use super::*;
 use crate::{
     config::settings::ClusteringMode,
@@ -20,6 +23,8 @@ struct Cluster {
     hooks_hang: bool,
     log: Vec<String>,
     hooks: Vec<HookCall>,
+    /// The one that runs; ended by [`Cluster::follow_ends`].
+    follow: Option<HookCall>,
     views: Vec<ClusterView>,
     files: Vec<String>,
     /// Order of everything but log lines.
@@ -51,6 +56,7 @@ impl Cluster {
             hooks_hang: false,
             log: Vec::new(),
             hooks: Vec::new(),
+            follow: None,
             views: Vec::new(),
             files: Vec::new(),
             steps: Vec::new(),
@@ -114,8 +120,11 @@ impl Cluster {
                 Action::RunHook(hook) => {
                     self.steps.push("hook");
                     let call = hook.call;
-                    self.hooks.push(hook);
-                    if !self.hooks_hang {
+                    self.hooks.push(hook.clone());
+                    if hook.kind == HookKind::Follow {
+                        assert!(self.follow.is_none(), "one after the other");
+                        self.follow = Some(hook);
+                    } else if !self.hooks_hang {
                         self.handle(Event::HookFinished { call });
                     }
                 }
@@ -137,6 +146,20 @@ impl Cluster {
                 Action::Started => self.steps.push("started"),
             }
         }
+    }
+
+    /// The command that follows a new primary has attached its node, or not, and ends.
+    fn follow_ends(&mut self, attaches: bool) {
+        let HookCall { call, node, .. } = self.follow.clone().expect("a command runs");
+        if attaches {
+            self.up(node);
+        }
+        self.follow = None;
+        self.handle(Event::HookFinished { call });
+    }
+
+    fn statuses(&self) -> Vec<u8> {
+        self.view().nodes.iter().map(|n| n.status.code()).collect()
     }
 
     fn pass(&mut self, seconds: u64) {

@@ -10,7 +10,6 @@ impl World {
             let host = line.rsplit_once("host ")?.1;
             host.strip_prefix("host")?.split('(').next()?.parse().ok()
         };
-        let down = line.starts_with("starting degeneration");
         if let Some(rest) = line.strip_prefix("degenerate backend request for node_id: ")
             && line.contains("is dropped because the server has answered since")
         {
@@ -28,28 +27,68 @@ impl World {
             );
             self.wanted[node] = None;
         }
-        if down || line.starts_with("starting fail back") {
+        if let Some(rest) = line.strip_prefix("switching over from node ") {
+            let (from, to) = rest.split_once(" to node ").expect("two nodes");
+            let (from, to): (NodeId, NodeId) =
+                (from.parse().expect("a node"), to.parse().expect("a node"));
+            assert_eq!(self.published.primary, Some(from));
+            self.begins(&Request::Switchover { node: to });
+            self.wish = Some(to);
+            self.wanted[from] = None;
+        }
+        if line.starts_with("starting follow degeneration") {
+            self.wanted[node().expect("a node")] = None;
+        }
+        let begun = [
+            ("starting degeneration", What::Down),
+            ("starting fail back", What::Up),
+            ("starting promotion", What::Promote),
+        ];
+        if let Some((_, what)) = begun.iter().find(|(text, _)| line.starts_with(text)) {
             assert!(self.ongoing.is_none(), "one operation at a time");
+            let node = node().expect("a node");
+            if *what == What::Promote {
+                self.begins(&Request::Promote { node });
+            }
             self.ongoing = Some(Ongoing {
-                node: node().expect("a node"),
-                up: !down,
+                node,
+                what: *what,
+                wish: self.wish.take(),
                 hook_calls: 0,
                 before: self.published.clone(),
             });
         }
-        if line.starts_with("failover done") || line.starts_with("failback done") {
+        if line.starts_with("the promotion of node") {
+            let ongoing = self.ongoing.take().expect("an operation");
+            assert_eq!(ongoing.what, What::Promote);
+            let version = self.published.version;
+            assert_eq!(version, ongoing.before.version, "nothing was changed");
+        }
+        if ["failover done", "failback done", "promotion done"]
+            .iter()
+            .any(|text| line.starts_with(text))
+        {
             let ongoing = self.ongoing.take().expect("an operation");
             assert_eq!(Some(ongoing.node), node(), "the same node begins and ends");
-            let wanted = if ongoing.up && self.settings.failback_command.is_empty() {
-                0
-            } else {
-                1
+            let wanted = match ongoing.what {
+                What::Up => u32::from(!self.settings.failback_command.is_empty()),
+                What::Down => 1,
+                What::Promote => 0,
             };
             assert_eq!(ongoing.hook_calls, wanted, "hook calls for {line}");
+            self.expect_following(&ongoing);
         }
+        self.heard_of_following(line);
         if let Some(main) = line.strip_prefix("failover: set new main node: ") {
             self.main = main.parse().ok();
         }
+    }
+
+    /// Each was asked for, and begins once.
+    fn begins(&mut self, request: &Request) {
+        let place = self.promotions.iter().position(|r| r == request);
+        self.promotions
+            .remove(place.expect("nobody has asked for it"));
     }
 
     /// No report without evidence from after the last attach.
@@ -74,6 +113,7 @@ impl World {
             return;
         }
         assert!(self.ongoing.is_none());
+        self.check_following();
         assert!(!view.primary_search_running);
         for node in &view.nodes {
             if let Some(up) = self.wanted[node.id] {
@@ -91,37 +131,55 @@ impl World {
     }
 }
 
+/// What a hook is to be told.
+pub(super) struct Arguments {
+    pub name: &'static str,
+    pub node: NodeId,
+    pub new_main: Option<NodeId>,
+    pub old_main: Option<NodeId>,
+    pub old_primary: Option<NodeId>,
+}
+
 /// The oracle's own opinion on the arguments, from the views alone.
-pub(super) fn expected_line(
+pub(super) fn arguments(
     ongoing: &Ongoing,
     now: &ClusterView,
     old_main: Option<NodeId>,
-) -> String {
-    let id = ongoing.node;
+) -> Arguments {
+    let lowest = now.nodes.iter().find(|n| n.is_valid()).map(|n| n.id);
+    let (name, old_primary) = match ongoing.what {
+        What::Up => ("failback", ongoing.before.primary.or(old_main)),
+        What::Down | What::Promote => ("failover", ongoing.before.primary),
+    };
+    Arguments {
+        name,
+        node: ongoing.node,
+        new_main: ongoing.wish.or(lowest),
+        old_main,
+        old_primary,
+    }
+}
+
+pub(super) fn expected_line(arguments: &Arguments) -> String {
     let number = |id: Option<NodeId>| id.map_or("-1".to_owned(), |id| id.to_string());
     let host = |id: Option<NodeId>| id.map_or("\"\"".to_owned(), |id| format!("host{id}"));
     let port = |id: Option<NodeId>| id.map_or("\"\"".to_owned(), |id| (11002 + id).to_string());
     let data = |id: Option<NodeId>| id.map_or("\"\"".to_owned(), |id| format!("/data{id}"));
-    let main = now.nodes.iter().find(|n| n.is_valid()).map(|n| n.id);
-    let (name, primary) = if ongoing.up {
-        ("failback", ongoing.before.primary.or(old_main))
-    } else {
-        ("failover", ongoing.before.primary)
-    };
+    let (id, main) = (Some(arguments.node), arguments.new_main);
     [
-        name.to_owned(),
-        id.to_string(),
-        host(Some(id)),
-        port(Some(id)),
-        data(Some(id)),
+        arguments.name.to_owned(),
+        number(id),
+        host(id),
+        port(id),
+        data(id),
         number(main),
         host(main),
-        number(old_main),
-        number(primary),
+        number(arguments.old_main),
+        number(arguments.old_primary),
         port(main),
         data(main),
-        host(primary),
-        port(primary),
+        host(arguments.old_primary),
+        port(arguments.old_primary),
     ]
     .join(" ")
 }

@@ -1,6 +1,6 @@
 //! What pgpool does in a history: its core, the hooks that it runs, its end by SIGKILL.
 
-use super::*;
+use super::{checks::arguments, *};
 
 impl World {
     /// pgpool starts, for the first time or after it was killed.
@@ -26,6 +26,10 @@ impl World {
         self.core = Core::new(self.settings.clone(), view);
         self.checks.clear();
         self.ongoing = None;
+        self.following = None;
+        self.follow_call = None;
+        self.promotions.clear();
+        self.wish = None;
         self.wanted.fill(None);
         self.answers.clear();
         self.crash_in = None;
@@ -138,22 +142,35 @@ impl World {
     }
 
     fn run_hook(&mut self, call: HookCall) {
-        let ongoing = self
-            .ongoing
-            .as_mut()
-            .expect("a hook belongs to an operation");
-        ongoing.hook_calls += 1;
-        assert_eq!(ongoing.node, call.node);
-        assert_eq!(ongoing.up, call.kind == HookKind::Failback);
-        let expected = expected_line(ongoing, &self.published, self.main);
-        assert_eq!(call.line, expected, "arguments of the hook");
+        if call.kind == HookKind::Follow {
+            self.check_follow_call(&call);
+        } else {
+            let ongoing = self
+                .ongoing
+                .as_mut()
+                .expect("a hook belongs to an operation");
+            ongoing.hook_calls += 1;
+            assert_eq!(ongoing.node, call.node);
+            let kind = match ongoing.what {
+                What::Down => HookKind::Failover,
+                What::Up => HookKind::Failback,
+                What::Promote => panic!("a promotion has no hook"),
+            };
+            assert_eq!(call.kind, kind);
+            let expected = expected_line(&arguments(ongoing, &self.published, self.main));
+            assert_eq!(call.line, expected, "arguments of the hook");
+        }
         self.note(|| format!("hook: {}", call.line));
         self.last_run += 1;
-        let after = if self.random.chance(10) {
-            self.random.millis(2000, 20_000)
-        } else {
-            self.random.millis(5, 300)
+        let after = match (self.random.below(20), call.kind) {
+            (0, HookKind::Follow) => self.random.millis(20_000, 400_000),
+            (0 | 1, _) => self.random.millis(2000, 20_000),
+            _ => self.random.millis(5, 300),
         };
+        if call.kind == HookKind::Follow && self.random.chance(30) {
+            let node = call.node;
+            self.due(after / 2, Due::ScriptAttaches { node });
+        }
         let run = self.last_run;
         let life = self.life;
         self.hooks.insert(run, Hook { call, life });
@@ -166,9 +183,20 @@ impl World {
             return;
         };
         let words: Vec<&str> = call.line.split(' ').collect();
+        if call.kind == HookKind::Follow {
+            let primary = words[5].parse().expect("a node");
+            if self.script_follows(call.node, primary) {
+                let _ = self.request(Request::Up { node: call.node }, Source::Pcp, None);
+            }
+        }
+        let mut new = words[5].parse::<NodeId>();
+        if self.random.chance(5) {
+            // The script promotes what it likes.
+            new = Ok(self.random.node(self.servers.len()));
+        }
         if call.kind == HookKind::Failover
             && words[1] == words[8]
-            && let Ok(new) = words[5].parse::<NodeId>()
+            && let Ok(new) = new
             && self.random.chance(85)
             && self.servers[new].state == ServerState::Running
         {
@@ -182,10 +210,20 @@ impl World {
             }
         }
         if life == self.life {
+            if call.kind == HookKind::Follow {
+                let running = self.follow_call.take();
+                assert_eq!(running, Some((call.call, call.node)), "the one that ran");
+            }
+            let outdated = call.kind == HookKind::Follow && self.is_outdated(&call);
             let actions = self
                 .core
                 .handle(Event::HookFinished { call: call.call }, self.now());
             self.carry_out(actions);
+            assert!(
+                !outdated || life != self.life || !self.published.is_valid(call.node),
+                "node {} follows a server that is not the primary any more",
+                call.node
+            );
         }
     }
 
@@ -201,7 +239,15 @@ impl World {
             .core
             .request(request.clone(), source, evidence, self.now());
         if result.is_ok() {
-            self.wanted[request.node()] = Some(matches!(request, Request::Up { .. }));
+            match request {
+                Request::Up { node } => self.wanted[node] = Some(true),
+                Request::Down { node } => self.wanted[node] = Some(false),
+                Request::Switchover { .. } | Request::Promote { .. } => {
+                    if !self.promotions.contains(&request) {
+                        self.promotions.push(request);
+                    }
+                }
+            }
         }
         self.carry_out(actions);
         if self.life != life {

@@ -14,7 +14,8 @@ impl World {
             return;
         };
         let state = health::NodeState::of(view.status, view.quarantine, "");
-        let (busy, now) = (self.core.is_busy(), self.now());
+        let busy = self.core.is_busy() || self.core.is_following();
+        let now = self.now();
         let Some(check) = self.checks.get_mut(node) else {
             return;
         };

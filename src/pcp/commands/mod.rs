@@ -5,6 +5,7 @@
 
 mod nodes;
 mod processes;
+mod promote;
 mod server;
 
 use std::sync::Arc;
@@ -58,8 +59,12 @@ pub async fn run(command: Command, env: &Environment) -> Outcome {
         Command::HealthCheckStats(node) => nodes::health_check_stats(env, &node).await,
         Command::AttachNode(node) => nodes::attach(env, &node).await,
         Command::DetachNode { node, graceful } => nodes::detach(env, &node, graceful).await,
-        Command::PromoteNode { node, option, .. } => nodes::promote(env, &node, option),
-        Command::RecoverNode(node) => nodes::recover(env, &node),
+        Command::PromoteNode {
+            node,
+            graceful,
+            option,
+        } => promote::promote(env, &node, graceful, option).await,
+        Command::RecoverNode(node) => nodes::recover(env, &node).await,
         Command::ProcessCount => processes::count(env),
         Command::ProcessInfo(pid) => processes::info(env, &pid).await,
         Command::PoolStatus => server::pool_status(env).await,

@@ -1,16 +1,16 @@
-//! Node count, node info, health check statistics, attach, detach, promote, recovery.
+//! Node count, node info, health check statistics, attach, detach, recovery.
 
 use super::{Environment, Outcome, compat_version};
 use crate::{
     admin::{Inputs, NodeProbe, words},
     cluster::NodeStatus,
-    config::{Release, settings::ClusteringMode},
+    config::Release,
     control::{Command, Shared},
     observe::Severity,
     pcp::{
         codec::{self, Notice},
         layout::{NodeInfoLayout, NodeRow, StandbyDelay},
-        request::{Number, PromoteOption},
+        request::Number,
     },
 };
 
@@ -169,91 +169,17 @@ fn configured(shared: &Shared, number: &Number, request: &str) -> Result<usize, 
     })
 }
 
-/// Checks the request as the original does; what it would then do comes with a later release.
-pub fn promote(env: &Environment, number: &Number, option: PromoteOption) -> Outcome {
-    let id = number.value;
-    let old = env.emulates_before(Release::V4_3);
-    let view = env.shared.view.load();
+/// Answered at the end of the recovery, however long that takes.
+pub async fn recover(env: &Environment, number: &Number) -> Outcome {
     let Some(node) = env.node(number) else {
         return Outcome::error(
-            if old {
-                "could not process recovery request"
-            } else {
-                "could not process promote request"
-            },
-            format!("node id {id} is not valid"),
+            "process recovery request failed",
+            format!("node id {} is not valid", number.value),
         );
     };
-    if view.mode != ClusteringMode::StreamingReplication {
-        return Outcome::fatal(
-            if old {
-                "invalid pgpool mode for process recovery request"
-            } else {
-                "invalid pgpool mode for process promote request"
-            },
-            format!("not in streaming replication mode, can't promote node id {id}"),
-        );
-    }
-    if view.primary == Some(node) {
-        return Outcome::fatal(
-            if old {
-                "invalid pgpool mode for process recovery request"
-            } else {
-                "invalid promote request"
-            },
-            format!("specified node is already primary node, can't promote node id {id}"),
-        );
-    }
-    Outcome::error(
-        "pcp_promote_node is not available in this release of pgpool-rs",
-        match option {
-            PromoteOption::Switchover => format!(
-                "nothing was changed. To switch over, stop the primary: failover_command promotes a standby and pgpool follows (wanted: node {id})"
-            ),
-            PromoteOption::RelabelOnly => format!(
-                "nothing was changed. After node {id} has been promoted in PostgreSQL and the old primary is stopped, pgpool finds the new primary by itself"
-            ),
-        },
+    env.log(&format!("recovery of node {node}"));
+    Outcome::of(
+        env.ask(|reply| Command::Recover { node, reply }).await,
+        b'c',
     )
-}
-
-/// Checks the request as the original does; the recovery itself comes with a later release.
-pub fn recover(env: &Environment, number: &Number) -> Outcome {
-    const FAILED: &str = "process recovery request failed";
-    let id = number.value;
-    let view = env.shared.view.load();
-    let Some(node) = env.node(number) else {
-        return Outcome::error(FAILED, format!("node id {id} is not valid"));
-    };
-    match view.mode {
-        ClusteringMode::StreamingReplication if view.primary == Some(node) => {
-            return Outcome::error(
-                FAILED,
-                "primary server cannot be recovered by online recovery.",
-            );
-        }
-        ClusteringMode::StreamingReplication
-        | ClusteringMode::NativeReplication
-        | ClusteringMode::SnapshotIsolation => {}
-        ClusteringMode::LogicalReplication | ClusteringMode::Slony | ClusteringMode::Raw => {
-            return Outcome::error(
-                FAILED,
-                "recovery request is only allowed in replication and streaming replication modes.",
-            );
-        }
-    }
-    match view.nodes.get(node).map(|node| node.status) {
-        Some(NodeStatus::Up | NodeStatus::Waiting) => {
-            Outcome::error(format!("node recovery failed, node id: {id} is alive"), "")
-        }
-        Some(NodeStatus::Unused) | None => {
-            Outcome::error(format!("node recovery failed, node id: {id} is unused"), "")
-        }
-        Some(NodeStatus::Down) => Outcome::error(
-            "pcp_recovery_node is not available in this release of pgpool-rs",
-            format!(
-                "nothing was changed. Rebuild node {id} with pg_basebackup or pg_rewind, start it, then run pcp_attach_node -n {id}"
-            ),
-        ),
-    }
 }

@@ -5,8 +5,12 @@
 pub(super) enum Keyword {
     /// An identifier, or a keyword that means nothing to us.
     None,
-    /// A word of the grammar that is neither a name nor a function: AND, CASE, LIKE ...
+    /// A reserved word that is neither a name nor a function: AND, CASE, NULL ...
     Word,
+    /// A word of the grammar, mostly an operator, that also names functions: LIKE, ISNULL, ZONE ...
+    Operator,
+    /// What may stand before JOIN. Names functions as well.
+    Side,
     /// A built-in type or construct that takes parentheses and is no function: NUMERIC, COALESCE ...
     Construct,
     /// A function by syntax of its own: EXTRACT, POSITION, SUBSTRING, OVERLAY, TRIM.
@@ -70,8 +74,10 @@ pub(super) enum Keyword {
     Using,
     Values,
     With,
-    /// What ends a FROM clause: WHERE, GROUP, HAVING, ORDER, LIMIT, OFFSET, WINDOW, RETURNING.
+    /// What ends a FROM clause: WHERE, HAVING, LIMIT, OFFSET, WINDOW, RETURNING.
     Clause,
+    /// GROUP and ORDER, which BY follows.
+    Group,
 }
 
 const LONGEST: usize = 17;
@@ -101,9 +107,10 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"not" => K::Not,
         b"set" => K::Set,
         b"bit" | b"dec" | b"int" | b"row" => K::Construct,
-        b"both" | b"case" | b"cast" | b"desc" | b"else" | b"full" | b"like" | b"null" | b"some"
-        | b"then" | b"true" | b"user" | b"when" | b"zone" => K::Word,
-        b"left" => K::Word,
+        b"both" | b"case" | b"cast" | b"desc" | b"else" | b"null" | b"some" | b"then" | b"true"
+        | b"user" | b"when" => K::Word,
+        b"like" | b"zone" => K::Operator,
+        b"full" | b"left" => K::Side,
         b"call" => K::Call,
         b"char" | b"real" | b"time" => K::Construct,
         b"copy" => K::Copy,
@@ -120,13 +127,15 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"trim" => K::SyntaxFunction,
         b"with" => K::With,
         b"abort" => K::Abort,
-        b"array" | b"check" | b"cross" | b"false" | b"grant" | b"ilike" | b"inner" | b"outer"
-        | b"right" => K::Word,
+        b"array" | b"check" | b"false" | b"grant" => K::Word,
+        b"ilike" => K::Operator,
+        b"cross" | b"inner" | b"outer" | b"right" => K::Side,
         b"begin" => K::Begin,
         b"close" => K::Close,
         b"fetch" => K::Fetch,
         b"float" | b"least" | b"nchar" | b"treat" => K::Construct,
-        b"group" | b"limit" | b"order" | b"where" => K::Clause,
+        b"limit" | b"where" => K::Clause,
+        b"group" | b"order" => K::Group,
         b"merge" => K::Merge,
         b"reset" => K::Reset,
         b"start" => K::Start,
@@ -134,7 +143,8 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"union" => K::SetOperation,
         b"using" => K::Using,
         b"bigint" | b"exists" | b"nullif" | b"setof" | b"xmlpi" => K::Construct,
-        b"column" | b"freeze" | b"isnull" | b"unique" => K::Word,
+        b"column" | b"unique" => K::Word,
+        b"freeze" | b"isnull" => K::Operator,
         b"commit" => K::Commit,
         b"create" => K::Create,
         b"delete" => K::Delete,
@@ -146,9 +156,12 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"update" => K::Update,
         b"values" => K::Values,
         b"analyze" | b"analyse" => K::Analyze,
-        b"between" | b"collate" | b"default" | b"foreign" | b"leading" | b"natural"
-        | b"notnull" | b"placing" | b"primary" | b"variadic" | b"verbose" | b"binary" => K::Word,
-        b"boolean" | b"decimal" | b"integer" | b"numeric" | b"varchar" | b"xmlroot" => K::Construct,
+        b"collate" | b"default" | b"foreign" | b"leading" | b"placing" | b"primary"
+        | b"variadic" => K::Word,
+        b"notnull" | b"verbose" | b"binary" => K::Operator,
+        b"natural" => K::Side,
+        b"between" | b"boolean" | b"decimal" | b"integer" | b"numeric" | b"varchar"
+        | b"xmlroot" => K::Construct,
         b"similar" => K::Sugar,
         b"declare" => K::Declare,
         b"discard" => K::Discard,
@@ -169,7 +182,8 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"character" | b"precision" | b"timestamp" | b"xmlconcat" | b"xmlexists" | b"xmlforest" => {
             K::Construct
         }
-        b"collation" | b"initially" | b"symmetric" => K::Word,
+        b"collation" => K::Operator,
+        b"initially" | b"symmetric" => K::Word,
         b"intersect" => K::SetOperation,
         b"recursive" => K::Recursive,
         b"returning" => K::Clause,
@@ -184,9 +198,8 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         b"materialized" => K::Syntax,
         b"xmlserialize" | b"xmlattributes" | b"xmlnamespaces" => K::Construct,
         b"current_date" | b"current_time" | b"current_role" | b"current_user" | b"session_user"
-        | b"concurrently" | b"localtimestamp" | b"current_catalog" | b"current_timestamp" => {
-            K::Word
-        }
+        | b"localtimestamp" | b"current_catalog" | b"current_timestamp" => K::Word,
+        b"concurrently" => K::Operator,
         _ => K::None,
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Level {
     writes_into: bool,
     /// DELETE or MERGE: USING names tables.
     using: bool,
+    /// A statement that writes: SET is a clause of it, elsewhere a name.
+    writes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ enum From {
 enum Before {
     Start,
     Keyword(Keyword),
+    /// NOT behind an operand: `a NOT LIKE b`.
+    NotInfix,
     /// Name, constant, parameter.
     Operand,
     Open,
@@ -65,6 +69,7 @@ impl Level {
             with: false,
             writes_into: false,
             using: false,
+            writes: false,
         }
     }
 }
@@ -203,6 +208,14 @@ impl<'a> Collector<'a, '_> {
             self.named(scan, token, word);
             return;
         }
+        if scan.level.from == From::Expect && self.names_table(word, next) {
+            self.named(scan, token, K::None);
+            return;
+        }
+        if next == b'(' && names_function(scan, word) {
+            self.named(scan, token, K::None);
+            return;
+        }
         let level = &mut scan.level;
         match word {
             K::Select => {
@@ -210,7 +223,10 @@ impl<'a> Collector<'a, '_> {
                 level.from = From::No;
                 level.with = false;
             }
-            K::Values => {
+            // Else an alias, or a common table expression.
+            K::Values
+                if level.from != From::After && !(level.with && scan.before != Before::Close) =>
+            {
                 level.from = From::No;
                 level.with = false;
             }
@@ -225,7 +241,10 @@ impl<'a> Collector<'a, '_> {
                     level.with = false;
                 }
             }
-            K::With if level.first => level.with = true,
+            K::With if level.first => {
+                level.with = true;
+                level.from = From::No;
+            }
             K::With => level.aliases = 0,
             K::From => {
                 let distinct = scan.before == Before::Keyword(K::Distinct) && scan.negated;
@@ -247,10 +266,8 @@ impl<'a> Collector<'a, '_> {
                 level.from = From::After;
                 level.aliases = 0;
             }
-            K::Clause | K::SetOperation | K::Set | K::Fetch => {
-                // SET (a, b) = ...; FETCH FIRST; as a function name or column they are not used.
-                level.from = From::No;
-            }
+            K::Clause | K::Group | K::SetOperation | K::Fetch => level.from = From::No,
+            K::Set if level.writes => level.from = From::No,
             K::For => self.locking(scan),
             K::Into => {
                 self.into(scan);
@@ -258,78 +275,24 @@ impl<'a> Collector<'a, '_> {
             }
             K::Insert | K::Update | K::Delete | K::Merge if self.begins_write(scan, word) => {}
             K::As => scan.level.aliases = 0,
-            K::Sugar if scan.level.from != From::Expect => self.sugar(token, next),
+            K::Sugar => self.sugar(token, next),
+            // XMLTABLE, or an expression as a table.
+            K::Construct if scan.level.from == From::Expect && next == b'(' => {
+                scan.arguments = true;
+            }
+            // CURRENT_DATE, CAST (...) as a table.
+            K::Word if scan.level.from == From::Expect => {
+                scan.level.from = From::After;
+                scan.level.aliases = 0;
+            }
             K::SyntaxFunction if next == b'(' => {
                 self.syntax_function(scan, token);
-                return;
-            }
-            K::Syntax if next == b'(' => {
-                // Behind an operand or a keyword of its clause it belongs to the grammar; a user's
-                // function of this name stands where an expression begins.
-                let begins_expression = matches!(
-                    scan.before,
-                    Before::Open
-                        | Before::Comma
-                        | Before::Other
-                        | Before::Keyword(K::Select | K::Clause | K::On | K::Word)
-                );
-                if begins_expression {
-                    self.named(scan, token, K::None);
-                    return;
-                }
-                if token.text.eq_ignore_ascii_case(b"escape") {
-                    self.system_function(b"like_escape");
-                }
-            }
-            K::Word if next == b'(' && is_function_word(token.text) && !joins(scan) => {
-                self.named(scan, token, K::None);
-                return;
-            }
-            // Keywords that begin other statements are names here.
-            K::Abort
-            | K::Analyze
-            | K::Begin
-            | K::Call
-            | K::Close
-            | K::Commit
-            | K::Copy
-            | K::Deallocate
-            | K::Declare
-            | K::Discard
-            | K::Drop
-            | K::Execute
-            | K::Explain
-            | K::Lock
-            | K::Move
-            | K::Prepare
-            | K::Release
-            | K::Reset
-            | K::Rollback
-            | K::Savepoint
-            | K::Show
-            | K::Start
-            | K::Truncate
-            | K::Recursive
-            | K::Ordinality
-            | K::Rows
-            | K::By
-            | K::Insert
-            | K::Update
-            | K::Delete
-            | K::Merge
-                if names(scan, word, next) =>
-            {
-                self.named(scan, token, K::None);
                 return;
             }
             K::Syntax
                 if token.text.eq_ignore_ascii_case(b"escape") && scan.before == Before::Operand =>
             {
                 self.system_function(b"like_escape");
-            }
-            K::Syntax if names(scan, word, next) => {
-                self.named(scan, token, K::None);
-                return;
             }
             _ => {}
         }
@@ -338,7 +301,26 @@ impl<'a> Collector<'a, '_> {
             K::Distinct => scan.negated,
             _ => false,
         };
-        scan.before = Before::Keyword(word);
+        let infix = word == K::Not && matches!(scan.before, Before::Operand | Before::Close);
+        scan.before = if infix {
+            Before::NotInfix
+        } else {
+            Before::Keyword(word)
+        };
+    }
+
+    /// Whether a keyword is the name of the table that is due.
+    fn names_table(&self, word: Keyword, next: u8) -> bool {
+        use Keyword as K;
+        match word {
+            K::Construct | K::SyntaxFunction => next != b'(',
+            K::Sugar | K::Syntax | K::Operator | K::Set | K::By | K::Recursive | K::Ordinality => {
+                true
+            }
+            K::Values => next != b'(',
+            K::Rows => !self.peek_is("from"),
+            _ => begins_statement(word),
+        }
     }
 
     /// INSERT, UPDATE, DELETE, MERGE as the beginning of a statement: itself, inside parentheses,
@@ -376,6 +358,7 @@ impl<'a> Collector<'a, '_> {
         level.with = false;
         level.writes_into = matches!(word, Keyword::Insert | Keyword::Merge);
         level.using = matches!(word, Keyword::Delete | Keyword::Merge);
+        level.writes = true;
         level.from = if word == Keyword::Update {
             From::Expect
         } else {
@@ -407,6 +390,7 @@ impl<'a> Collector<'a, '_> {
         scan.level.from = From::No;
         if scan.level.writes_into {
             scan.level.writes_into = false;
+            self.take_word("only");
             if let Some(mut name) = self.take_name() {
                 name.nested = scan.depth > 0;
                 self.facts.relations.push(name);
@@ -441,11 +425,38 @@ impl<'a> Collector<'a, '_> {
             } else {
                 b"btrim"
             });
-        } else {
+        } else if self.has_words_as_commas() {
             self.system_function(token.text);
+        } else {
+            // SUBSTRING(a, b) is a call like any other: of a function in the search path.
+            self.named(scan, token, Keyword::None);
         }
         scan.arguments = true;
         scan.before = Before::Operand;
+    }
+
+    /// Whether the parentheses that come next have words between their arguments, as in
+    /// `SUBSTRING(a FROM b)`.
+    fn has_words_as_commas(&self) -> bool {
+        let mut depth = 0;
+        for token in self.lexer {
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') if depth <= 1 => return false,
+                TokenKind::Punctuation(b')') => depth -= 1,
+                TokenKind::Word if depth == 1 => {
+                    let between = ["from", "for", "in", "placing", "similar"];
+                    if between
+                        .iter()
+                        .any(|word| token.text.eq_ignore_ascii_case(word.as_bytes()))
+                    {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        false
     }
 
     fn sugar(&mut self, token: Token<'a>, next: u8) {
@@ -557,22 +568,90 @@ impl<'a> Collector<'a, '_> {
     }
 }
 
-/// LEFT and RIGHT are functions as well.
-fn is_function_word(word: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(b"left") || word.eq_ignore_ascii_case(b"right")
+/// Whether a keyword before a parenthesis is the name of a function.
+fn names_function(scan: &Scan, word: Keyword) -> bool {
+    use Keyword as K;
+    match word {
+        K::Side => true,
+        K::Join => !matches!(scan.before, Before::Keyword(K::Side)) && begins_expression(scan),
+        // GROUP BY (a), (b).
+        K::By => !matches!(scan.before, Before::Keyword(K::Group)) && begins_expression(scan),
+        K::Syntax
+        | K::Operator
+        | K::Sugar
+        | K::Is
+        | K::TableSample
+        | K::Set
+        | K::Recursive
+        | K::Ordinality
+        | K::Rows => begins_expression(scan),
+        // At the beginning of parentheses they begin a statement.
+        K::Insert | K::Update | K::Delete | K::Merge => {
+            !scan.level.first && begins_expression(scan)
+        }
+        _ => begins_statement(word),
+    }
 }
 
-fn joins(scan: &Scan) -> bool {
-    scan.level.from == From::After
+/// Whether an expression, not an operator or clause, comes next.
+fn begins_expression(scan: &Scan) -> bool {
+    use Keyword as K;
+    if scan.level.with {
+        return false;
+    }
+    match scan.before {
+        Before::Open | Before::Comma | Before::Other => true,
+        Before::Keyword(word) => matches!(
+            word,
+            K::Select
+                | K::Distinct
+                | K::SetOperation
+                | K::Clause
+                | K::By
+                | K::On
+                | K::Not
+                | K::Word
+                | K::Operator
+                | K::From
+                | K::For
+                | K::Lateral
+        ),
+        _ => false,
+    }
 }
 
-/// A keyword that is not reserved, where a table or function is due, or before parentheses.
-fn names(scan: &Scan, word: Keyword, next: u8) -> bool {
-    let clause = matches!(
+/// Keywords with which other statements begin. They are not reserved: names in a query.
+fn begins_statement(word: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
         word,
-        Keyword::By | Keyword::Recursive | Keyword::Ordinality | Keyword::Rows
-    );
-    scan.level.from == From::Expect || (next == b'(' && !clause)
+        K::Abort
+            | K::Begin
+            | K::Call
+            | K::Close
+            | K::Commit
+            | K::Copy
+            | K::Deallocate
+            | K::Declare
+            | K::Delete
+            | K::Discard
+            | K::Drop
+            | K::Execute
+            | K::Explain
+            | K::Insert
+            | K::Lock
+            | K::Merge
+            | K::Move
+            | K::Prepare
+            | K::Release
+            | K::Reset
+            | K::Rollback
+            | K::Savepoint
+            | K::Show
+            | K::Start
+            | K::Truncate
+            | K::Update
+    )
 }
 
 fn ident(start: usize, end: usize) -> super::Ident {

@@ -103,7 +103,33 @@ fn tables_are_found_wherever_a_query_names_them() {
             "select * from t1 order by a limit 1 offset 2 for update of t1",
             &["t1"],
         ),
-        ("select * from start, analyze", &["start", "analyze"]),
+        // Keywords that are not reserved are names where a table is due.
+        (
+            "select * from start, values, set, between join position on true, by",
+            &["start", "values", "set", "between", "position", "by"],
+        ),
+        (
+            "select * from t1 set, t2 values, t3 as rows, time",
+            &["t1", "t2", "t3", "time"],
+        ),
+        ("update set set a = 1", &["set"]),
+        (
+            "delete from values using row where true",
+            &["values", "row"],
+        ),
+        (
+            "merge into only t1 using t2 on a = b when matched then update set (a, b) = (1, 2)",
+            &["t1", "t2"],
+        ),
+        (
+            "select * from xmltable('/a' passing b columns c int path '@c', d for ordinality) x, \
+             current_date d, cast(1 as int) e, t1",
+            &["t1"],
+        ),
+        (
+            "select * from (with recursive r(n) as (select 1) search depth first by n set s select * from r) x, t1",
+            &["r", "t1"],
+        ),
     ];
     for (sql, want) in cases {
         assert_eq!(relations(sql), *want, "{sql}");
@@ -172,6 +198,26 @@ fn functions_are_told_from_types_aliases_and_syntax() {
             &["within", "filter", "pg_catalog.like_escape"],
         ),
         ("select /* c */ f /* d */ (1)", &["f"]),
+        // Keywords that are not reserved are names where an expression begins.
+        (
+            "select set(1), rows(2) + like(3), 1 - join(4) from t where by(5) or not zone(6) and inner(7)",
+            &["set", "rows", "like", "join", "by", "zone", "inner"],
+        ),
+        (
+            "select a from t cross join (u join v on isnull(a)) where a not like ('b') group by (a), set(b) order by (b)",
+            &["isnull", "set"],
+        ),
+        (
+            "select * from t, lateral is(a), tablesample(b)",
+            &["is", "tablesample"],
+        ),
+        ("update t set (a, b) = (set(1), 2)", &["set"]),
+        ("with r as not materialized (select 1) select 1 from r", &[]),
+        ("select * from trim(a) b", &["pg_catalog.btrim"]),
+        (
+            "select substring(a, 1), overlay(b placing c from 1), substring((select d from e), f(1))",
+            &["substring", "pg_catalog.overlay", "substring", "f"],
+        ),
         ("values (f())", &["f"]),
     ];
     for (sql, want) in cases {
@@ -197,6 +243,7 @@ fn locks_into_and_writes_inside_are_noticed_at_any_depth() {
     for sql in [
         "with a as (insert into t values (1) returning i) select * from a",
         "((with a as (delete from t returning i) select * from a))",
+        "with values (a) as (select 1), x as (delete from t returning i) select * from values",
         "with a as not materialized (update t set i = 1 returning i) select 1",
     ] {
         assert!(facts(sql).has_data_modifying_with(), "{sql}");
@@ -229,11 +276,25 @@ fn statements_are_counted_without_the_empty_ones() {
         ("begin; select 1; commit", 3),
         (
             "create function f() returns int language sql begin atomic select 1; end",
-            2,
+            1,
         ),
+        (
+            "create or replace procedure p(a int default 1) begin atomic insert into t values (case when a = 1 then 2 end); \
+             select 1 as end, t.end from t;; end; select 2; select 3",
+            3,
+        ),
+        ("create function f() as $$begin; end$$; select 1", 2),
     ] {
         assert_eq!(facts(sql).count(), count, "{sql}");
     }
+}
+
+#[test]
+fn a_string_is_split_at_its_own_semicolons() {
+    let parts = Facts::split(b"set a to ';'; reset all;select $$;$$", true);
+    let want: [&[u8]; 3] = [b"set a to ';'", b" reset all", b"select $$;$$"];
+    assert_eq!(parts, want);
+    assert_eq!(Facts::split(b"", true), [b""]);
 }
 
 #[test]
@@ -248,6 +309,8 @@ fn utility_statements_say_what_they_are() {
             | Statement::Execute(n)
             | Statement::Deallocate(Some(n))
             | Statement::Declare(n)
+            | Statement::Fetch(Some(n))
+            | Statement::ClosePortal(Some(n))
             | Statement::CreateTemporary(n)
             | Statement::Drop(n) => n,
             other => panic!("{sql}: {other:?}"),
@@ -257,6 +320,10 @@ fn utility_statements_say_what_they_are() {
     for sql in [
         "savepoint A",
         "release a",
+        "fetch a",
+        "fetch forward 3 from A",
+        "move backward all in \"a\"",
+        "close a;select 1",
         "release savepoint a",
         "rollback to a",
         "rollback work to savepoint \"a\"",
@@ -384,7 +451,7 @@ fn utility_statements_say_what_they_are() {
         ("(select 1)", Statement::Select),
         ("values (1)", Statement::Select),
         ("vacuum t", Statement::Other),
-        ("fetch 1 from c", Statement::Fetch),
+        ("close all", Statement::ClosePortal(None)),
     ] {
         let f = facts(sql);
         assert_eq!(f.first(), want, "{sql}");

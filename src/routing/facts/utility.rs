@@ -2,6 +2,7 @@
 
 use super::{
     Collector, Copy, CopySource, Discard, Ident, LockMode, Set, Statement, TransactionModes,
+    is_ident,
     keyword::{Keyword, keyword},
 };
 use crate::routing::lexer::{Token, TokenKind};
@@ -70,8 +71,8 @@ impl<'a> Collector<'a, '_> {
                 }
             }
             K::Declare => return self.declare(),
-            K::Fetch | K::Move => Statement::Fetch,
-            K::Close => Statement::ClosePortal,
+            K::Fetch | K::Move => return Statement::Fetch(self.last_name()),
+            K::Close => return Statement::ClosePortal(self.last_name()),
             K::Explain => return self.explain(),
             K::Copy => self.copy(),
             K::Lock => self.lock(),
@@ -88,6 +89,20 @@ impl<'a> Collector<'a, '_> {
         };
         self.skip_statement();
         statement
+    }
+
+    /// The name that the statement ends with, up to and with its semicolon; `None`: ALL, or none.
+    fn last_name(&mut self) -> Option<Ident> {
+        let mut last = None;
+        for token in self.lexer.by_ref() {
+            match token.kind {
+                TokenKind::Punctuation(b';') => break,
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ => last = Some(token),
+            }
+        }
+        let name = last.filter(|t| is_ident(t) && !t.text.eq_ignore_ascii_case(b"all"))?;
+        Some(self.ident(name))
     }
 
     fn with_name(&mut self, statement: impl FnOnce(Ident) -> Statement) -> Statement {
@@ -176,6 +191,11 @@ impl<'a> Collector<'a, '_> {
         if !self.take_word("to") {
             self.lexer.next();
         }
+        if parameter == Parameter::SearchPath {
+            return Statement::Set(Set::SearchPath {
+                temporary: self.names_temporary_schema(),
+            });
+        }
         let value = self.peek();
         let text = value.map_or(&b""[..], |t| unquoted(t.text));
         Statement::Set(match parameter {
@@ -190,6 +210,13 @@ impl<'a> Collector<'a, '_> {
         })
     }
 
+    /// Whether pg_temp is in the list that comes next.
+    fn names_temporary_schema(&self) -> bool {
+        self.lexer
+            .take_while(|t| t.kind != TokenKind::Punctuation(b';'))
+            .any(|t| unquoted(t.text).eq_ignore_ascii_case(b"pg_temp"))
+    }
+
     fn reset(&mut self) -> Statement {
         let Some(token) = self.peek() else {
             return Statement::Reset(Set::Other);
@@ -200,6 +227,7 @@ impl<'a> Collector<'a, '_> {
             Parameter::DefaultIsolation => Set::DefaultIsolation {
                 serializable: false,
             },
+            Parameter::SearchPath => Set::SearchPath { temporary: false },
             Parameter::Other if token.text.eq_ignore_ascii_case(b"all") => Set::All,
             Parameter::Other => Set::Other,
         })
@@ -394,6 +422,10 @@ impl<'a> Collector<'a, '_> {
             self.take_word("unlogged");
         }
         self.take_word("recursive");
+        if self.take_word("function") || self.take_word("procedure") {
+            self.skip_routine();
+            return Statement::Other;
+        }
         let object =
             self.take_word("table") || self.take_word("view") || self.take_word("sequence");
         if !object {
@@ -415,6 +447,33 @@ impl<'a> Collector<'a, '_> {
         });
         self.skip_statement();
         statement
+    }
+
+    /// The rest of CREATE FUNCTION or PROCEDURE. `BEGIN ATOMIC ... END` holds statements with their
+    /// semicolons.
+    fn skip_routine(&mut self) {
+        // Open parentheses; and, in the body, BEGIN and CASE that wait for their END.
+        let (mut depth, mut open) = (0, 0);
+        let mut label = false;
+        while let Some(token) = self.lexer.next() {
+            let word = |word: &[u8]| {
+                token.kind == TokenKind::Word && !label && token.text.eq_ignore_ascii_case(word)
+            };
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => depth -= 1,
+                TokenKind::Punctuation(b';') if depth <= 0 && open == 0 => return,
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ if open > 0 && word(b"case") => open += 1,
+                _ if open > 0 && word(b"end") => open -= 1,
+                _ if open == 0 && depth <= 0 && word(b"begin") => {
+                    open += i32::from(self.peek_is("atomic"));
+                }
+                _ => {}
+            }
+            // Behind these any word is a name.
+            label = token.kind == TokenKind::Punctuation(b'.') || word(b"as");
+        }
     }
 
     fn drop(&mut self) -> Statement {
@@ -443,7 +502,7 @@ impl<'a> Collector<'a, '_> {
         first.unwrap_or(Statement::Other)
     }
 
-    fn peek_is(&self, word: &str) -> bool {
+    pub(super) fn peek_is(&self, word: &str) -> bool {
         self.peek().is_some_and(|t| {
             t.kind == TokenKind::Word && t.text.eq_ignore_ascii_case(word.as_bytes())
         })
@@ -473,6 +532,7 @@ enum Parameter {
     ReadOnly,
     Isolation,
     DefaultIsolation,
+    SearchPath,
     Other,
 }
 
@@ -485,6 +545,8 @@ impl Parameter {
             Parameter::Isolation
         } else if name.eq_ignore_ascii_case(b"default_transaction_isolation") {
             Parameter::DefaultIsolation
+        } else if name.eq_ignore_ascii_case(b"search_path") {
+            Parameter::SearchPath
         } else {
             Parameter::Other
         }

@@ -20,6 +20,28 @@ impl TemporaryTables {
         self.tables.iter().any(|t| !t.dropped && *t.name == *name)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.tables.iter().all(|t| t.dropped)
+    }
+
+    /// Whether a name stands anywhere in a text as a word. `regclass` stands for all names: indexes and
+    /// views on temporary tables are temporary as well and not known here.
+    pub(super) fn is_mentioned(&self, text: &[u8]) -> bool {
+        let of_word = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | 0x80..);
+        let mut words = text.split(|b| !of_word(b)).filter(|word| !word.is_empty());
+        let plain = |t: &&Table| t.name.iter().all(of_word);
+        let tables = self.tables.iter().filter(|t| !t.dropped);
+        // In quotes a name can be anything; such a one is looked for as it is.
+        tables
+            .clone()
+            .filter(|t| !plain(t))
+            .any(|t| contains(text, &t.name))
+            || words.any(|word| {
+                tables.clone().any(|t| t.name.eq_ignore_ascii_case(word))
+                    || (word.eq_ignore_ascii_case(b"regclass") && !self.is_empty())
+            })
+    }
+
     /// In a transaction, which may be rolled back.
     pub(super) fn create(&mut self, name: &[u8]) {
         self.tables.push(Table {
@@ -60,4 +82,8 @@ impl TemporaryTables {
             table.dropped = false;
         }
     }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len().max(1)).any(|w| w == part)
 }

@@ -1,6 +1,6 @@
 //! What the messages of the nodes mean for where the next statements go.
 
-use super::{Entry, Executed, Ledger, Order, Router};
+use super::{Comparison, Entry, Executed, Ledger, Order, Replay, Router};
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Answer,
@@ -56,7 +56,7 @@ impl Router {
                 let more = !ledger.owed.is_settled();
                 let ours = matches!(answer, Answer::Ours);
                 if let Answer::Ready(Some(entry)) = answer {
-                    self.ready_for(entry, node, failed, settings);
+                    self.ready_for(entry, node, failed, settings, ledgers);
                 }
                 let ready = Ready {
                     node,
@@ -94,7 +94,8 @@ impl Router {
         self.state.failed();
         for (other, ledger) in ledgers.iter_mut().enumerate() {
             let used = self.used.contains(other);
-            if other == node || !(used || open && self.state.is_node_in_transaction(other)) {
+            let concerned = used || open && self.state.is_node_in_transaction(other);
+            if other == node || !concerned {
                 continue;
             }
             // Behind a Query that has failed the client goes on without a Sync.
@@ -186,7 +187,7 @@ impl Router {
                 self.state
                     .parsed(&parsing.name, parsing.nodes, parsing.parsed);
             }
-            // A query that is suspended has called its functions.
+            // A statement that writes has written when its first rows have come.
             Entry::Executed(executed) if matches!(kind, b'C' | b'I' | b's') => {
                 self.succeeded(&executed, settings);
             }
@@ -200,6 +201,7 @@ impl Router {
             writes,
             nodes,
             catalog,
+            replay: _,
         } = executed;
         self.state.succeeded(facts, settings, *writes, *nodes);
         for statement in facts.statements() {
@@ -214,13 +216,23 @@ impl Router {
     }
 
     /// ReadyForQuery answers a Query or Sync.
-    fn ready_for(&mut self, entry: Entry, node: NodeId, failed: bool, settings: &Settings) {
+    fn ready_for(
+        &mut self,
+        entry: Entry,
+        node: NodeId,
+        failed: bool,
+        settings: &Settings,
+        ledgers: &mut [Ledger],
+    ) {
         let compared = match entry {
-            Entry::Executed(executed) => {
+            Entry::Executed(mut executed) => {
                 if failed {
                     self.commit_failed(&executed);
                 } else {
                     self.succeeded(&executed, settings);
+                    if let Some(replay) = executed.replay.take() {
+                        self.tell(replay, ledgers);
+                    }
                 }
                 executed.nodes.iter().count() > 1
             }
@@ -277,6 +289,26 @@ impl Router {
             self.effects.catalog_changed = true;
         }
         self.end_strays(ledgers);
+    }
+
+    /// Has the load balance node change its session as the primary has.
+    fn tell(&mut self, replay: Replay, ledgers: &mut [Ledger]) {
+        let Replay { node, sql } = replay;
+        let ledger = ledgers.get_mut(node).filter(|l| l.owed.is_quiescent());
+        let (Some(ledger), None) = (ledger, &self.comparison) else {
+            return self.diverge(NodeSet::of(node));
+        };
+        ledger.hidden = true;
+        ledger.owed.sent(b'Q', Entry::Nothing);
+        self.effects.orders.push((node, Order::Replay(sql)));
+        self.comparison = Some(Box::new(Comparison {
+            leader: self.primary,
+            leader_failed: Some(false),
+            pending: NodeSet::of(node),
+            failed: NodeSet::EMPTY,
+            ended: NodeSet::EMPTY,
+            changes: self.changes,
+        }));
     }
 
     /// All have answered a statement that went to several nodes.

@@ -270,7 +270,7 @@ impl Router {
         let unread = plan.decision.rule != Rule::Balanced && !parsed.facts.functions().is_empty();
         let writes = plan.decision.writes || unread;
         self.state.sent(&parsed.facts, env.settings, writes, nodes);
-        self.note_sent(&parsed.facts, &plan, env.view);
+        self.note_sent(&parsed.facts, &plan, None, env.view);
         self.end_portals(&parsed.facts);
         self.extended_with(b'E', plan, None, entry, ledgers)
     }
@@ -302,7 +302,11 @@ impl Router {
             match statement {
                 Statement::Commit { .. }
                 | Statement::Rollback { .. }
-                | Statement::PrepareTransaction => self.portals.clear(),
+                | Statement::PrepareTransaction
+                | Statement::ClosePortal(None) => self.portals.clear(),
+                Statement::ClosePortal(Some(name)) => {
+                    self.portals.remove(facts.text(*name));
+                }
                 Statement::RollbackTo(name) => {
                     if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
                         self.portals.retain(|_, portal| portal.savepoints <= at);

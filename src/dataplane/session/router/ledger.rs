@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::{
+    cluster::NodeId,
     dataplane::session::owed::Owed,
     routing::{
         facts::Facts,
@@ -69,4 +70,14 @@ pub struct Executed {
     pub nodes: NodeSet,
     /// It changes the catalog.
     pub catalog: bool,
+    pub replay: Option<Replay>,
+}
+
+/// What a string of several statements, which went to the primary alone, has changed in the session:
+/// the load balance node is told when it has succeeded.
+#[derive(Debug)]
+pub struct Replay {
+    pub node: NodeId,
+    /// Its SET, RESET and DEALLOCATE statements.
+    pub sql: Box<[u8]>,
 }

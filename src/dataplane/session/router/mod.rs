@@ -34,7 +34,7 @@ mod waits;
 use std::{collections::HashMap, rc::Rc};
 
 pub use ledger::{Entry, Ledger};
-use ledger::{Executed, Parsing};
+use ledger::{Executed, Parsing, Replay};
 
 use super::client_side::Message;
 use crate::{
@@ -127,7 +127,7 @@ impl Before {
 }
 
 /// Bytes that a node is to be sent on the router's own account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     Flush,
     Sync,
@@ -136,6 +136,8 @@ pub enum Order {
         sync: bool,
     },
     Rollback,
+    /// Runs these statements.
+    Replay(Box<[u8]>),
 }
 
 /// What a caller has to do after [`Router::answer`] or [`Router::step`].
@@ -454,6 +456,29 @@ impl Router {
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
+    }
+}
+
+/// Whether it changes the session as long as that lasts, wherever it is sent.
+fn changes_session(statement: &Statement) -> bool {
+    match statement {
+        Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
+        Statement::Set(set) => {
+            !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
+        }
+        _ => false,
+    }
+}
+
+/// A change that a standby refuses, and that changes nothing for reads.
+fn is_for_the_primary(statement: Statement) -> bool {
+    match statement {
+        Statement::Set(Set::TransactionReadOnly(Some(false))) => true,
+        Statement::Set(Set::DefaultIsolation { serializable }) => serializable,
+        Statement::Set(Set::Characteristics(modes)) => {
+            modes.read_only == Some(false) || modes.serializable == Some(true)
+        }
+        _ => false,
     }
 }
 

@@ -13,6 +13,9 @@ impl Router {
         ledgers: &[Ledger],
         env: &mut Env<'_, C>,
     ) -> Result<Plan, Step> {
+        if let Some(plan) = self.at_portals(facts) {
+            return Ok(plan);
+        }
         let mut decision = self.decide(facts, sql, protocol, env)?;
         let unfit = |node| self.unfit.contains(node);
         if self.state.load_balance_node.is_some_and(unfit) {
@@ -48,6 +51,27 @@ impl Router {
             leader,
             followers: nodes.without(NodeSet::of(leader)),
         })
+    }
+
+    /// FETCH, MOVE, CLOSE and DECLARE find the portals of the extended protocol by their names.
+    fn at_portals(&self, facts: &Facts) -> Option<Plan> {
+        if facts.count() != 1 || self.portals.is_empty() {
+            return None;
+        }
+        let mut plan = self.to_primary(false);
+        match facts.first() {
+            Statement::Fetch(Some(name))
+            | Statement::ClosePortal(Some(name))
+            | Statement::Declare(name) => {
+                plan.leader = self.portals.get(facts.text(name))?.leader;
+            }
+            Statement::ClosePortal(None) => {
+                let nodes: NodeSet = self.portals.values().map(|p| p.leader).collect();
+                plan.followers = nodes.without(NodeSet::of(plan.leader));
+            }
+            _ => return None,
+        }
+        Some(plan)
     }
 
     /// Whether the load balance node has no part in the open transaction, or one in a transaction that

@@ -74,7 +74,11 @@ impl Router {
             // It ends the transaction of the sequence that it stands in.
             self.portals.clear();
         }
-        let executed = match (&prepared, &facts) {
+        let replay = facts
+            .as_ref()
+            .and_then(|facts| self.replay(facts, sql, &plan, ledgers));
+        let told = replay.as_ref().map(|replay| replay.node);
+        let mut executed = match (&prepared, &facts) {
             (Some((_, parsed)), _) => self.executed(&parsed.facts, statement_of(parsed), &plan),
             (None, Some(facts)) => self.executed(facts, sql, &plan),
             (None, None) => None,
@@ -83,8 +87,11 @@ impl Router {
             let nodes = plan.nodes();
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
-            self.note_sent(facts, &plan, env.view);
+            self.note_sent(facts, &plan, told, env.view);
             self.end_portals(facts);
+        }
+        if let Some(executed) = &mut executed {
+            executed.replay = replay;
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);

@@ -25,20 +25,68 @@ impl Router {
             writes: plan.decision.writes,
             nodes: plan.nodes(),
             catalog,
+            replay: None,
         }))
+    }
+
+    /// What the load balance node has to be told when this string of several statements has
+    /// succeeded. `None`: nothing, or that cannot be done, and it lags behind for good.
+    pub(super) fn replay(
+        &self,
+        facts: &Facts,
+        sql: &[u8],
+        plan: &Plan,
+        ledgers: &[Ledger],
+    ) -> Option<Replay> {
+        let node = self.state.load_balance_node?;
+        // Whoever has a statement has to forget it.
+        let forgets = |statement: &Statement| match *statement {
+            Statement::Deallocate(Some(name)) => self
+                .state
+                .prepared(facts.text(name))
+                .is_some_and(|p| p.nodes.contains(node)),
+            _ => false,
+        };
+        let concerns = |statement: &Statement| changes_session(statement) || forgets(statement);
+        if facts.count() < 2
+            || !facts.statements().iter().any(concerns)
+            || facts.statements().iter().any(is_transaction_command)
+            || self.state.is_in_transaction()
+            || plan.leader != self.primary
+            || node == self.primary
+            || self.unfit.union(self.lost).contains(node)
+            || !ledger(ledgers, node)?.owed.is_quiescent()
+        {
+            return None;
+        }
+        let mut changes = Vec::new();
+        for part in Facts::split(sql, self.standard_strings) {
+            let facts = Facts::of(part);
+            let first = facts.first();
+            let named = matches!(first, Statement::Deallocate(Some(_)));
+            if (changes_session(&first) || named) && !is_for_the_primary(first) {
+                changes.extend_from_slice(part);
+                changes.push(b';');
+            }
+        }
+        let sql = changes.into();
+        Some(Replay { node, sql })
     }
 
     /// A statement is sent. Nodes that are not told of a change of the session lag behind it for
     /// good.
-    pub(super) fn note_sent(&mut self, facts: &Facts, plan: &Plan, view: &ClusterView) {
-        let told = plan.nodes();
-        let changes = facts.statements().iter().any(|statement| {
-            matches!(
-                statement,
-                Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None)
-            ) || matches!(statement, Statement::Set(set)
-                if !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot))
-        });
+    pub(super) fn note_sent(
+        &mut self,
+        facts: &Facts,
+        plan: &Plan,
+        replayed: Option<NodeId>,
+        view: &ClusterView,
+    ) {
+        let mut told = plan.nodes();
+        if let Some(node) = replayed {
+            told.insert(node);
+        }
+        let changes = facts.statements().iter().any(changes_session);
         self.in_doubt |= facts.statements().iter().any(|statement| {
             matches!(
                 statement,
@@ -124,15 +172,15 @@ impl Router {
     /// The statement of a Parse message that an EXECUTE or DEALLOCATE names, or a PREPARE, which is
     /// refused where that is.
     pub(super) fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
-        let (Statement::Prepare(name)
-        | Statement::Execute(name)
-        | Statement::Deallocate(Some(name))) = facts.first()
-        else {
-            return None;
+        let named = |statement: &Statement| match *statement {
+            Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
+            // In a string of several as well, which the primary alone gets.
+            Statement::Deallocate(Some(name)) => Some(name),
+            _ => None,
         };
-        let name = facts.text(name);
+        let name = facts.text(facts.statements().iter().find_map(named)?);
         let parsed = self.state.prepared(name)?.parsed.clone()?;
-        (facts.count() == 1).then(|| (name.into(), parsed))
+        Some((name.into(), parsed))
     }
 
     /// What a PREPARE or EXECUTE names is made where it is carried out.

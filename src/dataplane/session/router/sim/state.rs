@@ -49,6 +49,7 @@ impl Database {
                     temporary: self.temporary.contains(&*name),
                     unlogged: name == "u1",
                     view: false,
+                    ..Relation::default()
                 };
                 vec![
                     relation.system,
