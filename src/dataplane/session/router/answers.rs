@@ -134,7 +134,15 @@ impl Router {
                 }
             }
             Entry::Lacked(name) => self.state.not_parsed(&name, node),
-            Entry::Bind(name) => drop(self.portals.remove(&name)),
+            Entry::Bind(name, number) => {
+                if self.portals.get(&name).is_some_and(|p| p.number == number) {
+                    self.portals.remove(&name);
+                }
+            }
+            Entry::Unbound(closed) => {
+                let (name, portal) = *closed;
+                self.portals.entry(name).or_insert(portal);
+            }
             Entry::Parse(parsing) if parsing.fresh => {
                 let same = self
                     .state

@@ -201,7 +201,9 @@ impl Router {
             None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
             None => None,
         };
+        self.binds = self.binds.wrapping_add(1);
         let new = Portal {
+            number: self.binds,
             savepoints: self.state.savepoints(),
             parsed,
             decision: plan.decision,
@@ -218,7 +220,7 @@ impl Router {
         let mut entry = Entry::Nothing;
         if fresh {
             self.portals.insert(portal.into(), new);
-            entry = Entry::Bind(portal.into());
+            entry = Entry::Bind(portal.into(), self.binds);
         }
         self.extended_with(b'B', plan, before, entry, ledgers)
     }
@@ -420,15 +422,17 @@ impl Router {
                     plan.leader = portal.leader;
                     plan.followers = portal.followers;
                 }
-                let step = self.extended(b'C', plan, None, ledgers);
-                if matches!(step, Step::Send(_)) {
-                    if name.is_empty() {
-                        self.portal = None;
-                    } else {
-                        self.portals.remove(name);
-                    }
+                if let Some(step) = self.place_extended(b'C', &plan, ledgers) {
+                    return step;
                 }
-                step
+                let entry = if name.is_empty() {
+                    self.portal = None;
+                    Entry::Nothing
+                } else {
+                    let portal = self.portals.remove_entry(name);
+                    portal.map_or(Entry::Nothing, |closed| Entry::Unbound(Box::new(closed)))
+                };
+                self.extended_with(b'C', plan, None, entry, ledgers)
             }
             _ => self.extended(b'C', plan, None, ledgers),
         }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::Portal;
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Owed,
@@ -46,8 +47,10 @@ pub enum Entry {
     Lacked(Box<[u8]>),
     /// A follower's part of closing the statement of this name.
     Closing(Box<[u8]>),
-    /// A Bind message that makes a portal of this name.
-    Bind(Box<[u8]>),
+    /// A Bind message of this number, which makes a portal of this name.
+    Bind(Box<[u8]>, u32),
+    /// A portal that is closed, and its name.
+    Unbound(Box<(Box<[u8]>, Portal)>),
     Close(Box<(Box<[u8]>, Prepared)>),
     Executed(Box<Executed>),
 }

@@ -159,8 +159,11 @@ pub struct Explanation {
     pub rule: Rule,
 }
 
+/// A portal of the extended protocol.
 #[derive(Debug)]
-struct Portal {
+pub struct Portal {
+    /// Which Bind message has made it.
+    number: u32,
     /// How many savepoints there were.
     savepoints: usize,
     parsed: Option<Rc<Parsed>>,
@@ -194,6 +197,8 @@ pub struct Router {
     unnamed: Option<(Rc<Parsed>, NodeSet)>,
     portal: Option<Box<Portal>>,
     portals: HashMap<Box<[u8]>, Portal>,
+    /// Number of the last Bind message.
+    binds: u32,
     /// Nodes with an open sequence of the extended protocol: they need the next Sync.
     used: NodeSet,
     /// Nodes that were not told of a change of the session.
@@ -253,6 +258,7 @@ impl Router {
             unnamed: None,
             portal: None,
             portals: HashMap::new(),
+            binds: 0,
             used: NodeSet::default(),
             unfit: NodeSet::default(),
             lost: NodeSet::default(),

@@ -70,8 +70,9 @@ impl Router {
             give_back(env, facts);
             return Err(step);
         }
-        if !self.state.is_in_transaction() {
-            // It ends the transaction of the sequence that it stands in.
+        // It ends the transaction of the sequence that it stands in, unless it makes it one to stay.
+        let begins = |facts: &Facts| matches!(facts.first(), Statement::Begin(_));
+        if !self.state.is_in_transaction() && !facts.as_ref().is_some_and(begins) {
             self.portals.clear();
         }
         let replay = facts

@@ -450,7 +450,7 @@ impl Client<'_> {
             2 if self.space.hidden_writes => {
                 format!("PREPARE {name} AS INSERT INTO w1 VALUES (1)")
             }
-            3..6 => format!("EXECUTE {name}"),
+            3..6 if self.space.hidden_writes => format!("EXECUTE {name}"),
             6 => format!("DEALLOCATE {name}"),
             7 => "DEALLOCATE ALL".to_owned(),
             8 => format!("DECLARE c1 CURSOR FOR SELECT * FROM {}", self.relation()),

@@ -84,6 +84,8 @@ struct World {
     /// How likely each node is to make a step.
     speeds: Vec<u64>,
     checked: usize,
+    /// There is nothing more to compare.
+    over: bool,
 }
 
 fn settings(random: &mut Random) -> Settings {
@@ -176,6 +178,7 @@ impl World {
             node_wires: vec![Vec::new(); count],
             speeds: (0..count).map(|_| [1, 5, 30][random.node(3)]).collect(),
             checked: 0,
+            over: false,
             random,
         }
     }
@@ -265,6 +268,13 @@ impl World {
         while let Some(message) = self.received.messages.get(self.checked) {
             let expected = self.expected.messages.get(self.checked);
             let same = expected == Some(message);
+            // A Parse of a name that is taken, in a failed transaction, by a statement that only a lost
+            // node had.
+            let refused = |m: &Vec<u8>| m[0] == b'E' && m.windows(5).any(|w| w == b"42P05");
+            if !same && self.servers.iter().any(Option::is_none) && expected.is_some_and(refused) {
+                self.over = true;
+                return;
+            }
             assert!(
                 same,
                 "the client reads {}, PostgreSQL alone says {}",
@@ -339,7 +349,7 @@ impl World {
     fn run(&mut self) {
         // The longest take some thousand steps.
         for _ in 0..200_000 {
-            if self.random.chance(5) && !self.chance() {
+            if self.over || self.random.chance(5) && !self.chance() {
                 return;
             }
             if !self.step() {
