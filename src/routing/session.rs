@@ -337,7 +337,7 @@ impl SessionState {
     }
 
     fn remember_objects(&mut self, facts: &Facts, settings: &Settings, writes: bool) {
-        let read = is_read(facts.first(), facts);
+        let read = facts.statements().iter().all(|s| is_read(*s, facts));
         if !read && !matches!(facts.first(), Statement::Lock(_)) {
             // What a sub-select reads is not written; what a query in WITH writes is not told apart.
             let all = facts.has_data_modifying_with();

@@ -488,13 +488,19 @@ impl Relay {
         Ok(())
     }
 
-    /// The connection to a node has ended. The session goes on if it can do without.
-    fn lost(&mut self, node: NodeId, error: Option<io::Error>) -> Result<bool, Exit> {
-        let needed = match &self.routed {
+    /// Whether the session cannot go on without the node.
+    fn needs(&self, node: NodeId) -> bool {
+        match &self.routed {
+            // The rest of a message would reach another node.
+            Some(_) if node == self.current() && !self.client_side.at_boundary() => true,
             Some(routed) => routed.router.depends_on(node, &self.ledgers),
             None => node == self.target,
-        };
-        if !needed {
+        }
+    }
+
+    /// The connection to a node has ended. The session goes on if it can do without.
+    fn lost(&mut self, node: NodeId, error: Option<io::Error>) -> Result<bool, Exit> {
+        if !self.needs(node) {
             self.drop_node(node);
             return Ok(true);
         }
@@ -542,11 +548,7 @@ impl Relay {
             {
                 continue;
             }
-            let needed = match &self.routed {
-                Some(routed) => routed.router.depends_on(node, &self.ledgers),
-                None => node == self.target,
-            };
-            if needed {
+            if self.needs(node) {
                 return Err(Exit::Killed(Kill::NodeGone(node)));
             }
             self.drop_node(node);

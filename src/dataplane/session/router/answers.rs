@@ -123,10 +123,11 @@ impl Router {
     /// Undoes what was taken for granted of a message that a node has not carried out.
     fn not_carried_out(&mut self, entry: Entry, node: NodeId, failed: bool) {
         match entry {
-            Entry::Unnamed(turn, before) if turn == self.unnamed_turn => {
+            Entry::Unnamed(turn, before) => {
                 // The one before is dropped first.
-                self.unnamed = before.filter(|_| !failed);
-                self.unnamed_turn = turn.wrapping_sub(1);
+                self.skipped_unnamed
+                    .push((turn, before.filter(|_| !failed)));
+                self.restore_unnamed();
             }
             Entry::Lacked(name) if name.is_empty() => {
                 if let Some((_, nodes)) = &mut self.unnamed {
@@ -167,6 +168,22 @@ impl Router {
                 self.state.reopened(&name, prepared);
             }
             _ => {}
+        }
+    }
+
+    /// The unnamed statement is the one before those that were skipped, if they were the last ones.
+    fn restore_unnamed(&mut self) {
+        loop {
+            let now = self.unnamed_turn;
+            let skipped = self
+                .skipped_unnamed
+                .iter()
+                .position(|(turn, _)| *turn == now);
+            let Some(at) = skipped else {
+                return;
+            };
+            self.unnamed = self.skipped_unnamed.swap_remove(at).1;
+            self.unnamed_turn = now.wrapping_sub(1);
         }
     }
 
@@ -286,6 +303,9 @@ impl Router {
             }
         }
         self.resolve_comparison();
+        if !hidden && !more {
+            self.skipped_unnamed.clear();
+        }
         if self.state.is_in_transaction() {
             return;
         }
@@ -302,6 +322,9 @@ impl Router {
     /// Has the load balance node change its session as the primary has.
     fn tell(&mut self, replay: Replay, ledgers: &mut [Ledger]) {
         let Replay { node, sql } = replay;
+        if self.lost.contains(node) {
+            return;
+        }
         let ledger = ledgers.get_mut(node).filter(|l| l.owed.is_quiescent());
         let (Some(ledger), None) = (ledger, &self.comparison) else {
             return self.diverge(NodeSet::of(node));

@@ -223,6 +223,8 @@ pub struct Router {
     settled_changes: u32,
     /// How often the unnamed statement has changed.
     unnamed_turn: u32,
+    /// What was there before those that were skipped, while later ones are not answered.
+    skipped_unnamed: Vec<(u32, Option<(Rc<Parsed>, NodeSet)>)>,
     /// It is of the sequence that is open.
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
@@ -271,6 +273,7 @@ impl Router {
             changes: 0,
             settled_changes: 0,
             unnamed_turn: 0,
+            skipped_unnamed: Vec::new(),
             unnamed_here: false,
             unanswered: false,
             catalog_changed: false,

@@ -26,7 +26,13 @@ impl Router {
             parsed_on.contains(node) && env.view.is_valid(node) && !self.unfit.contains(node)
         });
         if !stays && decision.wants_new_node(&self.state, env.settings, &env.situation()) {
-            self.choose(env);
+            // Another node would have no part in the transaction.
+            if self.state.is_in_transaction() && !env.settings.statement_level_load_balance {
+                decision.destination = Destination::Primary;
+                decision.rule = Rule::Delay;
+            } else {
+                self.choose(env);
+            }
         }
         if decision.destination == Destination::LoadBalance && self.stands_apart(ledgers) {
             decision.destination = Destination::Primary;

@@ -311,7 +311,8 @@ impl Shell {
 
     /// False: the session ends with the node.
     pub fn lose(&mut self, node: NodeId) -> bool {
-        if self.router.depends_on(node, &self.ledgers) {
+        let amid = node == self.router.current() && !self.client_side.at_boundary();
+        if amid || self.router.depends_on(node, &self.ledgers) {
             return false;
         }
         self.view.nodes[node].status = NodeStatus::Down;
