@@ -243,6 +243,21 @@ impl Supervisor {
                 }
                 return;
             }
+            Report::BackendCut { node, error } => {
+                let on_error = self.shared.config.load().settings.failover_on_backend_error;
+                match error {
+                    Some(reason) if on_error => {
+                        self.look(node, health::core::Cause::Error { reason }).await;
+                    }
+                    error if self.is_checked(node) => {
+                        let how = error.unwrap_or_else(|| "it closed the connection".to_owned());
+                        self.look(node, health::core::Cause::Cut { how }).await;
+                    }
+                    // Whoever has switched everything off wants nothing to be detached without an order.
+                    _ => {}
+                }
+                return;
+            }
             Report::BackendShutdown {
                 node,
                 sqlstate,
@@ -310,22 +325,25 @@ impl Supervisor {
     fn on_shutdown(&self, node: NodeId) -> OnShutdown {
         let config = self.shared.config.load();
         let settings = &config.settings;
-        // Up to 4.2 there is no such parameter, and the notice always detaches.
-        let is_off = match settings.failover_on_backend_shutdown {
-            Some(on) if on => return OnShutdown::Detach,
-            Some(_) => true,
-            None => config.dialect >= Release::V4_3,
-        };
-        let is_checked = settings
-            .backends
-            .get(node)
-            .is_some_and(|b| b.health_check.period.is_some());
-        if is_off && !is_checked && !settings.failover_on_backend_error {
+        // Up to 4.2 there is no such parameter, so nobody has asked for more than a look.
+        let asked = settings.failover_on_backend_shutdown;
+        if asked == Some(true) {
+            return OnShutdown::Detach;
+        }
+        let may_be_off = asked.is_some() || config.dialect >= Release::V4_3;
+        if may_be_off && !self.is_checked(node) && !settings.failover_on_backend_error {
             // Whoever has switched everything off wants nothing to be detached without an order.
             OnShutdown::Nothing
         } else {
             OnShutdown::Look
         }
+    }
+
+    /// The node has a health check with a period.
+    fn is_checked(&self, node: NodeId) -> bool {
+        let config = self.shared.config.load();
+        let backend = config.settings.backends.get(node);
+        backend.is_some_and(|b| b.health_check.period.is_some())
     }
 
     /// Lets the health check of a valid node look at once.

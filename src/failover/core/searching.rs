@@ -12,8 +12,13 @@ use crate::{
     },
 };
 
-/// Pause between two rounds of questions.
+/// Pause between two rounds of questions, as in the original.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
+/// The same at first: a hook that does not wait for the end of the promotion must not cost the
+/// writers a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// For how long.
+const FIRST_ROUNDS: Duration = Duration::from_secs(5);
 /// How long the other servers may still answer once one has said that it is the primary.
 const SEARCH_GRACE: Duration = Duration::from_secs(1);
 /// The search of a start ends after this time even with `search_primary_node_timeout = 0`.
@@ -239,7 +244,12 @@ impl Core {
         }) = &mut self.operation
         {
             let end = limit.map(|limit| began + limit);
-            let next = now.instant + SEARCH_PAUSE;
+            let pause = if waited < FIRST_ROUNDS {
+                FIRST_PAUSE
+            } else {
+                SEARCH_PAUSE
+            };
+            let next = now.instant + pause;
             let at = end.map_or(next, |end| next.min(end));
             search.next_sweep = Some(at);
             out.push(Action::WakeAt(at));
