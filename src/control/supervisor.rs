@@ -4,6 +4,8 @@
 //! file, views, hooks, questions to servers), and keeps the health checks and the replication check
 //! running. It decides only what is done with a report; the rest is decided by the cores.
 
+mod running;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
@@ -21,10 +23,11 @@ use crate::{
     config::{Config, Release},
     failover::{
         ask,
-        core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
+        core::{Action, Core, Event, HookKind, Now, Settings},
         hooks, promotion,
         request::{Entry, Request, Source},
         search::Answer,
+        unfinished,
     },
     health,
     observe::{Reporter, Severity},
@@ -36,6 +39,10 @@ const CLIENTS_POLL: Duration = Duration::from_millis(500);
 
 /// What tasks of the supervisor tell it.
 enum Internal {
+    HookBegun {
+        kind: HookKind,
+        process: Option<unfinished::Process>,
+    },
     HookFinished {
         call: u64,
     },
@@ -78,6 +85,8 @@ pub struct Supervisor {
     hands_off: watch::Sender<bool>,
     /// Of the `follow_primary_command` that runs.
     follow_group: hooks::Group,
+    /// For the next start, should this process be killed.
+    record: unfinished::Record,
     health: BTreeMap<NodeId, health::task::Handle>,
     replication: Option<replication::task::Handle>,
     recovery: Option<recovery::task::Handle>,
@@ -92,6 +101,9 @@ pub struct Supervisor {
 pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
     let reporter = Reporter::new("main");
     let statuses = status_file::read(&config.settings.work_dir, discard_status, &reporter);
+    if discard_status {
+        running::discard_record(&config.settings.work_dir);
+    }
     initial::initial_view(&config.settings, &statuses, std::time::SystemTime::now())
 }
 
@@ -109,10 +121,10 @@ impl Supervisor {
     ) -> (Supervisor, oneshot::Receiver<()>) {
         let (to_me, internal) = mpsc::unbounded_channel();
         let (search_done, done) = oneshot::channel();
-        let core = Core::new(
-            settings(&shared.config.load()),
-            ClusterView::clone(&shared.view.load()),
-        );
+        let config = shared.config.load_full();
+        let record = running::read_record(&config.settings.work_dir);
+        let view = ClusterView::clone(&shared.view.load());
+        let core = Core::new(settings(&config), view).resuming(record.unfinished.clone());
         let supervisor = Supervisor {
             shared,
             messages,
@@ -124,6 +136,7 @@ impl Supervisor {
             busy: watch::Sender::new(true),
             hands_off: watch::Sender::new(true),
             follow_group: hooks::Group::default(),
+            record,
             health: BTreeMap::new(),
             replication: None,
             recovery: None,
@@ -210,6 +223,10 @@ impl Supervisor {
 
     async fn internal(&mut self, internal: Internal) {
         match internal {
+            Internal::HookBegun { kind, process } => {
+                self.record.runs(kind, process);
+                self.write_record().await;
+            }
             Internal::HookFinished { call } => self.event(Event::HookFinished { call }).await,
             Internal::Answered {
                 sweep,
@@ -548,6 +565,11 @@ impl Supervisor {
                 Action::WriteStatusFile(text) => self.write_status_file(text).await,
                 Action::Publish(view) => self.publish(view),
                 Action::RunHook(hook) => self.run_hook(hook),
+                Action::Remember(unfinished) => {
+                    self.record.remember(unfinished);
+                    self.write_record().await;
+                }
+                Action::AwaitHook { call, kind } => self.await_hook(call, kind),
                 Action::Ask { sweep, nodes } => self.ask(sweep, nodes),
                 Action::WakeAt(at) => self.wake_at = Some(at.into()),
                 Action::LookAgain { node } => {
@@ -604,30 +626,6 @@ impl Supervisor {
         if let Some(recovery) = &self.recovery {
             recovery.view_changed();
         }
-    }
-
-    fn run_hook(&self, hook: HookCall) {
-        let (to_me, reporter) = (self.to_me.clone(), self.reporter.clone());
-        let group = self.follow_group.clone();
-        let is_old = self.shared.config.load().dialect < Release::V4_2;
-        tokio::task::spawn_local(async move {
-            let line = &hook.line;
-            match hook.kind {
-                HookKind::Failover => hooks::run("failover_command", line, &reporter).await,
-                HookKind::Failback => hooks::run("failback_command", line, &reporter).await,
-                HookKind::Follow => {
-                    let name = if is_old {
-                        "follow_master_command"
-                    } else {
-                        "follow_primary_command"
-                    };
-                    let reporter = Reporter::new("follow_child");
-                    hooks::run_in(&group, name, line, &reporter).await;
-                }
-            }
-            // The supervisor has ended: the process does.
-            let _ = to_me.send(Internal::HookFinished { call: hook.call });
-        });
     }
 
     fn ask(&mut self, sweep: u64, nodes: Vec<NodeId>) {

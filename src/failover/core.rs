@@ -7,12 +7,14 @@
 //!
 //! - the set of failed nodes does not accumulate over requests: one hook call per node and event;
 //! - a primary that is valid and merely does not answer during an attach stays the primary;
-//! - a search without hope ends when the next request can help (see `is_hopeless`).
+//! - a search without hope ends when the next request can help (see `is_hopeless`);
+//! - a start goes on with what a killed pgpool was in the middle of (see [`Core::resuming`]).
 
 mod follow;
 mod operation;
 mod promote;
 mod queue;
+mod resume;
 mod searching;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use self::{
 use super::{
     request::{Entry, Source},
     search::Answer,
+    unfinished::{self, Unfinished},
 };
 use crate::{
     cluster::{ClusterView, Node, NodeId, NodeStatus, status_file},
@@ -102,6 +105,13 @@ pub enum Action {
     Publish(ClusterView),
     /// Run in the background, then send [`Event::HookFinished`], whatever the exit status.
     RunHook(HookCall),
+    /// Keep it for the next start, before the next action.
+    Remember(Unfinished),
+    /// A hook of an earlier life may still run: send [`Event::HookFinished`] when it does not.
+    AwaitHook {
+        call: u64,
+        kind: HookKind,
+    },
     /// Ask each node in the background; answer each with [`Event::Answered`], always, within a
     /// bounded time. Answers to older sweeps may be dropped.
     Ask {
@@ -150,14 +160,19 @@ pub struct Core {
     attached: Vec<u64>,
     /// Numbers hook calls and sweeps, so that late answers are known.
     last_ticket: u64,
+    /// The failover or failback that goes on, for a start after a kill.
+    unfinished: Option<unfinished::Hook>,
+    /// As the last [`Action::Remember`] had it.
+    remembered: Unfinished,
+    /// For the first start: what an earlier life has left.
+    left: Unfinished,
 }
 
 /// What is being worked off.
 #[derive(Debug)]
 struct Operation {
     kind: Kind,
-    /// As they were before this operation: the `%M` and `%P` of hooks.
-    old_main: Option<NodeId>,
+    /// As it was before this operation.
     old_primary: Option<NodeId>,
     /// The `%m` of hooks: the valid node with the lowest number after the change, or the one that
     /// a switchover asks for.
@@ -168,6 +183,8 @@ struct Operation {
     hold: bool,
     /// For an attach.
     all_were_down: bool,
+    /// For a start: the failover or failback that it goes on with.
+    resumed: Option<Kind>,
     stage: Stage,
 }
 
@@ -215,6 +232,9 @@ impl Core {
             started: false,
             attached: Vec::new(),
             last_ticket: 0,
+            unfinished: None,
+            remembered: Unfinished::default(),
+            left: Unfinished::default(),
         }
     }
 
@@ -250,6 +270,7 @@ impl Core {
             Event::Stopping => self.stop_following(&mut out),
         }
         self.pump(now, &mut out);
+        self.remember(&mut out);
         out
     }
 
@@ -293,15 +314,17 @@ impl Core {
         self.write_status_file(out);
         self.operation = Some(Operation {
             kind: Kind::Start,
-            old_main: self.main,
             old_primary: None,
             new_main: self.main,
             wish: None,
             hold: true,
             all_were_down: false,
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
-        self.search_or_finish(now, out);
+        if !self.resume_hook(out) {
+            self.search_or_finish(now, out);
+        }
     }
 
     /// A node was promoted, or turned into a standby, and nobody told us.
@@ -318,12 +341,12 @@ impl Core {
         );
         self.operation = Some(Operation {
             kind: Kind::Search,
-            old_main: self.main,
             old_primary: self.view.primary,
             new_main: self.view.main_node(),
             wish: None,
             hold: false,
             all_were_down: false,
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
         self.search_or_finish(now, out);

@@ -9,6 +9,7 @@ mod checks;
 mod follow;
 mod pgpool;
 pub(crate) mod random;
+mod restart;
 mod servers;
 
 use std::{
@@ -21,12 +22,14 @@ use self::{
     checks::{Arguments, expected_line},
     follow::Following,
     random::Random,
+    restart::Resumed,
 };
 use super::{
     core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
     request::{Request, Source},
     search::{Answer, Receiver},
     testing,
+    unfinished::{self, Unfinished},
 };
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus, status_file},
@@ -68,6 +71,11 @@ enum Due {
     HookEnds {
         run: u64,
     },
+    /// A hook of an earlier life that the core waits for has ended before.
+    HookIsOver {
+        call: u64,
+        life: u64,
+    },
     /// A script attaches its node before it ends.
     ScriptAttaches {
         node: NodeId,
@@ -95,6 +103,8 @@ struct Ongoing {
     /// The node that a switchover asks for.
     wish: Option<NodeId>,
     hook_calls: u32,
+    /// The status file has it.
+    written: bool,
     before: ClusterView,
 }
 
@@ -122,7 +132,14 @@ struct World {
     life: u64,
     hooks: HashMap<u64, Hook>,
     last_run: u64,
+    /// Hooks of earlier lives whose end the core waits for, and under which number.
+    awaited: HashMap<u64, u64>,
     file: Option<String>,
+    /// What the core has wanted to be remembered.
+    unfinished: Unfinished,
+    /// What a start has to go on with.
+    resumed: Option<Resumed>,
+    left: Option<Following>,
     published: ClusterView,
     /// Main node as the oracle follows it.
     main: Option<NodeId>,
@@ -194,7 +211,11 @@ impl World {
             life: 0,
             hooks: HashMap::new(),
             last_run: 0,
+            awaited: HashMap::new(),
             file: None,
+            unfinished: Unfinished::default(),
+            resumed: None,
+            left: None,
             main: view.main_node(),
             published: view,
             ongoing: None,
@@ -297,6 +318,11 @@ impl World {
             }
             Due::Probed { node, probe, began } => self.probed(node, probe, began),
             Due::HookEnds { run } => self.hook_ends(run),
+            Due::HookIsOver { call, life } => {
+                if life == self.life {
+                    self.awaited_hook_ends(call);
+                }
+            }
             Due::ScriptAttaches { node } => {
                 let _ = self.request(Request::Up { node }, Source::Pcp, None);
             }

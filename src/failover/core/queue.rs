@@ -76,6 +76,7 @@ impl Core {
         }
         let result = self.take(request, source, now, &mut out);
         self.pump(now, &mut out);
+        self.remember(&mut out);
         (result, out)
     }
 

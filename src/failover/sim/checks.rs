@@ -55,6 +55,7 @@ impl World {
                 what: *what,
                 wish: self.wish.take(),
                 hook_calls: 0,
+                written: false,
                 before: self.published.clone(),
             });
         }
