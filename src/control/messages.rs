@@ -86,6 +86,8 @@ pub enum Command {
     },
     /// The process is about to end, and so are commands that follow a new primary, by this signal.
     Stopping {
+        /// Told when the next start would know what is left.
+        done: oneshot::Sender<()>,
         signal: i32,
     },
 }

@@ -423,9 +423,11 @@ impl Supervisor {
                 // The process ends itself; if it is not there any more, it has ended.
                 let _ = self.stop.send(mode);
             }
-            Command::Stopping { signal } => {
+            Command::Stopping { done, signal } => {
                 self.event(Event::Stopping).await;
                 self.follow_group.signal(signal);
+                // The process may have ended without waiting.
+                let _ = done.send(());
             }
         }
     }

@@ -166,6 +166,8 @@ pub struct Core {
     remembered: Unfinished,
     /// For the first start: what an earlier life has left.
     left: Unfinished,
+    /// The primary of an earlier life, which was about to be detached.
+    was_to_go: Option<NodeId>,
 }
 
 /// What is being worked off.
@@ -235,6 +237,7 @@ impl Core {
             unfinished: None,
             remembered: Unfinished::default(),
             left: Unfinished::default(),
+            was_to_go: None,
         }
     }
 

@@ -139,6 +139,8 @@ struct World {
     unfinished: Unfinished,
     /// What a start has to go on with.
     resumed: Option<Resumed>,
+    /// The primary that was about to be detached.
+    was_to_go: Option<NodeId>,
     left: Option<Following>,
     published: ClusterView,
     /// Main node as the oracle follows it.
@@ -215,6 +217,7 @@ impl World {
             file: None,
             unfinished: Unfinished::default(),
             resumed: None,
+            was_to_go: None,
             left: None,
             main: view.main_node(),
             published: view,

@@ -50,6 +50,8 @@ use crate::{
 const MAX_BACKENDS: usize = 128;
 /// How long a fast shutdown waits for sessions that it has cut.
 const CUT_TIME: Duration = Duration::from_secs(10);
+/// How long an end waits until it is written down what is left of a failover.
+const RECORD_TIME: Duration = Duration::from_secs(1);
 
 /// Runs `pgpool` until it is told to stop; returns the exit status.
 pub fn run(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
@@ -291,12 +293,15 @@ impl Main {
         });
     }
 
-    /// Hands the signal on to the `follow_primary_command` that runs.
-    fn end_hooks(&self, mode: StopMode) {
+    /// Hands the signal on to the `follow_primary_command` that runs; the receiver is told when that
+    /// is done, and written down.
+    fn end_hooks(&self, mode: StopMode) -> oneshot::Receiver<()> {
         let signal = signal_of(mode);
-        let command = SupervisorMessage::Command(Command::Stopping { signal });
+        let (done, told) = oneshot::channel();
+        let command = SupervisorMessage::Command(Command::Stopping { done, signal });
         // The supervisor lives as long as the process.
         let _ = self.shared.supervisor.send(command);
+        told
     }
 
     /// Returns when the sessions have ended.
@@ -305,7 +310,7 @@ impl Main {
         self.reporter
             .log(format_args!("shutting down by signal {}", signal_of(mode)));
         self.reporter.log("terminating all child processes");
-        self.end_hooks(mode);
+        let told = self.end_hooks(mode);
         self.notifier.stopping();
         self.dataplane.stop(mode);
         let mut deadline = deadline(mode);
@@ -313,7 +318,7 @@ impl Main {
         let mut stopped = std::pin::pin!(dataplane.stopped());
         loop {
             tokio::select! {
-                () = &mut stopped => return,
+                () = &mut stopped => break,
                 () = time::sleep_until(deadline) => {
                     self.reporter.emit(
                         Severity::Warning,
@@ -321,7 +326,7 @@ impl Main {
                         &format!("{} clients are connected", self.dataplane.connected_clients()),
                         "",
                     );
-                    return;
+                    break;
                 }
                 event = self.signals.next() => match event {
                     Event::Stop(mode) => {
@@ -329,7 +334,7 @@ impl Main {
                             "exit handler (signal: {}) called. but exit handler is already in progress",
                             signal_of(mode)
                         ));
-                        self.end_hooks(mode);
+                        drop(self.end_hooks(mode));
                         if let Step::Hurry(mode) = self.shutdown.signal(mode) {
                             self.dataplane.stop(mode);
                             deadline = self::deadline(mode);
@@ -340,6 +345,8 @@ impl Main {
                 },
             }
         }
+        // A supervisor that a disk holds up does not hold up the end.
+        let _ = time::timeout(RECORD_TIME, told).await;
     }
 }
 

@@ -238,6 +238,7 @@ impl Core {
         if operation.kind == Kind::Start {
             self.started(now, judgement, out);
             self.resume_follow(new_primary, now, out);
+            self.detach_what_was_to_go(now, out);
             return;
         }
         say(

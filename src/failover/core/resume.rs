@@ -14,7 +14,7 @@ use crate::{
     cluster::{NodeId, NodeStatus},
     failover::{
         hook_line,
-        request::{Entry, Source},
+        request::{Entry, Request, Source},
         unfinished::{self, Unfinished},
     },
 };
@@ -83,13 +83,7 @@ impl Core {
             ),
         };
         if !is_done {
-            // Killed before the status file had it, or all nodes are down.
-            out.push(Action::Log(Entry::warning(
-                Source::Main,
-                format!(
-                    "pgpool was killed when it was about to change the status of node {node}; nothing of that was done"
-                ),
-            )));
+            self.not_begun(hook, out);
             return false;
         }
         let (stage, hook_kind) = (hook.stage, hook.kind);
@@ -136,6 +130,44 @@ impl Core {
                 );
                 false
             }
+        }
+    }
+
+    /// Killed before the status file had it, or all nodes are down.
+    fn not_begun(&mut self, hook: unfinished::Hook, out: &mut Vec<Action>) {
+        let node = hook.node;
+        let was_primary = hook.kind == HookKind::Failover && hook.old_primary == Some(node);
+        let text =
+            format!("pgpool was killed when it was about to change the status of node {node}");
+        if was_primary && hook.stage == unfinished::Stage::Due && self.view.is_valid(node) {
+            out.push(Action::Log(Entry::warning(
+                Source::Main,
+                format!("{text}, the primary: it is detached now unless a primary answers"),
+            )));
+            self.unfinished = Some(hook);
+            self.was_to_go = Some(node);
+        } else {
+            let text = format!("{text}; nothing of that was done");
+            out.push(Action::Log(Entry::warning(Source::Main, text)));
+        }
+    }
+
+    /// The search of the start is over. With nobody to take its place, the primary of an earlier life
+    /// goes now, and `failover_command` is told that it was the primary.
+    pub(super) fn detach_what_was_to_go(&mut self, now: Now, out: &mut Vec<Action>) {
+        let Some(node) = self.was_to_go.take() else {
+            return;
+        };
+        if self.view.primary.is_some() {
+            return;
+        }
+        self.view.primary = Some(node);
+        if self
+            .take(Request::Down { node }, Source::Main, now, out)
+            .is_err()
+        {
+            // It has been logged.
+            self.view.primary = None;
         }
     }
 

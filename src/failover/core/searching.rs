@@ -167,7 +167,13 @@ impl Core {
         // All servers of logical replication say that they take writes, so that says nothing for
         // the one that is known: the lowest is the primary, as it is shown.
         let standing = known.filter(|_| self.view.mode == ClusteringMode::StreamingReplication);
-        let answers = std::mem::take(&mut search.answers);
+        let mut answers = std::mem::take(&mut search.answers);
+        for (id, answer) in answers.iter_mut().enumerate() {
+            if !self.view.is_valid(id) {
+                // Asked, and taken down since: the command that had it follow another server has ended.
+                *answer = None;
+            }
+        }
         let kind = operation.kind;
         if let Kind::Promote(node) = kind {
             let silence = Answer::Unreachable("no answer".to_owned());
@@ -297,15 +303,17 @@ impl Core {
         }
     }
 
-    /// The search found nothing so far, and what waits in the queue changes what can be found:
-    /// the node that was to be promoted is down itself, all nodes are, or a node is to be attached.
+    /// The search found nothing so far, and what waits changes what can be found: the node that was to
+    /// be promoted is down itself, all nodes are, or a node is to be attached; or the primary was about
+    /// to be detached when pgpool was killed.
     fn is_hopeless(&self, waited: Duration) -> bool {
         let Some(operation) = &self.operation else {
             return false;
         };
         let waiting = self.waiting();
         let goes_down = |id: NodeId| waiting.contains(&&Request::Down { node: id });
-        operation.new_main.is_some_and(goes_down)
+        (operation.kind == Kind::Start && self.was_to_go.is_some())
+            || operation.new_main.is_some_and(goes_down)
             || self.view.valid_nodes().all(goes_down)
             || (waited >= SEARCH_BEFORE_ATTACH
                 && waiting.iter().any(|r| matches!(r, Request::Up { .. })))

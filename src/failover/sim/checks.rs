@@ -50,13 +50,17 @@ impl World {
             if *what == What::Promote {
                 self.begins(&Request::Promote { node });
             }
+            let mut before = self.published.clone();
+            if self.was_to_go.take() == Some(node) && *what == What::Down {
+                before.primary = Some(node);
+            }
             self.ongoing = Some(Ongoing {
                 node,
                 what: *what,
                 wish: self.wish.take(),
                 hook_calls: 0,
                 written: false,
-                before: self.published.clone(),
+                before,
             });
         }
         if line.starts_with("the promotion of node") {

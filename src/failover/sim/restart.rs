@@ -23,28 +23,41 @@ impl World {
         let begun = remembered
             .as_ref()
             .is_some_and(|h| h.stage != unfinished::Stage::Due);
+        let is_done = remembered.as_ref().is_some_and(|hook| {
+            let line = self.file.as_ref().and_then(|f| f.lines().nth(hook.node));
+            line == Some(match hook.kind {
+                HookKind::Failback => "up",
+                HookKind::Failover | HookKind::Follow => "down",
+            })
+        });
+        let owed = self.resumed.take().and_then(|r| r.owed);
+        self.was_to_go = None;
         if let Some(ongoing) = self.ongoing.take() {
-            let is_known = remembered.is_some_and(|h| h.node == ongoing.node);
+            let is_known = remembered.as_ref().is_some_and(|h| h.node == ongoing.node);
             assert!(
                 is_known || !ongoing.written || ongoing.what == What::Promote,
                 "the status file says more than the record"
             );
-            self.resumed = self.left_of(&ongoing, begun).filter(|_| is_known);
-        } else if let Some(hook) = remembered {
+            if is_known && is_done {
+                self.resumed = self.left_of(&ongoing, begun);
+            }
+        } else if let Some(hook) = remembered.as_ref().filter(|_| is_done) {
             // Killed during a start that went on with it, or when it was as good as done.
-            let owed = self.resumed.take().and_then(|r| r.owed);
             self.resumed = Some(Resumed {
                 node: hook.node,
-                what: if hook.kind == HookKind::Failback {
-                    What::Up
-                } else {
-                    What::Down
+                what: match hook.kind {
+                    HookKind::Failback => What::Up,
+                    HookKind::Failover | HookKind::Follow => What::Down,
                 },
                 old_primary: hook.old_primary,
                 owed: owed.filter(|_| !begun),
             });
-        } else {
-            self.resumed = None;
+        }
+        if let Some(hook) = remembered.filter(|_| !is_done && !begun)
+            && hook.kind == HookKind::Failover
+            && hook.old_primary == Some(hook.node)
+        {
+            self.was_to_go = hook.old_primary;
         }
         self.note_commands_left();
         self.awaited.clear();
@@ -59,11 +72,6 @@ impl World {
             What::Up => NodeStatus::Waiting,
             What::Promote => return None,
         };
-        let is_up = |text: &String| text.lines().nth(node) == Some("up");
-        let in_file = self.file.as_ref().map(is_up) == Some(ongoing.what == What::Up);
-        if !in_file {
-            return None;
-        }
         let has_hook = match ongoing.what {
             What::Up => !self.settings.failback_command.is_empty(),
             What::Down | What::Promote => true,
@@ -115,6 +123,9 @@ impl World {
     /// The search of the start is over, and with it what was resumed.
     pub(super) fn resumed_start_is_over(&mut self) {
         let left = self.left.take();
+        if self.published.primary.is_some() {
+            self.was_to_go = None;
+        }
         if let Some(resumed) = self.resumed.take() {
             assert_eq!(resumed.owed, None, "a hook is lost");
             let has_command = !self.settings.follow_primary_command.is_empty();

@@ -157,3 +157,22 @@ fn nobody_is_made_to_follow_a_server_that_is_not_the_primary_any_more() {
         cluster.log
     );
 }
+
+#[test]
+fn a_primary_that_was_about_to_be_detached_goes_at_the_start_unless_a_primary_answers() {
+    let mut cluster = Cluster::new(3);
+    cluster.core = Core::new(settings(), view(3)).resuming(killed(Stage::Due));
+    cluster.answers[0] = Answer::Unreachable("no".into());
+    cluster.hooks_hang = true;
+    cluster.handle(Event::Start);
+    assert_eq!(
+        cluster.hook_lines(),
+        ["failover 0 host0 11002 /data0 1 host1 0 0 11003 /data1 host0 11002"]
+    );
+    cluster.answers[1] = Answer::Primary;
+    let call = cluster.hooks[0].call;
+    cluster.handle(Event::HookFinished { call });
+    assert_eq!(cluster.view().primary, Some(1));
+    assert_eq!(cluster.statuses(), [3, 2, 2]);
+    assert!(cluster.unfinished.is_empty());
+}
