@@ -21,7 +21,7 @@ class FalseAlarm(CompatCase):
 
     def setUp(self):
         super().setUp()
-        self.mark = self.pool.log_size()
+        self.mark, self.calls = self.pool.log_size(), self.hook.calls()
 
     def nothing_happened(self):
         """Neither now nor a few health checks later."""
@@ -29,7 +29,7 @@ class FalseAlarm(CompatCase):
         log = self.pool.log(self.mark)
         self.assertNotIn("degeneration", log)
         self.assertNotIn("received degenerate backend request", log)
-        self.assertEqual(self.hook.calls(), [])
+        self.assertEqual(self.hook.calls(), self.calls)
         self.assertEqual(self.pool.status_words(), ["up"] * self.nodes)
         self.eventually(self.can_connect, "sessions")
         with self.pool.client(user="postgres") as client:
@@ -99,10 +99,16 @@ class Clock(FalseAlarm):
 
 class FullTable(FalseAlarm):
     config = STRICT
-    server_settings = {"max_connections": 25, "max_wal_senders": 5}
+    start = False
 
     @stock_differs("4.3.5 detaches a node whose connections are all in use")
     def test_a_primary_that_is_out_of_connections(self):
+        primary = self.cluster.primary
+        primary.stop("fast")
+        primary.set(max_connections=25, max_wal_senders=5)
+        primary.start()
+        self.cluster.wait_streaming()
+        self.pool.start()
         hogs = []
         try:
             while len(hogs) < 40:
@@ -112,7 +118,7 @@ class FullTable(FalseAlarm):
         with self.assertRaises(wire.ServerError):
             self.pool.client()
         time.sleep(A_WHILE)
-        self.assertIn("too many clients", self.pool.log(self.mark))
+        self.assertIn("53300", self.pool.log(self.mark))
         for hog in hogs:
             hog.close()
         self.nothing_happened()
@@ -133,7 +139,7 @@ class SeedDialect(FalseAlarm):
     def nothing_happened(self):
         time.sleep(A_WHILE)
         self.assertNotIn("degeneration", self.pool.log(self.mark))
-        self.assertEqual(self.hook.calls(), [])
+        self.assertEqual(self.hook.calls(), self.calls)
         self.eventually(self.can_connect, "sessions")
 
     @stock_differs("up to 4.2, and in 4.3.5 without the parameter, one terminated session fails the primary over")
@@ -154,6 +160,7 @@ class SeedDialect(FalseAlarm):
             client.until_closed()
         self.nothing_happened()
 
+    @stock_differs("57P02 fails the primary over as well")
     def test_a_backend_process_that_is_killed(self):
         """PostgreSQL ends all others and recovers."""
         client, other = self.session(), self.session()

@@ -266,6 +266,8 @@ impl Core {
         if let Some(new) = new_primary {
             self.follow(new, now, out);
         }
+        // Before the next one begins.
+        self.remember(out);
     }
 
     fn started(&mut self, now: Now, judgement: Option<Judgement>, out: &mut Vec<Action>) {
