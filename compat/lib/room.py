@@ -11,7 +11,6 @@ import ctypes
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 
 from . import env, proc
@@ -79,7 +78,7 @@ class Room:
     """Its files lie in `home`. `stop()` ends every process in it."""
 
     def __init__(self, home, addresses=()):
-        self.home, self.hosts = home, {}
+        self.home, self.children = home, []
         self.process = proc.start([*_unshare(), "sh", "-e", "-c", _INIT, "sh", *addresses], log=subprocess.PIPE, as_root=True)
         said = self.process.stdout.readline()
         if said != b"ready\n":
@@ -95,6 +94,8 @@ class Room:
             self.process.kill()
             self.process.wait()
             proc.wait_for(lambda: not proc.alive(self.pid), "the room to be empty")
+        for one in self.children:
+            one.wait(10)
         self.process.stdout.close()
 
     @contextlib.contextmanager
@@ -123,7 +124,6 @@ class Host:
         self.root = os.path.join(room.home, name)
         self.home = f"/home/{env.ACCOUNT}"
         self._tree(neighbours)
-        room.hosts[name] = self
 
     def path(self, inside):
         """Where we find what the host calls `inside`."""
@@ -216,6 +216,7 @@ class Host:
         enter = ["nsenter", "--target", str(self.room.pid), "--mount", "--net", "--ipc", "--pid", "--"]
         with open(self.path("/var/log/start.log"), "wb") as log:
             self.process = proc.start([*enter, "unshare", "--mount", "--propagation", "private", "--uts", "sh", "-e", "-c", _HOST, "sh", self.root, self.name], log=log, as_root=True)
+        self.room.children.append(self.process)
 
         def answers():
             if self.process.poll() is not None:
@@ -252,4 +253,6 @@ class Host:
     def service(self, command, log):
         """Starts a long running program as a unit of the account would; `log` is a path of the host."""
         with open(self.path(log), "ab") as out:
-            return proc.start(self.argv(command, login=False), log=out, as_root=True, sig=signal.SIGKILL)
+            process = proc.start(self.argv(command, login=False), log=out, as_root=True)
+        self.room.children.append(process)
+        return process

@@ -39,18 +39,36 @@ class Story:
         self.cluster.sql(made.PORT, f"insert into story values ({number})")
 
     def test_it_is_made_fails_over_and_is_recovered(self):
-        cluster, others = self.cluster, range(2, self.nodes)
-        self.assertEqual(cluster.made.count("pcp_recovery_node -- Command Successful"), self.nodes - 1, cluster.made)
-        self.assertIn("pgpool-II setting for streaming replication mode is done.", cluster.made)
-        self.assertEqual(cluster.processes(), [], "its shutdownall has ended everything")
+        self.it_is_made_by_recoveries()
+        self.it_starts()
+        self.a_standby_goes_and_comes()
+        self.the_primary_dies(old=0, new=1, main=0)
+        self.write(2)
+        self.the_lost_node_is_recovered(0, primary=1)
+        self.write(3)
+        self.eventually(lambda: self.cluster.sql(made.SERVER_PORT, "select string_agg(n::text, ',' order by n) from story") == "1,2,3", "the rows at the recovered node")
+        self.more()
+        self.it_stops()
 
-        cluster.generated("startall")
+    def more(self):
+        """What a class adds to the story before the end."""
+
+    def it_is_made_by_recoveries(self):
+        made_up = self.cluster.made
+        self.assertEqual(made_up.count("pcp_recovery_node -- Command Successful"), self.nodes - 1, made_up)
+        self.assertIn("pgpool-II setting for streaming replication mode is done.", made_up)
+        self.assertEqual(self.cluster.processes(), [], "its shutdownall has ended everything")
+
+    def it_starts(self):
+        self.cluster.generated("startall")
         self.wait_states(primary=0)
         self.wait_streaming(0, *range(1, self.nodes))
-        cluster.sql(made.PORT, "create table story(n int)")
+        self.cluster.sql(made.PORT, "create table story(n int)")
         self.write(1)
 
-        # A standby goes and comes: the script is called and promotes nobody.
+    def a_standby_goes_and_comes(self):
+        """The script is called and promotes nobody."""
+        cluster = self.cluster
         self.assertEqual(cluster.pcp("detach_node", "-n 1").out, "pcp_detach_node -- Command Successful\n")
         self.wait_states(primary=0, down=[1])
         called = cluster.log("failover.log")
@@ -59,28 +77,36 @@ class Story:
         self.eventually(lambda: "Command Successful" in cluster.pcp("attach_node", "-n 1").out, "the attach")  # stock restarts PCP a second after a failover
         self.wait_states(primary=0)
 
-        # The primary dies: node 1 is promoted, the others follow it.
-        cluster.kill_server(0)
-        self.wait_states(primary=1, down=[0], timeout=60)
-        self.wait_streaming(1, *others)
-        called = cluster.log("failover.log")
-        self.assertIn(f"failed_node_id 0 failed_host_name localhost failed_port 11002 failed_db_cluster {cluster.top}/data0 new_main_id 1 old_main_id 0 new_main_host_name localhost old_primary_node_id 0 new_main_port_number 11003 new_main_db_cluster {cluster.top}/data1", called)
-        self.assertIn(f"pg_ctl -D {cluster.top}/data1 promote", called)
-        for node in (0, *others):
-            self.assertIn(f"node_id {node} host_name localhost port {made.SERVER_PORT + node} db_cluster {cluster.top}/data{node} new_primary_id 1 old_main_id 0 new_main_host_name  old_primary_node_id 0 new_primary_port_number 11003 new_primary_db_cluster {cluster.top}/data1", called)
-        self.assertIn(f"{cluster.top}/data0 is not running. skipping follow primary command.", called)
-        self.eventually(lambda: cluster.log("failover.log").count("follow primary script ended") == 1 + len(others), "the follow scripts to end")
-        self.write(2)
+    def the_primary_dies(self, old, new, main):
+        """Node `new` is promoted, the others follow it; `main` is the main node before."""
+        cluster, others = self.cluster, [n for n in range(self.nodes) if n not in (old, new)]
+        mark = len(cluster.log("failover.log"))
+        cluster.kill_server(old)
+        self.wait_states(primary=new, down=[old], timeout=60)
+        self.wait_streaming(new, *others)
+        self.eventually(lambda: cluster.log("failover.log")[mark:].count("follow primary script ended") == 1 + len(others), "the follow scripts to end")
+        called = cluster.log("failover.log")[mark:]
+        port, data = made.SERVER_PORT, f"{cluster.top}/data"
+        self.assertIn(f"failed_node_id {old} failed_host_name localhost failed_port {port + old} failed_db_cluster {data}{old} new_main_id {new} old_main_id {main} "
+                      f"new_main_host_name localhost old_primary_node_id {old} new_main_port_number {port + new} new_main_db_cluster {data}{new}\n", called)
+        self.assertIn(f"pg_ctl -D {data}{new} promote\n", called)
+        for node in (old, *others):
+            self.assertIn(f"node_id {node} host_name localhost port {port + node} db_cluster {data}{node} new_primary_id {new} old_main_id {old} "
+                          f"new_main_host_name  old_primary_node_id {old} new_primary_port_number {port + new} new_primary_db_cluster {data}{new}\n", called)
+        self.assertIn(f"{data}{old} is not running. skipping follow primary command.\n", called)
 
-        # The lost node is recovered.
-        done = cluster.pcp("recovery_node", "-n 0")
+    def the_lost_node_is_recovered(self, node, primary):
+        cluster = self.cluster
+        mark = len(cluster.log("recovery.log"))
+        done = cluster.pcp("recovery_node", f"-n {node}")
         self.assertEqual(done.out, "pcp_recovery_node -- Command Successful\n", done)
-        self.wait_states(primary=1)
-        self.wait_streaming(1, 0, *others)
-        self.assertIn(f"source: {cluster.top}/data1 dest: {cluster.top}/data0", cluster.log("recovery.log"))
-        self.write(3)
-        self.eventually(lambda: cluster.sql(made.SERVER_PORT, "select string_agg(n::text, ',' order by n) from story") == "1,2,3", "the rows at the recovered node")
+        self.wait_states(primary=primary)
+        self.wait_streaming(primary, *(n for n in range(self.nodes) if n != primary))
+        said = cluster.log("recovery.log")[mark:]
+        self.assertIn("pg_rewind: Done!" if "-r" in self.options else f"source: {cluster.top}/data{primary} dest: {cluster.top}/data{node}\n", said)
 
+    def it_stops(self):
+        cluster = self.cluster
         cluster.generated("pgpool_reload")
         self.eventually(lambda: "reload config files" in cluster.log(), "the reload")
         cluster.generated("shutdownall")
@@ -96,9 +122,18 @@ class TwoNodes(Story, CompatCase):
 
 class ThreeNodes(Story, CompatCase):
     nodes = 3
-    weight = 80
+    weight = 100
+
+    def more(self):
+        """And back again: the recovered node is the lowest that lives, so it is promoted."""
+        self.the_primary_dies(old=1, new=0, main=0)
+        self.write(4)
+        self.the_lost_node_is_recovered(1, primary=0)
 
 
 class FourNodes(Story, CompatCase):
+    """The lost node is rewound."""
+
     nodes = 4
+    options = "-r"
     weight = 100
