@@ -116,7 +116,10 @@ class Story:
 
 
 class TwoNodes(Story, CompatCase):
+    """With replication slots: the recovery script makes one at the primary of the day."""
+
     nodes = 2
+    options = "-s"
     weight = 60
 
 

@@ -1,6 +1,7 @@
 """The scripts in use, unchanged: failover, follow, recovery by ssh and repmgr on three hosts (lib/seed.py)."""
 
 import os
+import sys
 import threading
 import time
 import unittest
@@ -38,6 +39,11 @@ class Writer(threading.Thread):
     def end(self):
         self.ended = True
         self.join(30)
+
+    def outage(self, kill):
+        """Seconds from the last acknowledged row before the outage after `kill` to the first one behind it."""
+        times = [at for at, _ in self.acknowledged]
+        return max(later - at for at, later in zip(times, times[1:]) if kill < later and at < kill + 1)
 
     def goes_on(self):
         """Waits for three more acknowledged rows."""
@@ -93,6 +99,8 @@ class ScriptsInUse(CompatCase):
         self.the_new_primary_dies_too()
         self.writer.end()
         self.nothing_is_lost()
+        # `compat/run -v` shows it; a limit is kept where nothing else is busy (make bench).
+        print(f"write outages: {', '.join(f'{self.writer.outage(kill):.1f} s' for kill in self.killed)}", file=sys.stderr)
 
     def a_standby_is_detached_and_attached(self):
         cluster = self.cluster
