@@ -4,12 +4,12 @@ Its scripts and its pgpool.conf are read where they lie and run as they are. Aro
 
 * What PostgreSQL 15 and repmgr 5 want otherwise than 11 and 4: a link for /usr/pgsql-11/bin, md5 passwords,
   a quoted node_name, a view of the old pg_stat_wal_receiver (recover_failed_node.sh counts its columns).
-* `sudo` and `systemctl` are small stand-ins. The server of a host listens on its address only, as
-  the hosts share a network; it does not sync, its shared memory is small,
-  and its checkpoints do not take their time.
+* `sudo` and `systemctl` are small stand-ins. The server of a host listens on its address only, as the hosts
+  share a network; nothing is synced, its shared memory is small, and its checkpoints do not take their time.
 * failover.sh gets the last line that it lacks, and pgpool_recovery.sh a folder for its log and the
   pgpool_remote_start that is called after it.
-* pgpool runs on the first host alone, with use_watchdog off (stock 4.3.5 needs more: `_install_pgpool`); the address that its watchdog would bring up is there.
+* pgpool runs on the first host alone, with use_watchdog off (stock 4.3.5 needs more: `_install_pgpool`); the
+  address that its watchdog would bring up is there.
 """
 
 import os
@@ -90,6 +90,7 @@ log_facility=STDERR
 failover=manual
 monitor_interval_secs=5
 pg_bindir='/usr/pgsql-11/bin'
+pg_basebackup_options='--no-sync'
 service_start_command = 'sudo systemctl start postgresql'
 service_stop_command = 'sudo systemctl stop postgresql'
 service_restart_command = 'sudo systemctl restart postgresql'
