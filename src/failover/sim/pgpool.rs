@@ -169,6 +169,13 @@ impl World {
             }
             (None, _) => {}
         }
+        if let Some(ongoing) = &self.ongoing
+            && ongoing.what == What::Down
+            && ongoing.before.primary == Some(ongoing.node)
+            && ongoing.hook_calls == 0
+        {
+            assert_eq!(new.write_node(), None, "nobody is promoted yet");
+        }
         if new.primary_search_running {
             assert_eq!(new.write_node(), None, "nobody writes during a search");
             assert!(self.core.is_busy(), "somebody searches");
