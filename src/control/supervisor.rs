@@ -425,7 +425,7 @@ impl Supervisor {
             }
             Command::Stopping { done, signal } => {
                 self.event(Event::Stopping).await;
-                self.follow_group.signal(signal);
+                self.follow_group.end(signal);
                 // The process may have ended without waiting.
                 let _ = done.send(());
             }

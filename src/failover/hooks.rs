@@ -28,6 +28,13 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 pub struct Group(Rc<Cell<Option<process::Pid>>>);
 
 impl Group {
+    /// As [`Group::signal`], for good: what a shell has put into the background ignores SIGINT and
+    /// SIGQUIT, and would outlive it.
+    pub fn end(&self, signal: i32) {
+        self.signal(signal);
+        self.signal(libc::SIGTERM);
+    }
+
     /// Sends the signal to the hook, and to what it has started and is in its group still. A hook
     /// that has ended gets none.
     pub fn signal(&self, signal: i32) {
@@ -218,7 +225,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let out = dir.path().join("out");
             let line = format!(
-                "echo $$ >> {0}; sh -c 'echo $$ >> {0}; exec sleep 60'; true",
+                "echo $$ >> {0}; sh -c 'echo $$ >> {0}; exec sleep 60' & wait; true",
                 out.display()
             );
             let group = Group::default();
@@ -231,7 +238,7 @@ mod tests {
                     started = pids(&out) => started,
                 };
                 if !drop_it {
-                    group.signal(libc::SIGINT);
+                    group.end(libc::SIGINT);
                     hook.await;
                 }
                 started
