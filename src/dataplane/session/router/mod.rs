@@ -21,8 +21,12 @@
 
 mod answers;
 mod extended;
+mod join;
 mod ledger;
+mod names;
+mod orders;
 mod plan;
+mod portals;
 #[cfg(test)]
 mod sim;
 mod simple;
@@ -33,8 +37,12 @@ mod waits;
 
 use std::{collections::HashMap, rc::Rc};
 
+use join::Elsewhere;
 pub use ledger::{Entry, Ledger};
 use ledger::{Executed, Parsing, Replay};
+use names::Touched;
+pub use orders::{Before, Order};
+use portals::Portals;
 
 use super::client_side::Message;
 use crate::{
@@ -99,45 +107,9 @@ pub struct Sending {
     pub leader: NodeId,
     pub followers: NodeSet,
     /// What the nodes need to be sent first.
-    pub before: Option<(NodeSet, Before)>,
+    pub before: Vec<(NodeSet, Before)>,
     /// Followers get a plain `BEGIN` instead.
     pub plain_begin: bool,
-}
-
-#[derive(Clone, Debug)]
-pub enum Before {
-    /// This statement, which they lack. A Close of its name goes first, in case that they have one
-    /// all the same.
-    Parse {
-        name: Box<[u8]>,
-        parsed: Rc<Parsed>,
-        /// A Sync behind it: a Query comes next.
-        sync: bool,
-    },
-    /// Close the statement of this name: PostgreSQL alone would have none.
-    Close { name: Box<[u8]> },
-}
-
-impl Before {
-    fn close_unnamed() -> Before {
-        Before::Close {
-            name: Box::default(),
-        }
-    }
-}
-
-/// Bytes that a node is to be sent on the router's own account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    Flush,
-    Sync,
-    /// Makes the open transaction fail.
-    Abort {
-        sync: bool,
-    },
-    Rollback,
-    /// Runs these statements.
-    Replay(Box<[u8]>),
 }
 
 /// What a caller has to do after [`Router::answer`] or [`Router::step`].
@@ -157,19 +129,6 @@ pub struct Effects {
 pub struct Explanation {
     pub nodes: NodeSet,
     pub rule: Rule,
-}
-
-/// A portal of the extended protocol.
-#[derive(Debug)]
-pub struct Portal {
-    /// Which Bind message has made it.
-    number: u32,
-    /// How many savepoints there were.
-    savepoints: usize,
-    parsed: Option<Rc<Parsed>>,
-    decision: Decision,
-    leader: NodeId,
-    followers: NodeSet,
 }
 
 /// A statement with followers, until all have answered.
@@ -195,10 +154,14 @@ pub struct Router {
     current: NodeId,
     standard_strings: bool,
     unnamed: Option<(Rc<Parsed>, NodeSet)>,
-    portal: Option<Box<Portal>>,
-    portals: HashMap<Box<[u8]>, Portal>,
-    /// Number of the last Bind message.
-    binds: u32,
+    portals: Portals,
+    touched: Touched,
+    /// In the sequence that is open.
+    elsewhere: Elsewhere,
+    /// In earlier ones of the open transaction.
+    elsewhere_earlier: Elsewhere,
+    /// The sequence that is open has executed something, anywhere.
+    pipelining: bool,
     /// Nodes with an open sequence of the extended protocol: they need the next Sync.
     used: NodeSet,
     /// Nodes that were not told of a change of the session.
@@ -258,9 +221,11 @@ impl Router {
             current: primary,
             standard_strings: true,
             unnamed: None,
-            portal: None,
-            portals: HashMap::new(),
-            binds: 0,
+            portals: Portals::default(),
+            touched: Touched::default(),
+            elsewhere: Elsewhere::default(),
+            elsewhere_earlier: Elsewhere::default(),
+            pipelining: false,
             used: NodeSet::default(),
             unfit: NodeSet::default(),
             lost: NodeSet::default(),
@@ -440,13 +405,7 @@ impl Router {
         if let Some((_, nodes)) = &mut self.unnamed {
             nodes.remove(node);
         }
-        self.portals.retain(|_, portal| portal.leader != node);
-        if self.portal.as_ref().is_some_and(|p| p.leader == node) {
-            self.portal = None;
-        }
-        for portal in self.portals.values_mut().chain(self.portal.as_deref_mut()) {
-            portal.followers.remove(node);
-        }
+        self.portals.node_lost(node);
         if self.current == node {
             self.current = self.primary;
         }
@@ -461,7 +420,11 @@ impl Router {
     /// Whether the client is in the middle of something that only this node can finish.
     pub fn depends_on(&self, node: NodeId, ledgers: &[Ledger]) -> bool {
         node == self.primary
-            || self.portals.values().any(|portal| portal.leader == node)
+            || self
+                .portals
+                .named
+                .values()
+                .any(|portal| portal.leader == node)
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
@@ -496,7 +459,7 @@ impl Sending {
         Sending {
             leader,
             followers: NodeSet::default(),
-            before: None,
+            before: Vec::new(),
             plain_begin: false,
         }
     }

@@ -146,25 +146,51 @@ impl Router {
         Some((lacking, Before::Parse { name, parsed, sync }))
     }
 
-    /// For messages of the extended protocol.
-    pub(super) fn before_sent(
+    /// A Query comes next: a Sync ends what goes out before it, unless that belongs to a sequence or
+    /// to the transaction of one.
+    pub(super) fn before_query(
         &mut self,
-        before: Option<&(NodeSet, Before)>,
+        befores: &mut [(NodeSet, Before)],
         ledgers: &mut [Ledger],
     ) {
-        let Some((nodes, before)) = before else {
-            return;
-        };
-        for node in nodes.iter() {
-            let Some(ledger) = ledgers.get_mut(node) else {
-                continue;
+        for one in befores {
+            let (nodes, before) = one;
+            let amid = !nodes.intersection(self.used).is_empty();
+            match before {
+                Before::Parse { sync, .. } => *sync = !amid,
+                // Within the transaction of a sequence it would end that.
+                Before::Join { sync, .. } => *sync &= !amid,
+                Before::Close { .. } | Before::Occupy { .. } => {}
+            }
+            self.before_sent(std::slice::from_ref(one), ledgers);
+        }
+    }
+
+    pub(super) fn before_sent(&mut self, befores: &[(NodeSet, Before)], ledgers: &mut [Ledger]) {
+        for (nodes, before) in befores {
+            let (messages, sync) = match before {
+                Before::Close { .. } => (1, false),
+                Before::Parse { sync, .. } => (1, *sync),
+                Before::Occupy { .. } => (3, false),
+                Before::Join { execute, sync, .. } => (if *execute { 5 } else { 2 }, *sync),
             };
-            self.used.insert(node);
-            ledger.flushed = false;
-            ledger.owed.sent_ours(Entry::Nothing);
-            if let Before::Parse { name, .. } = before {
-                self.lacked = true;
-                ledger.owed.sent_ours(Entry::Lacked(name.clone()));
+            for node in nodes.iter() {
+                let Some(ledger) = ledgers.get_mut(node) else {
+                    continue;
+                };
+                for _ in 0..messages {
+                    ledger.owed.sent_ours(Entry::Nothing);
+                }
+                if let Before::Parse { name, .. } = before {
+                    self.lacked = true;
+                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
+                }
+                if sync {
+                    ledger.owed.sent_our_sync();
+                } else {
+                    self.used.insert(node);
+                    ledger.flushed = false;
+                }
             }
         }
     }
@@ -208,6 +234,7 @@ impl Router {
                 | Statement::Rollback { .. }
                 | Statement::RollbackTo(_)
                 | Statement::PrepareTransaction
+                | Statement::Empty
         );
         // A failed transaction takes nothing else, whatever it is called.
         if taken.parsed.is_some() && !(self.state.has_failed() && ends) {

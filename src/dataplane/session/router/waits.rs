@@ -26,6 +26,7 @@ impl Router {
             self.lone = false;
             self.in_doubt = false;
             self.lacked = false;
+            self.touched.settled();
             return None;
         }
         if ledger.wants_flush() {
@@ -33,15 +34,6 @@ impl Router {
         }
         self.waits = NodeSet::of(self.current);
         Some(Step::Wait)
-    }
-
-    /// Which the unnamed statement is, if an earlier sequence has made it, the answers to that tell.
-    pub(super) fn wait_for_unnamed(&mut self, name: &[u8], ledgers: &mut [Ledger]) -> Option<Step> {
-        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-        if !name.is_empty() || self.unnamed_here || !owes {
-            return None;
-        }
-        self.wait_for_current(ledgers)
     }
 
     /// Whether a Query or FunctionCall amid a sequence is skipped has to be known first.

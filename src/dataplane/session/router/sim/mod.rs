@@ -13,6 +13,7 @@
 
 mod client;
 mod commands;
+mod extended;
 mod server;
 mod shell;
 mod sql;
