@@ -44,7 +44,7 @@ use names::Touched;
 pub use orders::{Before, Order};
 use portals::Portals;
 
-use super::client_side::Message;
+use super::{client_side::Message, owed::Owed};
 use crate::{
     cluster::{ClusterView, NodeId, NodeReplication},
     protocol::frame::HEADER_LEN,
@@ -295,10 +295,12 @@ impl Router {
         ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Step {
-        let at_current = ledger(ledgers, self.current);
-        let (copying, skipping) = at_current.map_or((false, false), |l| {
-            (l.owed.is_copying_in(), l.owed.is_skipping())
-        });
+        let at_current = ledger(ledgers, self.current).map(|l| &l.owed);
+        let copying = at_current.is_some_and(Owed::is_copying_in);
+        let skipping = at_current.is_some_and(Owed::is_skipping);
+        if at_current.is_some_and(Owed::is_settled) {
+            self.settled();
+        }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),
             kind => matches!(kind, b'Q' | b'B'),
@@ -482,6 +484,23 @@ fn is_transaction_command(statement: &Statement) -> bool {
             | Statement::RollbackTo(_)
             | Statement::PrepareTransaction
     )
+}
+
+/// What a failed transaction still parses and carries out.
+fn is_taken_when_failed(facts: &Facts) -> bool {
+    matches!(
+        facts.first(),
+        Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::RollbackTo(_)
+            | Statement::PrepareTransaction
+            | Statement::Empty
+    )
+}
+
+/// Of those that a standby may be the only one to have.
+fn gives_no_rows(facts: &Facts) -> bool {
+    matches!(facts.first(), Statement::Copy(_) | Statement::Empty)
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {
