@@ -13,9 +13,12 @@
 //! * **A transaction fails as a whole**, also the one that a pipeline is. An error of one node makes
 //!   the parts of all others fail.
 //!
-//! A statement that was prepared on one node and is bound on another is prepared there first. A node
-//! that was not told of a SET is never taken for a load balance node afterwards. What is taken for
-//! granted when a message is sent is undone when an error turns out to have skipped it.
+//! A statement that was prepared on one node and is bound on another is prepared there first, and what
+//! a statement would find of its pipeline is done for it first ([`join`]). A node that was not told of
+//! a SET is never taken for a load balance node afterwards.
+//!
+//! What is taken for granted when a message is sent is undone when an error turns out to have skipped
+//! it. Behind its Sync nobody relies on it before it is answered ([`names`]).
 //!
 //! `sim` compares all of this with one server alone, in random histories.
 

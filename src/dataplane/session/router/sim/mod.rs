@@ -6,8 +6,8 @@
 //! simulation profile, 2,000 otherwise). A failure prints the seed and the whole history.
 //!
 //! What is left out, since it differs on purpose: replication that lags (the standbys have at once
-//! what is committed), snapshots of REPEATABLE READ, `set_config()`, SET TRANSACTION behind a
-//! query, PREPARE or EXECUTE of what the catalog cannot be asked about; see [`client`] for what
+//! what is committed), snapshots of REPEATABLE READ, `set_config()`, Sync within the data of a COPY
+//! that fails, PREPARE or EXECUTE of what the catalog cannot be asked about; see [`client`] for what
 //! settings exclude. ParameterStatus may come earlier or later than from one server; its last
 //! values are compared.
 
