@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod events;
 pub mod failover;
 pub mod health;
 pub mod observe;

@@ -21,6 +21,7 @@ use crate::{
     },
     control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
     dataplane,
+    events::{History, journal::Journal},
     observe::{Reporter, Severity},
     pcp,
     sys::errors,
@@ -257,6 +258,22 @@ fn load_passwd(config: &Config) -> Result<PoolPasswd, PasswdError> {
 /// Nodes of the configuration, with the statuses of the status file unless that is to be discarded.
 pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
     supervisor::initial_view(config, discard_status)
+}
+
+/// The history of what was done to the cluster, and the thread that goes on with it. What is wrong with
+/// its file stops no start.
+pub fn events(config: &Config, reporter: &Reporter) -> History {
+    let (work_dir, port) = (&config.settings.work_dir, config.settings.port);
+    let history = History::load(work_dir, port, reporter);
+    if let Err(error) = history.start_writer(Journal::new(work_dir, port)) {
+        reporter.emit(
+            Severity::Warning,
+            "events are kept in memory only",
+            &format!("no thread to write them: {}", errors::message(&error)),
+            "look at the limits of processes and memory, and restart pgpool",
+        );
+    }
+    history
 }
 
 /// Serves clients from now on.
