@@ -14,6 +14,7 @@ pub mod dataplane;
 pub mod events;
 pub mod failover;
 pub mod health;
+pub mod local;
 pub mod observe;
 pub mod pcp;
 pub mod process;
