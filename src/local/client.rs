@@ -1,8 +1,9 @@
 //! Asks the running pgpool, for the sub-commands.
 
 use std::{
+    fs,
     io::{self, BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     time::Duration,
 };
@@ -43,6 +44,10 @@ pub fn ask(
 ) -> Result<(), NoAnswer> {
     let follow = matches!(question, Question::Events { follow: true, .. });
     let silent = |error: &io::Error| NoAnswer::Silent(errors::message(error));
+    // Ours lets nobody else in. The directory may be /tmp, where others can make sockets, too.
+    if fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+        return Err(NoAnswer::Stranger);
+    }
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NoAnswer::NobodyRuns,
         io::ErrorKind::PermissionDenied => NoAnswer::NotAllowed,
@@ -88,5 +93,86 @@ pub fn ask(
             Err(_) if greeted => {}
             Ok(_) | Err(_) => return Err(NoAnswer::Stranger),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// What comes of it when the server says `answer` and closes.
+    fn asked(answer: &'static [u8], mode: u32) -> (Result<(), NoAnswer>, Vec<Line>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = super::super::path(dir.path(), 1);
+        let listener = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut ask = String::new();
+            BufReader::new(&stream).read_line(&mut ask).unwrap();
+            let _ = (&stream).write_all(answer);
+            ask
+        });
+        let mut lines = Vec::new();
+        let question = Question::WhatIf {
+            requests: "down 0".into(),
+        };
+        let result = ask(&path, question, |line| {
+            lines.push(line);
+            Ok(())
+        });
+        if mode == 0o600 {
+            assert!(server.join().unwrap().contains("what-if"));
+        }
+        (result, lines)
+    }
+
+    const HELLO: &str = r#"{"hello":{"version":1,"pid":7}}"#;
+
+    fn answer(rest: &str) -> &'static [u8] {
+        format!("{HELLO}\n{rest}").leak().as_bytes()
+    }
+
+    #[test]
+    fn lines_come_between_the_first_and_the_last_and_unknown_ones_are_left_out() {
+        let all = answer("{\"text\":\"a\"}\n{\"vote\":1}\n{\"end\":{}}\n");
+        let (result, lines) = asked(all, 0o600);
+        assert!(result.is_ok());
+        assert_eq!(lines, [Line::Text("a".into())]);
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_none() {
+        let (result, _) = asked(answer("{\"text\":\"a\"}\n"), 0o600);
+        assert!(matches!(result, Err(NoAnswer::Silent(_))), "{result:?}");
+        let (result, _) = asked(
+            answer("{\"error\":{\"message\":\"m\",\"hint\":\"h\"}}\n"),
+            0o600,
+        );
+        assert!(
+            matches!(result, Err(NoAnswer::Refused { .. })),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed() {
+        let (result, lines) = asked(b"220 ready\n", 0o600);
+        assert!(matches!(result, Err(NoAnswer::Stranger)), "{result:?}");
+        assert_eq!(lines, []);
+        let (result, _) = asked(answer("{\"end\":{}}\n"), 0o666);
+        assert!(matches!(result, Err(NoAnswer::Stranger)), "{result:?}");
+    }
+
+    #[test]
+    fn without_a_socket_nobody_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let question = Question::WhatIf {
+            requests: "down 0".into(),
+        };
+        let result = ask(&dir.path().join("none"), question, |_| Ok(()));
+        assert!(matches!(result, Err(NoAnswer::NobodyRuns)), "{result:?}");
     }
 }

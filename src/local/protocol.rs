@@ -49,7 +49,7 @@ pub enum Line {
         version: u32,
         pid: u32,
     },
-    Event(Event),
+    Event(Box<Event>),
     /// To print as it is.
     Text(String),
     /// Nothing follows.

@@ -146,7 +146,7 @@ impl Client {
             };
             let lines: Vec<Line> = events
                 .iter()
-                .map(|event| Line::Event(event.as_ref().clone()))
+                .map(|event| Line::Event(Box::new(event.as_ref().clone())))
                 .collect();
             self.send(&lines).await?;
             if !follow {

@@ -349,10 +349,12 @@ impl Core {
             return;
         };
         let down: Vec<String> = self.down_nodes().map(|id| id.to_string()).collect();
-        let result = format!("{result}; nodes that are down: {}", list(&down));
+        let evidence = format!("nodes that are down: {}", list(&down));
         let note = Note {
             seconds: seconds(Some(run.began), now),
-            ..Note::of_node(events::Kind::Follow, Step::Ended, run.primary).with_result(result)
+            ..Note::of_node(events::Kind::Follow, Step::Ended, run.primary)
+                .with_cause("", evidence)
+                .with_result(result)
         };
         tell(Some(run.operation), note, out);
     }

@@ -62,11 +62,11 @@ impl Core {
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
+        self.record_began(now, out);
         self.view.version += 1;
         self.view.primary_search_running = lost_primary && new_main.is_some();
         out.push(Action::Publish(self.view.clone()));
 
-        self.record_began(now, out);
         let template = self.settings.failover_command.clone();
         self.run_hook(HookKind::Failover, id, &template, old_primary, now, out);
     }
@@ -115,6 +115,7 @@ impl Core {
             all_were_down: someone_up.is_none(),
             stage: Stage::Hook { call: 0 },
         });
+        self.record_began(now, out);
         self.view.version += 1;
         if self.attached.len() <= id {
             self.attached.resize(id + 1, 0);
@@ -125,7 +126,6 @@ impl Core {
         self.view.primary_search_running = had_none;
         out.push(Action::Publish(self.view.clone()));
 
-        self.record_began(now, out);
         let template = self.settings.failback_command.clone();
         // Here the original's %P falls back to the main node.
         let shown_primary = old_primary.or(self.main);

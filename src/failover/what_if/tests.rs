@@ -99,9 +99,9 @@ fn the_loss_of_the_primary_is_told_step_by_step() {
             "",
             "down 0:",
             "  pgpool_status says: down up up",
+            "  failover of node 0 begins",
             "  sessions: all end (SQLSTATE 57P01), because they write to node 0",
             "  sessions: new ones, and statements for the primary, wait for a primary node",
-            "  failover of node 0 begins",
             "  failover_command is run: failover 0 1 0",
             "  assumed: it promotes the server of node 1",
             "  writes go to node 1 from now on",
@@ -153,7 +153,11 @@ fn standbys_that_follow_have_their_commands_told() {
     has(&lines, "following the new primary node 1 begins");
     has(&lines, "follow_primary_command is run: follow 0 1");
     has(&lines, "follow_primary_command is run: follow 2 1");
-    has(&lines, "nodes that are down: 0, 2");
+    has(
+        &lines,
+        "following the new primary node 1: all commands have ended",
+    );
+    has(&lines, "then: node 0 down; node 1 up, primary; node 2 down");
 }
 
 #[test]

@@ -114,8 +114,8 @@ fn following_is_an_operation_of_its_own() {
     assert_eq!(steps, [Step::Began, Step::Hook, Step::Hook, Step::Ended]);
     assert_eq!(follow[0].note.cause, "nodes to be pointed to it: 0, 2");
     assert_eq!(
-        follow[3].note.result,
-        "all commands have ended; nodes that are down: none"
+        (&*follow[3].note.result, &*follow[3].note.evidence),
+        ("all commands have ended", "nodes that are down: none")
     );
     assert!(
         follow
