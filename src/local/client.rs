@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::Path,
     time::Duration,
 };
@@ -45,7 +48,10 @@ pub fn ask(
     let follow = matches!(question, Question::Events { follow: true, .. });
     let silent = |error: &io::Error| NoAnswer::Silent(errors::message(error));
     // Ours lets nobody else in. The directory may be /tmp, where others can make sockets, too.
-    if fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+    let open_to_others = |found: fs::Metadata| {
+        found.file_type().is_socket() && found.permissions().mode() & 0o077 != 0
+    };
+    if fs::metadata(path).is_ok_and(open_to_others) {
         return Err(NoAnswer::Stranger);
     }
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
