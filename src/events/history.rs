@@ -28,8 +28,8 @@ pub const KEPT: usize = 1000;
 const QUEUE: usize = 1000;
 /// Bytes of one text; a command line may be longer than anybody reads.
 const LONGEST_TEXT: usize = 8192;
-/// The same refusal is kept once in this time: hundreds of sessions may report one dead node.
-const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// The same refusal is kept once in this time: hundreds of sessions may report one dead node, for days.
+const REFUSED_AGAIN: Duration = Duration::from_secs(3600);
 /// Operations of which the first event is remembered: only the latest can go on.
 const OPERATIONS: usize = 64;
 
