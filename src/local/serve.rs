@@ -9,7 +9,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     sync::oneshot,
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     control::{Command, Shared, SupervisorMessage},
-    events::Query,
+    events::{Event, Query},
     failover::what_if,
     observe::Reporter,
     sys::errors,
@@ -144,11 +144,13 @@ impl Client {
                 after: events.last().map_or(query.after, |event| event.id),
                 ..query
             };
-            let lines: Vec<Line> = events
-                .iter()
-                .map(|event| Line::Event(Box::new(event.as_ref().clone())))
-                .collect();
-            self.send(&lines).await?;
+            // A thousand events with long command lines are work: not on the thread of the health checks.
+            let encoded = spawn_blocking(move || {
+                let line = |event: &Arc<Event>| Line::Event(Box::new(event.as_ref().clone()));
+                let lines = events.iter().map(line);
+                lines.flat_map(|line| protocol::encode(&line)).collect()
+            });
+            self.send_bytes(encoded.await.map_err(|_| Gone)?).await?;
             if !follow {
                 return Ok(Line::End {});
             }
@@ -181,7 +183,11 @@ impl Client {
     }
 
     async fn send(&mut self, lines: &[Line]) -> Result<(), Gone> {
-        let bytes: Vec<u8> = lines.iter().flat_map(protocol::encode).collect();
+        self.send_bytes(lines.iter().flat_map(protocol::encode).collect())
+            .await
+    }
+
+    async fn send_bytes(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
         for piece in bytes.chunks(64 * 1024) {
             match timeout(WRITE_TIME, self.stream.write_all(piece)).await {
                 Ok(Ok(())) => {}
