@@ -109,6 +109,7 @@ impl Plane {
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
             tls: ArcSwap::default(),
             dataplane: RwLock::new(None),
+            events: Default::default(),
             supervisor,
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),

@@ -14,11 +14,13 @@ mod follow;
 mod operation;
 mod promote;
 mod queue;
+mod record;
 mod resume;
 mod searching;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod waits;
 
 use std::{
     collections::VecDeque,
@@ -28,7 +30,12 @@ use std::{
 use self::{
     follow::Follow,
     queue::Queued,
+    record::Record,
     texts::{number, say},
+};
+pub use self::{
+    record::{Told, Why, cause_of, kind_of},
+    waits::Waits,
 };
 use super::{
     request::{Entry, Source},
@@ -100,6 +107,8 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub enum Action {
     Log(Entry),
+    /// For the history of events.
+    Record(Told),
     /// Replace the status file by this text, before the next action.
     WriteStatusFile(String),
     Publish(ClusterView),
@@ -136,6 +145,8 @@ pub struct HookCall {
     pub kind: HookKind,
     pub node: NodeId,
     pub line: String,
+    /// As in [`Told::operation`].
+    pub operation: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +157,8 @@ pub enum HookKind {
     Follow,
 }
 
-#[derive(Debug)]
+/// A clone goes on by itself, which shows what would be done ([`super::what_if`]).
+#[derive(Clone, Debug)]
 pub struct Core {
     settings: Settings,
     view: ClusterView,
@@ -160,6 +172,7 @@ pub struct Core {
     attached: Vec<u64>,
     /// Numbers hook calls and sweeps, so that late answers are known.
     last_ticket: u64,
+    record: Record,
     /// The failover or failback that goes on, for a start after a kill.
     unfinished: Option<unfinished::Hook>,
     /// As the last [`Action::Remember`] had it.
@@ -171,7 +184,7 @@ pub struct Core {
 }
 
 /// What is being worked off.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Operation {
     kind: Kind,
     /// As it was before this operation.
@@ -201,13 +214,13 @@ enum Kind {
     Promote(NodeId),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Hook { call: u64 },
     Search(Search),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Search {
     began: Instant,
     sweep: u64,
@@ -234,6 +247,7 @@ impl Core {
             started: false,
             attached: Vec::new(),
             last_ticket: 0,
+            record: Record::default(),
             unfinished: None,
             remembered: Unfinished::default(),
             left: Unfinished::default(),
@@ -270,7 +284,7 @@ impl Core {
             Event::Timer => self.timer(now, &mut out),
             Event::NodeUsed { node } => self.node_used(node, now, &mut out),
             Event::RolesDiffer => self.roles_differ(now, &mut out),
-            Event::Stopping => self.stop_following(&mut out),
+            Event::Stopping => self.stop_following(now, &mut out),
         }
         self.pump(now, &mut out);
         self.remember(&mut out);
@@ -325,6 +339,8 @@ impl Core {
             resumed: None,
             stage: Stage::Hook { call: 0 },
         });
+        self.record_request(Why::new("", self.nodes_in_words()));
+        self.record_began(now, out);
         if !self.resume_hook(out) {
             self.search_or_finish(now, out);
         }
@@ -352,6 +368,12 @@ impl Core {
             resumed: None,
             stage: Stage::Hook { call: 0 },
         });
+        let known = number(self.view.primary);
+        self.record_request(Why::new(
+            cause_of(Source::ReplicationCheck),
+            format!("the servers have other roles than known (primary node {known})"),
+        ));
+        self.record_began(now, out);
         self.search_or_finish(now, out);
     }
 

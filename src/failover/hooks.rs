@@ -7,6 +7,8 @@
 
 use std::{
     cell::Cell,
+    io,
+    os::unix::process::ExitStatusExt,
     process::ExitStatus,
     rc::Rc,
     time::{Duration, Instant},
@@ -63,7 +65,7 @@ pub async fn run_in(
     line: &str,
     reporter: &Reporter,
     begun: impl Fn(process::Pid),
-) {
+) -> Ended {
     let waiting = Waiting(group);
     run_and(name, line, reporter, |pid| {
         waiting.0.0.set(pid);
@@ -73,18 +75,23 @@ pub async fn run_in(
             reporter.log(format_args!("{name} runs as process group {pid}"));
         }
     })
-    .await;
+    .await
 }
 
 /// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log; `begun` is
 /// told the process.
-pub async fn run(name: &str, line: &str, reporter: &Reporter, begun: impl Fn(process::Pid)) {
+pub async fn run(
+    name: &str,
+    line: &str,
+    reporter: &Reporter,
+    begun: impl Fn(process::Pid),
+) -> Ended {
     run_and(name, line, reporter, |pid| {
         if let Some(pid) = pid {
             begun(pid);
         }
     })
-    .await;
+    .await
 }
 
 /// Waits for the end of a hook that is no child of ours: an earlier pgpool has begun it.
@@ -108,8 +115,24 @@ pub async fn outlive(name: &str, process: Process, reporter: &Reporter) {
     ));
 }
 
+/// How a hook has ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ended {
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Why it could not be run.
+    pub error: String,
+    pub seconds: f64,
+}
+
 /// `pid` is told the process, and `None` when it has been waited for.
-async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Option<process::Pid>)) {
+async fn run_and(
+    name: &str,
+    line: &str,
+    reporter: &Reporter,
+    pid: impl Fn(Option<process::Pid>),
+) -> Ended {
     let began = Instant::now();
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line).process_group(0);
@@ -129,6 +152,23 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
         Err(e) => Err(e),
     };
     let seconds = began.elapsed().as_secs_f64();
+    say(name, line, seconds, &result, reporter);
+    match result {
+        Ok(status) => Ended {
+            status: status.code(),
+            signal: status.signal(),
+            seconds,
+            ..Ended::default()
+        },
+        Err(e) => Ended {
+            error: format!("it could not be run: {}", crate::sys::errors::message(&e)),
+            seconds,
+            ..Ended::default()
+        },
+    }
+}
+
+fn say(name: &str, line: &str, seconds: f64, result: &io::Result<ExitStatus>, reporter: &Reporter) {
     match result {
         Ok(status) if status.success() => reporter.log(format_args!(
             "{name} ended after {seconds:.3} seconds with exit status 0"
@@ -137,7 +177,7 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
             Severity::Warning,
             format_args!(
                 "{name} ended after {seconds:.3} seconds with {}",
-                how(status)
+                how(*status)
             ),
             &format!("command: {line}"),
             "the failover goes on whatever the status is; look whether the command has done its work",
@@ -145,14 +185,13 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
         Err(e) => reporter.emit(
             Severity::Warning,
             format_args!("{name} could not be run"),
-            &format!("{}; command: {line}", crate::sys::errors::message(&e)),
+            &format!("{}; command: {line}", crate::sys::errors::message(e)),
             "",
         ),
     }
 }
 
 fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -166,8 +205,8 @@ mod tests {
 
     use super::*;
 
-    async fn run_line(line: &str) {
-        run("failover_command", line, &Reporter::new("main"), |_| {}).await;
+    async fn run_line(line: &str) -> Ended {
+        run("failover_command", line, &Reporter::new("main"), |_| {}).await
     }
 
     #[tokio::test]
@@ -201,8 +240,16 @@ mod tests {
 
     #[tokio::test]
     async fn any_end_of_a_hook_is_an_end() {
-        for line in ["exit 7", "kill -9 $$", "/nonexistent/command", "   ", "'"] {
-            run_line(line).await;
+        for (line, status, signal) in [
+            ("exit 7", Some(7), None),
+            ("kill -9 $$", None, Some(9)),
+            ("/nonexistent/command", Some(127), None),
+            ("   ", Some(0), None),
+            ("'", Some(2), None),
+        ] {
+            let ended = run_line(line).await;
+            assert_eq!((ended.status, ended.signal), (status, signal), "{line}");
+            assert_eq!(ended.error, "");
         }
     }
 
@@ -234,7 +281,7 @@ mod tests {
                 let name = "follow_primary_command";
                 let mut hook = std::pin::pin!(run_in(&group, name, &line, &reporter, |_| {}));
                 let started = tokio::select! {
-                    () = &mut hook => panic!("ended"),
+                    _ = &mut hook => panic!("ended"),
                     started = pids(&out) => started,
                 };
                 if !drop_it {
@@ -262,7 +309,6 @@ mod tests {
 
     #[test]
     fn an_end_is_told_as_status_or_signal() {
-        use std::os::unix::process::ExitStatusExt;
         assert_eq!(how(ExitStatus::from_raw(7 << 8)), "exit status 7");
         assert_eq!(how(ExitStatus::from_raw(9)), "signal 9");
     }

@@ -15,3 +15,4 @@ pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unfinished;
+pub mod what_if;

@@ -9,6 +9,7 @@ mod checks;
 mod follow;
 mod pgpool;
 pub(crate) mod random;
+mod records;
 mod restart;
 mod servers;
 
@@ -164,6 +165,8 @@ struct World {
     last_report: Vec<Duration>,
     answers: HashMap<NodeId, (u64, bool)>,
     crash_in: Option<u64>,
+    /// Operations of the history of events that have not ended.
+    open: HashMap<u64, crate::events::Kind>,
     /// Kept only when a history is repeated to explain it.
     history: Option<Vec<String>>,
 }
@@ -233,6 +236,7 @@ impl World {
             last_report: vec![Duration::ZERO; count],
             answers: HashMap::new(),
             crash_in: None,
+            open: HashMap::new(),
             history: explained
                 .then(|| vec![format!("seed {seed}, {count} nodes, primary {primary}")]),
             random,

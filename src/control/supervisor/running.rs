@@ -1,10 +1,10 @@
 //! The operator's hooks: begun, waited for, and remembered for a start after a kill.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use super::{Internal, Supervisor, say};
+use super::{Internal, Supervisor, hook_note, say};
 use crate::{
-    config::Release,
+    events::Origin,
     failover::{
         core::{HookCall, HookKind},
         hooks,
@@ -27,51 +27,47 @@ impl Supervisor {
         }
     }
 
-    /// Its parameter, and under which name the log speaks of it.
-    fn name_of(&self, kind: HookKind) -> (&'static str, Reporter) {
+    /// Under which name the log speaks of it.
+    fn reporter_of(&self, kind: HookKind) -> Reporter {
         match kind {
-            HookKind::Failover => ("failover_command", self.reporter.clone()),
-            HookKind::Failback => ("failback_command", self.reporter.clone()),
-            HookKind::Follow => {
-                let is_old = self.shared.config.load().dialect < Release::V4_2;
-                let name = if is_old {
-                    "follow_master_command"
-                } else {
-                    "follow_primary_command"
-                };
-                (name, Reporter::new("follow_child"))
-            }
+            HookKind::Failover | HookKind::Failback => self.reporter.clone(),
+            HookKind::Follow => Reporter::new("follow_child"),
         }
     }
 
     pub(super) fn run_hook(&self, hook: HookCall) {
         let to_me = self.to_me.clone();
         let group = self.follow_group.clone();
-        let HookCall {
-            call, kind, line, ..
-        } = hook;
-        let (name, reporter) = self.name_of(kind);
+        let name = hook.kind.parameter(self.shared.config.load().dialect);
+        let reporter = self.reporter_of(hook.kind);
+        let shared = Arc::clone(&self.shared);
         tokio::task::spawn_local(async move {
+            let (kind, line) = (hook.kind, &hook.line);
             let begun = |pid| {
                 let process = unfinished::Process::of(pid);
                 // The supervisor has ended: the process does.
                 let _ = to_me.send(Internal::HookBegun { kind, process });
             };
-            match kind {
+            let ended = match kind {
                 HookKind::Failover | HookKind::Failback => {
-                    hooks::run(name, &line, &reporter, begun).await;
+                    hooks::run(name, line, &reporter, begun).await
                 }
-                HookKind::Follow => hooks::run_in(&group, name, &line, &reporter, begun).await,
-            }
+                HookKind::Follow => hooks::run_in(&group, name, line, &reporter, begun).await,
+            };
+            let operation = Some((Origin::Failover, hook.operation));
+            shared
+                .events
+                .record(operation, hook_note(name, &hook, ended));
             // The supervisor has ended: the process does.
-            let _ = to_me.send(Internal::HookFinished { call });
+            let _ = to_me.send(Internal::HookFinished { call: hook.call });
         });
     }
 
     pub(super) fn await_hook(&self, call: u64, kind: HookKind) {
         let to_me = self.to_me.clone();
         let process = self.record.process(kind).filter(|p| p.is_alive());
-        let (name, reporter) = self.name_of(kind);
+        let name = kind.parameter(self.shared.config.load().dialect);
+        let reporter = self.reporter_of(kind);
         tokio::task::spawn_local(async move {
             if let Some(process) = process {
                 hooks::outlive(name, process, &reporter).await;

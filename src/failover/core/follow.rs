@@ -11,10 +11,17 @@
 //!   primary begin when it has ended, and its node is among them;
 //! - the end is logged, with the nodes that are still down.
 
-use super::{Action, Core, HookCall, HookKind, Kind, Now, Operation, texts::say};
+use std::time::Instant;
+
+use super::{
+    Action, Core, HookCall, HookKind, Kind, Now, Operation,
+    record::{seconds, tell},
+    texts::say,
+};
 use crate::{
     cluster::{NodeId, NodeStatus},
     config::{Release, settings::ClusteringMode},
+    events::{self, Note, Step},
     failover::{
         hook_line,
         request::{Entry, Source},
@@ -22,7 +29,7 @@ use crate::{
     },
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Follow {
     pub(super) run: Option<Run>,
     /// The command that runs, of this run or of one that was given up.
@@ -31,7 +38,7 @@ pub(super) struct Follow {
 }
 
 /// What there is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Run {
     /// As it was when the primary was found: a reload counts from the next run on.
     pub(super) template: String,
@@ -39,9 +46,12 @@ pub(super) struct Run {
     pub(super) old_primary: Option<NodeId>,
     /// Nodes below have had their turn.
     pub(super) next: NodeId,
+    /// For the history.
+    pub(super) operation: u64,
+    pub(super) began: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) call: u64,
     pub(super) node: NodeId,
@@ -71,6 +81,11 @@ impl Follow {
                 running,
             }),
         }
+    }
+
+    /// The command that runs, and its node.
+    pub(super) fn call(&self) -> Option<(u64, NodeId)> {
+        self.call.as_ref().map(|call| (call.call, call.node))
     }
 
     /// The node that a script works on, or is about to.
@@ -153,17 +168,21 @@ impl Core {
         &mut self,
         primary: NodeId,
         old_primary: Option<NodeId>,
+        now: Now,
         out: &mut Vec<Action>,
     ) {
         let template = self.settings.follow_primary_command.clone();
         if template.is_empty() || self.follow.stopping {
             return;
         }
+        let operation = self.next_operation();
         self.follow.run = Some(Run {
             template,
             primary,
             old_primary,
             next: 0,
+            operation,
+            began: now.instant,
         });
         self.remember(out);
     }
@@ -171,9 +190,10 @@ impl Core {
     /// Begins with the commands that are planned, or has them wait for the end of one of an earlier
     /// run.
     pub(super) fn follow(&mut self, primary: NodeId, now: Now, out: &mut Vec<Action>) {
-        if self.follow.run.is_none() {
+        let Some(operation) = self.follow.run.as_ref().map(|run| run.operation) else {
             return;
-        }
+        };
+        self.record_follow_begins(operation, primary, out);
         if let Some(Call {
             node,
             primary: before,
@@ -205,6 +225,7 @@ impl Core {
             let (primary, from) = (run.primary, run.next);
             let is_next = |id: &NodeId| *id >= from && *id != primary;
             let Some(node) = self.down_nodes().find(is_next) else {
+                self.record_follow_ended("all commands have ended", now, out);
                 self.follow.run = None;
                 self.say_follow_ended(primary, out);
                 return;
@@ -228,7 +249,7 @@ impl Core {
             old_main: run.old_primary,
             old_primary: run.old_primary,
         };
-        let primary = run.primary;
+        let (primary, operation) = (run.primary, run.operation);
         let line = hook_line::expand(&run.template, nodes, &self.view, self.settings.dialect);
         if line.is_empty() {
             return false;
@@ -246,12 +267,14 @@ impl Core {
             node,
             primary,
         });
+        self.record_hook(operation, HookKind::Follow, node, &line, out);
         self.remember(out);
         out.push(Action::RunHook(HookCall {
             call,
             kind: HookKind::Follow,
             node,
             line,
+            operation,
         }));
         true
     }
@@ -292,7 +315,17 @@ impl Core {
     }
 
     /// The primary of the run goes down: what is left of the run would point nodes to it.
-    pub(super) fn give_up_following(&mut self, primary: NodeId, out: &mut Vec<Action>) {
+    pub(super) fn give_up_following(&mut self, primary: NodeId, now: Now, out: &mut Vec<Action>) {
+        if self
+            .follow
+            .run
+            .as_ref()
+            .is_some_and(|run| run.primary == primary)
+        {
+            let result =
+                format!("given up, because node {primary} is not the primary node any more");
+            self.record_follow_ended(&result, now, out);
+        }
         let Some(run) = self.follow.run.take_if(|run| run.primary == primary) else {
             return;
         };
@@ -308,14 +341,15 @@ impl Core {
     }
 
     /// As [`Core::give_up_following`], for a run of any other primary.
-    pub(super) fn follow_only(&mut self, primary: Option<NodeId>, out: &mut Vec<Action>) {
+    pub(super) fn follow_only(&mut self, primary: Option<NodeId>, now: Now, out: &mut Vec<Action>) {
         let of = self.follow.run.as_ref().map(|run| run.primary);
         if let Some(other) = of.filter(|_| of != primary) {
-            self.give_up_following(other, out);
+            self.give_up_following(other, now, out);
         }
     }
 
-    pub(super) fn stop_following(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_following(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.record_follow_ended("given up, because pgpool ends", now, out);
         self.follow.stopping = true;
         if let Some(run) = self.follow.run.take() {
             let is_left = |id: &NodeId| *id >= run.next && *id != run.primary;
@@ -346,6 +380,38 @@ impl Core {
                 .with_hint("look at the node's server: the command may have done half of its work"),
             ));
         }
+    }
+
+    pub(super) fn record_follow_begins(
+        &self,
+        operation: u64,
+        primary: NodeId,
+        out: &mut Vec<Action>,
+    ) {
+        let nodes: Vec<String> = self
+            .down_nodes()
+            .filter(|&id| id != primary)
+            .map(|id| id.to_string())
+            .collect();
+        let cause = format!("nodes to be pointed to it: {}", list(&nodes));
+        let note = Note::of_node(events::Kind::Follow, Step::Began, primary).with_cause(cause, "");
+        tell(Some(operation), note, out);
+    }
+
+    /// The end of the run, if there is one.
+    fn record_follow_ended(&self, result: &str, now: Now, out: &mut Vec<Action>) {
+        let Some(run) = &self.follow.run else {
+            return;
+        };
+        let down: Vec<String> = self.down_nodes().map(|id| id.to_string()).collect();
+        let evidence = format!("nodes that are down: {}", list(&down));
+        let note = Note {
+            seconds: seconds(Some(run.began), now),
+            ..Note::of_node(events::Kind::Follow, Step::Ended, run.primary)
+                .with_cause("", evidence)
+                .with_result(result)
+        };
+        tell(Some(run.operation), note, out);
     }
 
     pub(super) fn down_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {

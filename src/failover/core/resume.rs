@@ -6,7 +6,7 @@
 //! the other nodes) is done as if nothing had happened.
 
 use super::{
-    Action, Core, HookKind, Kind, Now, Stage,
+    Action, Core, HookKind, Kind, Now, Stage, Why,
     follow::{Call, Run, follow_entry, list},
     texts::{number, say},
 };
@@ -162,10 +162,12 @@ impl Core {
             return;
         }
         self.view.primary = Some(node);
-        if self
-            .take(Request::Down { node }, Source::Main, now, out)
-            .is_err()
-        {
+        let why = Why::new(
+            "pgpool was killed when it was about to detach it",
+            "it was the primary, and no primary has answered since",
+        );
+        let taken = self.take(Request::Down { node }, Source::Main, why, now, out);
+        if taken.is_err() {
             // It has been logged.
             self.view.primary = None;
         }
@@ -236,12 +238,16 @@ impl Core {
                 "pgpool was killed before all follow commands for node {primary} as the primary had begun; those to come are for nodes: {}",
                 list(&waiting)
             ))));
+            let operation = self.next_operation();
             self.follow.run = Some(Run {
                 template: self.settings.follow_primary_command.clone(),
                 primary,
                 old_primary: left.old_primary,
                 next,
+                operation,
+                began: now.instant,
             });
+            self.record_follow_begins(operation, primary, out);
             if self.follow.call.is_none() {
                 self.next_follow_command(now, out);
             }

@@ -2,6 +2,7 @@
 
 mod follow;
 mod promote;
+mod record;
 mod restart;
 
 use super::*;
@@ -23,6 +24,7 @@ struct Cluster {
     /// Hooks end at once unless this is set.
     hooks_hang: bool,
     log: Vec<String>,
+    told: Vec<Told>,
     hooks: Vec<HookCall>,
     /// The one that runs; ended by [`Cluster::follow_ends`].
     follow: Option<HookCall>,
@@ -60,6 +62,7 @@ impl Cluster {
             answers,
             hooks_hang: false,
             log: Vec::new(),
+            told: Vec::new(),
             hooks: Vec::new(),
             follow: None,
             views: Vec::new(),
@@ -87,6 +90,7 @@ impl Cluster {
 
     fn forget(&mut self) {
         self.log.clear();
+        self.told.clear();
         self.hooks.clear();
         self.views.clear();
         self.files.clear();
@@ -116,6 +120,7 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Log(entry) => self.log.push(entry.message),
+                Action::Record(told) => self.told.push(told),
                 Action::WriteStatusFile(text) => {
                     self.steps.push("file");
                     self.files.push(text);
