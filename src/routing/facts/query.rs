@@ -27,6 +27,8 @@ pub(super) struct Level {
     using: bool,
     /// A statement that writes: SET is a clause of it, elsewhere a name.
     writes: bool,
+    /// Arguments of this function, whose name a word between them would make one of the grammar's own.
+    syntax: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ impl Level {
             writes_into: false,
             using: false,
             writes: false,
+            syntax: None,
         }
     }
 }
@@ -82,6 +85,8 @@ struct Scan {
     negated: bool,
     /// The next parenthesis holds a function's arguments.
     arguments: bool,
+    /// [`Level::syntax`] of the next parenthesis.
+    syntax: Option<usize>,
     statement: Statement,
 }
 
@@ -100,6 +105,7 @@ impl<'a> Collector<'a, '_> {
             before: Before::Start,
             negated: false,
             arguments: false,
+            syntax: None,
             statement: Statement::Select,
         };
         let mut next = Some(token);
@@ -191,6 +197,7 @@ impl<'a> Collector<'a, '_> {
         self.facts.levels.push(scan.level);
         scan.depth += 1;
         scan.level = Level::new(from == From::Expect, from);
+        scan.level.syntax = scan.syntax.take();
         scan.before = Before::Open;
     }
 
@@ -201,6 +208,9 @@ impl<'a> Collector<'a, '_> {
             self.operand_check(scan);
             self.named(scan, token, word);
             return;
+        }
+        if scan.level.syntax.is_some() && stands_for_comma(token.text) {
+            self.settle_syntax(scan);
         }
         let next = self.lexer.peek_byte();
         // Behind a dot a keyword is a name; `name` takes those. Before a dot it is one as well.
@@ -425,38 +435,26 @@ impl<'a> Collector<'a, '_> {
             } else {
                 b"btrim"
             });
-        } else if self.has_words_as_commas() {
-            self.system_function(token.text);
         } else {
-            // SUBSTRING(a, b) is a call like any other: of a function in the search path.
+            // SUBSTRING(a, b) is a call like any other: of a function in the search path. SUBSTRING(a FROM b)
+            // is not; a look ahead for the FROM would cost the square of the depth of such calls.
+            let at = self.facts.functions.len();
             self.named(scan, token, Keyword::None);
+            scan.syntax = (self.facts.functions.len() > at).then_some(at);
         }
         scan.arguments = true;
         scan.before = Before::Operand;
     }
 
-    /// Whether the parentheses that come next have words between their arguments, as in
-    /// `SUBSTRING(a FROM b)`.
-    fn has_words_as_commas(&self) -> bool {
-        let mut depth = 0;
-        for token in self.lexer {
-            match token.kind {
-                TokenKind::Punctuation(b'(') => depth += 1,
-                TokenKind::Punctuation(b')') if depth <= 1 => return false,
-                TokenKind::Punctuation(b')') => depth -= 1,
-                TokenKind::Word if depth == 1 => {
-                    let between = ["from", "for", "in", "placing", "similar"];
-                    if between
-                        .iter()
-                        .any(|word| token.text.eq_ignore_ascii_case(word.as_bytes()))
-                    {
-                        return true;
-                    }
-                }
-                _ => {}
-            }
+    /// A word stands between the arguments: the function is the one of pg_catalog.
+    fn settle_syntax(&mut self, scan: &mut Scan) {
+        let start = self.facts.names.len();
+        self.facts.names.extend_from_slice(PG_CATALOG);
+        let schema = ident(start, self.facts.names.len());
+        let function = scan.level.syntax.take();
+        if let Some(function) = function.and_then(|at| self.facts.functions.get_mut(at)) {
+            function.schema = Some(schema);
         }
-        false
     }
 
     fn sugar(&mut self, token: Token<'a>, next: u8) {
@@ -471,7 +469,7 @@ impl<'a> Collector<'a, '_> {
     fn system_function(&mut self, name: &[u8]) {
         let names = &mut self.facts.names;
         let start = names.len();
-        names.extend_from_slice(b"pg_catalog");
+        names.extend_from_slice(PG_CATALOG);
         let middle = names.len();
         names.extend(name.iter().map(u8::to_ascii_lowercase));
         let end = names.len();
@@ -566,6 +564,15 @@ impl<'a> Collector<'a, '_> {
                 )
         })
     }
+}
+
+const PG_CATALOG: &[u8] = b"pg_catalog";
+
+/// Whether a word separates the arguments of EXTRACT, POSITION, SUBSTRING or OVERLAY.
+fn stands_for_comma(word: &[u8]) -> bool {
+    ["from", "for", "in", "placing", "similar"]
+        .iter()
+        .any(|separator| word.eq_ignore_ascii_case(separator.as_bytes()))
 }
 
 /// Whether a keyword before a parenthesis is the name of a function.

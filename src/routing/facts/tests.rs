@@ -218,11 +218,38 @@ fn functions_are_told_from_types_aliases_and_syntax() {
             "select substring(a, 1), overlay(b placing c from 1), substring((select d from e), f(1))",
             &["substring", "pg_catalog.overlay", "substring", "f"],
         ),
+        (
+            "select substring(substring(a, 1) from 2), substring(position(b in c), 2), overlay(overlay(a placing b from 1), 1)",
+            &[
+                "pg_catalog.substring",
+                "substring",
+                "substring",
+                "pg_catalog.position",
+                "overlay",
+                "pg_catalog.overlay",
+            ],
+        ),
+        (
+            "select * from substring(a from 1) b, substring(c, 2) d, t substring (e)",
+            &["pg_catalog.substring", "substring"],
+        ),
         ("values (f())", &["f"]),
     ];
     for (sql, want) in cases {
         assert_eq!(functions(sql), *want, "{sql}");
     }
+}
+
+/// A statement of the length that is read at most holds up nobody.
+#[test]
+fn calls_in_calls_are_read_once() {
+    let started = std::time::Instant::now();
+    for call in ["substring(", "extract(", "position(", "overlay(", "trim("] {
+        let deep = format!("select {}", call.repeat(20_000));
+        assert_eq!(facts(&deep).functions().len(), 20_000);
+    }
+    let taken = started.elapsed();
+    assert!(taken.as_secs() < 4, "{taken:?}");
 }
 
 #[test]
