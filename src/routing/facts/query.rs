@@ -486,9 +486,15 @@ impl<'a> Collector<'a, '_> {
         scan.before = Before::Operand;
         scan.negated = false;
         // Most names are columns: only what may be a table or function goes into the arena.
-        let next = self.lexer.peek_byte();
+        let next = self.byte_behind(token);
         let table = scan.level.from == From::Expect;
         if !table && next != b'(' && next != b'.' {
+            if token.kind == TokenKind::UnicodeQuoted {
+                // Its UESCAPE is no name of its own.
+                let names = self.facts.names.len();
+                self.ident(token);
+                self.facts.names.truncate(names);
+            }
             if word == Keyword::None
                 && scan.level.from == From::After
                 && matches!(
@@ -547,6 +553,17 @@ impl<'a> Collector<'a, '_> {
             self.facts.names.truncate(names);
             self.facts.unknown = mark;
         }
+    }
+
+    /// The first byte behind this name and its UESCAPE.
+    fn byte_behind(&mut self, token: Token<'a>) -> u8 {
+        if token.kind == TokenKind::UnicodeQuoted && self.peek_is("uescape") {
+            let mut ahead = self.lexer;
+            ahead.next();
+            ahead.next();
+            return ahead.peek_byte();
+        }
+        self.lexer.peek_byte()
     }
 
     /// Whether `token` begins a query.

@@ -233,11 +233,21 @@ fn functions_are_told_from_types_aliases_and_syntax() {
             "select * from substring(a from 1) b, substring(c, 2) d, t substring (e)",
             &["pg_catalog.substring", "substring"],
         ),
+        // UESCAPE belongs to the name before it.
+        (
+            "select u&\"f!0061\" uescape '!' (), u&\"s\" uescape '!' . g (1) from t u&\"a\" uescape '!' , u&\"h\" uescape '!' (2)",
+            &["fa", "s.g", "h"],
+        ),
         ("values (f())", &["f"]),
     ];
     for (sql, want) in cases {
         assert_eq!(functions(sql), *want, "{sql}");
     }
+}
+
+#[test]
+fn an_alias_with_uescape_is_one_name() {
+    assert!(!facts("select 1 from t u&\"a\" uescape '!' where true").is_unknown());
 }
 
 /// A statement of the length that is read at most holds up nobody.
