@@ -170,7 +170,9 @@ impl fmt::Display for Rule {
             R::TemporaryTable => "a temporary table is named (check_temp_table)",
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
             R::Sequence => "a sequence is named, and the session has written",
-            R::PrimaryView => "a view is named that calls a function of the primary",
+            R::PrimaryView => {
+                "a view, or the row security of a table, calls a function of the primary"
+            }
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",

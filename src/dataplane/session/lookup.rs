@@ -47,7 +47,7 @@ impl LookUp {
         // A question that was refused before it was closed has left its statement.
         messages::close_statement(NAME, &mut out);
         for question in &self.questions {
-            messages::parse(NAME, question.sql().as_bytes(), &mut out);
+            messages::parse(NAME, &question.sql(), &mut out);
             messages::bind(NAME, NAME, &mut out);
             messages::execute(NAME, &mut out);
             messages::close_portal(NAME, &mut out);
