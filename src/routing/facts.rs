@@ -170,8 +170,6 @@ pub struct Facts {
     levels: Vec<query::Level>,
     /// Statements that are not empty.
     count: usize,
-    /// Blanks before the first byte.
-    leading_blanks: bool,
     /// The first byte that is no blank, 0 if there is none. Comments are no blanks here.
     first_byte: u8,
     first_written: u8,
@@ -202,7 +200,6 @@ impl Facts {
             .iter()
             .take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c))
             .count();
-        self.leading_blanks = blanks > 0;
         self.first_byte = sql.get(blanks).copied().unwrap_or(0);
         self.first_written = sql.first().copied().unwrap_or(0);
         Collector {
@@ -230,7 +227,6 @@ impl Facts {
     /// Forgets the last text; the next one is too long to be read, or not there.
     pub fn read_unknown(&mut self) {
         self.clear();
-        self.leading_blanks = false;
         self.first_byte = 0;
         self.first_written = 0;
         self.count = 1;
@@ -291,15 +287,6 @@ impl Facts {
         } else {
             self.first_written
         }
-    }
-
-    pub fn has_leading_blanks(&self) -> bool {
-        self.leading_blanks
-    }
-
-    /// Whether a comment stands before the first statement.
-    pub fn begins_with_comment(&self) -> bool {
-        matches!(self.first_byte, b'-' | b'/')
     }
 
     /// FOR UPDATE, NO KEY UPDATE, SHARE, KEY SHARE, anywhere.
