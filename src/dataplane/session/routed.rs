@@ -419,8 +419,21 @@ impl Relay {
         let Some(look_up) = routed.look_up.take_if(is_done) else {
             return;
         };
+        let (node, refusal) = (look_up.node, look_up.refusal().to_owned());
         let Some(answers) = look_up.answers() else {
-            routed.router.look_up_failed();
+            if routed.router.look_up_failed() {
+                self.reporter.emit(
+                    Severity::Warning,
+                    format_args!(
+                        "DB node {node} has not said what is in its catalog, so that a statement of this session \
+                         goes to the primary: {refusal}"
+                    ),
+                    "Which tables and functions a statement names decides where it goes. Within transactions this \
+                     session asks no more, and later refusals are not logged.",
+                    "If the user lacks SELECT on tables of pg_catalog, grant it; else look at the time limits of the \
+                     session and at the log of the server.",
+                );
+            }
             return;
         };
         let facts = &self.entry.facts;

@@ -192,6 +192,8 @@ pub struct Router {
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
+    /// A look-up has failed. The next one may as well, and a transaction with it.
+    refused: bool,
     /// The open transaction has changed the catalog.
     catalog_changed: bool,
     effects: Effects,
@@ -241,6 +243,7 @@ impl Router {
             skipped_unnamed: Vec::new(),
             unnamed_here: false,
             unanswered: false,
+            refused: false,
             catalog_changed: false,
             effects: Effects::default(),
         }
@@ -265,8 +268,15 @@ impl Router {
         self.state.begins_serializable = Some(serializable);
     }
 
-    /// The look-up that the last step asked for has failed: decide without.
-    pub fn look_up_failed(&mut self) {
+    /// The node has refused the look-up that the last step asked for: decide without. Within
+    /// transactions nothing is asked any more, since the client's would fail. True: for the first time.
+    pub fn look_up_failed(&mut self) -> bool {
+        self.unanswered = true;
+        !std::mem::replace(&mut self.refused, true)
+    }
+
+    /// What the last step asked for has no answer, or none that counts: decide without.
+    pub fn look_up_overtaken(&mut self) {
         self.unanswered = true;
     }
 
