@@ -393,14 +393,26 @@ impl SharedRelCache {
         cache.get(database, question, now)
     }
 
-    pub fn put(&self, database: &[u8], question: &Question, answer: Answer, now: Instant) {
+    /// Puts an answer if, with nobody clearing meanwhile, it is still true.
+    pub fn put_if(
+        &self,
+        database: &[u8],
+        question: &Question,
+        answer: Answer,
+        now: Instant,
+        still_true: impl FnOnce() -> bool,
+    ) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.put(database, question, answer, now);
+        if still_true() {
+            cache.put(database, question, answer, now);
+        }
     }
 
-    pub fn clear(&self) {
+    /// `also` is done before anybody sees that it is empty.
+    pub fn clear_and(&self, also: impl FnOnce()) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.clear();
+        also();
     }
 
     pub fn forget(&self, database: &[u8], name: &[u8]) {

@@ -76,6 +76,8 @@ pub(super) struct Routed {
     /// The cluster as far as this session has connections.
     view: Arc<ClusterView>,
     look_up: Option<Box<LookUp>>,
+    /// [`Known::generation`] when it was sent.
+    asked: u64,
     /// Notifications and changed parameters that wait for the end of another message.
     pub aside: Vec<u8>,
 }
@@ -92,6 +94,7 @@ impl Routed {
             config: balancing.config,
             view: balancing.view,
             look_up: None,
+            asked: 0,
             aside: Vec::new(),
         }
     }
@@ -110,7 +113,7 @@ impl Routed {
         self.router.node_lost(node, ledgers);
         if self.look_up.as_ref().is_some_and(|l| l.node == node) {
             self.look_up = None;
-            self.router.look_up_failed();
+            self.router.look_up_overtaken();
         }
         self.view = of_session(&self.view, entry);
     }
@@ -363,6 +366,10 @@ impl Relay {
             .router
             .look_up_sent(node, look_up.message_count(), &mut self.ledgers);
         routed.look_up = Some(Box::new(look_up));
+        let database = &self.entry.facts.startup.database;
+        routed.asked = self
+            .worker
+            .with_catalog(database, |_, known| known.generation());
         self.forward(cx, node, &bytes);
     }
 
@@ -438,7 +445,8 @@ impl Relay {
         };
         let facts = &self.entry.facts;
         let database = &facts.startup.database;
-        self.worker.with_catalog(database, |_, mut known| {
+        let asked = routed.asked;
+        let now = self.worker.with_catalog(database, |_, mut known| {
             for (question, answer) in &answers {
                 if let Answer::DefaultIsolation { serializable } = *answer {
                     routed.router.set_begins_serializable(serializable);
@@ -446,9 +454,14 @@ impl Relay {
                         continue;
                     }
                 }
-                known.learn(question, *answer);
+                known.learn(question, *answer, asked);
             }
+            known.generation()
         });
+        if now != asked {
+            // Asking anew could go on for ever where catalogs change all the time.
+            routed.router.look_up_overtaken();
+        }
     }
 }
 
