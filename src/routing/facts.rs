@@ -280,6 +280,11 @@ impl Facts {
         self.names.get(range).unwrap_or_default()
     }
 
+    /// Whether relations, functions and what else has a name here are ASCII all of them.
+    pub fn has_ascii_names(&self) -> bool {
+        self.names.is_ascii()
+    }
+
     /// The byte that the text begins with; blanks are skipped if `skip_blanks`. 0: it is empty.
     pub fn first_byte(&self, skip_blanks: bool) -> u8 {
         if skip_blanks {

@@ -453,6 +453,11 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             settings,
             ..
         } = *self.inputs;
+        // The relation caches are for all sessions, by the bytes of a name.
+        if state.other_encoding && !facts.has_ascii_names() {
+            self.questions.clear();
+            return Some(Rule::CatalogSilent);
+        }
         for &relation in facts.relations() {
             if let Some(rule) = self.relation(relation) {
                 self.questions.clear();
@@ -587,6 +592,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         for &function in facts.functions() {
             let name = facts.text(function.name);
             let schema = function.schema.map(|s| facts.text(s));
+            let unknown = self.inputs.state.other_encoding && !facts.has_ascii_names();
             let writes = if lists {
                 // As written, with its schema.
                 let full = match schema {

@@ -85,9 +85,12 @@ pub(super) struct Routed {
 impl Routed {
     pub fn new(balancing: Balancing, target: NodeId, entry: &PoolEntry) -> Routed {
         let mut router = Router::new(target, Some(balancing.load_balance_node));
-        let off = b"standard_conforming_strings\0off\0";
-        let parameters = &entry.parameter_status;
-        router.set_standard_strings(!parameters.windows(off.len()).any(|w| w == off));
+        let says = |status: &[u8]| {
+            let mut parts = entry.parameter_status.windows(status.len());
+            parts.any(|part| part == status)
+        };
+        router.set_standard_strings(!says(b"standard_conforming_strings\0off\0"));
+        router.set_utf8(says(b"client_encoding\0UTF8\0"));
         Routed {
             router,
             switches: balancing.config.settings.routing.switches,
@@ -141,11 +144,12 @@ impl Routed {
             }
             _ => {}
         }
-        if kind == b'S'
-            && is_primary
-            && let Some(value) = body.strip_prefix(b"standard_conforming_strings\0")
-        {
-            self.router.set_standard_strings(value != b"off\0");
+        if kind == b'S' && is_primary {
+            if let Some(value) = body.strip_prefix(b"standard_conforming_strings\0") {
+                self.router.set_standard_strings(value != b"off\0");
+            } else if let Some(value) = body.strip_prefix(b"client_encoding\0") {
+                self.router.set_utf8(value == b"UTF8\0");
+            }
         }
         self.router.answer(node, kind, body, ledgers, settings);
         if let Some(look_up) = &mut self.look_up

@@ -268,6 +268,11 @@ impl Router {
         self.state.begins_serializable = Some(serializable);
     }
 
+    /// Whether the client_encoding is UTF8.
+    pub fn set_utf8(&mut self, utf8: bool) {
+        self.state.other_encoding = !utf8;
+    }
+
     /// The node has refused the look-up that the last step asked for: decide without. Within
     /// transactions nothing is asked any more, since the client's would fail. True: for the first time.
     pub fn look_up_failed(&mut self) -> bool {
