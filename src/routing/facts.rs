@@ -177,6 +177,7 @@ pub struct Facts {
     locking_outside: bool,
     into: bool,
     data_modifying_with: bool,
+    catalog: bool,
     unknown: bool,
 }
 
@@ -245,6 +246,7 @@ impl Facts {
         self.locking_outside = false;
         self.into = false;
         self.data_modifying_with = false;
+        self.catalog = false;
         self.unknown = false;
     }
 
@@ -313,6 +315,12 @@ impl Facts {
     /// refuses it.
     pub fn has_data_modifying_with(&self) -> bool {
         self.data_modifying_with
+    }
+
+    /// CREATE, ALTER, DROP and the like: what the catalog says of names may be another thing now. A
+    /// temporary table by itself, which changes one name, does not count.
+    pub fn changes_catalog(&self) -> bool {
+        self.catalog
     }
 
     /// What this is was not understood: PostgreSQL would refuse it, or knows more than we do.

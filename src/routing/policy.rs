@@ -610,6 +610,8 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 } else {
                     !settings.read_only_functions.matches(full)
                 }
+            } else if unknown {
+                true
             } else {
                 match self.catalog.volatile(schema, name) {
                     Some(volatile) => volatile,

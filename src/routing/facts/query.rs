@@ -414,6 +414,7 @@ impl<'a> Collector<'a, '_> {
             self.take_word("unlogged");
         }
         self.take_word("table");
+        self.facts.catalog |= !temporary;
         let Some(name) = self.take_name() else { return };
         if temporary {
             self.facts

@@ -246,6 +246,42 @@ fn functions_are_told_from_types_aliases_and_syntax() {
 }
 
 #[test]
+fn what_changes_the_catalog_is_told_from_what_does_not() {
+    for sql in [
+        "create table t (i int)",
+        "create unlogged table t as select 1",
+        "create or replace view v as select 1",
+        "create temp table c () inherits (t)",
+        "create temp table c partition of t default",
+        "alter function f() volatile",
+        "/* c */ drop function f",
+        "drop table t",
+        "select 1 into t",
+        "select 1 into unlogged t",
+        "explain analyze create table t as select 1",
+        "import foreign schema s from server f into t",
+        "set work_mem = 1; create table t (i int)",
+        "select 1; alter table t add j int",
+    ] {
+        assert!(facts(sql).changes_catalog(), "{sql}");
+    }
+    for sql in [
+        "create temp table t (i int)",
+        "create temporary table t as select row_number() over (partition by i) from s",
+        "select 1 into temp t",
+        "truncate t",
+        "grant select on t to u",
+        "comment on table t is 'x'",
+        "reindex table t",
+        "insert into t values (1)",
+        "with a as (insert into t values (1) returning i) select * from a",
+        "select 1",
+    ] {
+        assert!(!facts(sql).changes_catalog(), "{sql}");
+    }
+}
+
+#[test]
 fn an_alias_with_uescape_is_one_name() {
     assert!(!facts("select 1 from t u&\"a\" uescape '!' where true").is_unknown());
 }
