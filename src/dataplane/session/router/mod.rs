@@ -192,8 +192,8 @@ pub struct Router {
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
-    /// A look-up has failed. The next one may as well, and a transaction with it.
-    refused: bool,
+    /// A look-up has failed: no more of them within transactions, which they would make fail.
+    look_ups_fail: bool,
     /// The open transaction has changed the catalog.
     catalog_changed: bool,
     effects: Effects,
@@ -243,7 +243,7 @@ impl Router {
             skipped_unnamed: Vec::new(),
             unnamed_here: false,
             unanswered: false,
-            refused: false,
+            look_ups_fail: false,
             catalog_changed: false,
             effects: Effects::default(),
         }
@@ -277,7 +277,7 @@ impl Router {
     /// transactions nothing is asked any more, since the client's would fail. True: for the first time.
     pub fn look_up_failed(&mut self) -> bool {
         self.unanswered = true;
-        !std::mem::replace(&mut self.refused, true)
+        !std::mem::replace(&mut self.look_ups_fail, true)
     }
 
     /// What the last step asked for has no answer, or none that counts: decide without.

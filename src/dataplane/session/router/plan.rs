@@ -123,7 +123,7 @@ impl Router {
             // In the middle of a sequence a node cannot be asked.
             Verdict::NeedCatalog(_)
                 if self.unanswered
-                    || self.refused && self.state.is_in_transaction()
+                    || self.look_ups_fail && self.state.is_in_transaction()
                     || self.used.contains(self.catalog_node(env.settings)) =>
             {
                 Ok(Decision::without_catalog(facts))
