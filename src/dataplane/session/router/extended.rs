@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     Before, Entry, Env, Ledger, Message, Parsing, Plan, Router, STATEMENT_LIMIT, Sending, Step,
-    ledger, split_cstr, statement_of,
+    gives_no_rows, ledger, split_cstr, statement_of,
 };
 use crate::{
     cluster::NodeId,
@@ -92,7 +92,7 @@ impl Router {
         let before = old
             .and_then(|old| self.lacking(name, old, &plan))
             .or_else(|| self.named(&parsed, &plan))
-            .or_else(|| self.doubtful(name, &plan));
+            .or_else(|| taken.is_none().then(|| self.doubtful(name, &plan))?);
         let before = before.into_iter().collect();
         self.note_elsewhere(b'P', &parsed.facts, &plan);
         self.touched.add(name);
@@ -145,8 +145,11 @@ impl Router {
                 }
                 let (parsed, nodes) = self.statement(name);
                 known = nodes.is_some();
+                // A failed transaction refuses to describe rows, and any parsing.
+                let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
                 let fit = |&node: &NodeId| {
                     node == self.primary
+                        || self.state.has_failed() && !rows
                         || (self.state.has_failed() || !self.unfit.contains(node))
                             && self.state.is_node_in_transaction(node)
                                 == self.state.is_in_transaction()
@@ -299,6 +302,7 @@ impl Router {
         }
         self.commit(&plan, ledgers);
         self.before_sent(&before, ledgers);
+        self.pipelining |= kind == b'E';
         let alone = plan.followers.is_empty();
         self.lone |= alone && matches!(kind, b'P' | b'B' | b'E');
         let closing = match &entry {

@@ -45,7 +45,6 @@ impl Router {
             return;
         }
         let first = facts.first();
-        self.pipelining |= kind == b'E' && first != Statement::Empty;
         if plan.nodes().contains(self.primary) {
             return;
         }

@@ -13,9 +13,12 @@
 //! * **A transaction fails as a whole**, also the one that a pipeline is. An error of one node makes
 //!   the parts of all others fail.
 //!
-//! A statement that was prepared on one node and is bound on another is prepared there first. A node
-//! that was not told of a SET is never taken for a load balance node afterwards. What is taken for
-//! granted when a message is sent is undone when an error turns out to have skipped it.
+//! A statement that was prepared on one node and is bound on another is prepared there first, and what
+//! a statement would find of its pipeline is done for it first ([`join`]). A node that was not told of
+//! a SET is never taken for a load balance node afterwards.
+//!
+//! What is taken for granted when a message is sent is undone when an error turns out to have skipped
+//! it. Behind its Sync nobody relies on it before it is answered ([`names`]).
 //!
 //! `sim` compares all of this with one server alone, in random histories.
 
@@ -44,7 +47,7 @@ use names::Touched;
 pub use orders::{Before, Order};
 use portals::Portals;
 
-use super::client_side::Message;
+use super::{client_side::Message, owed::Owed};
 use crate::{
     cluster::{ClusterView, NodeId, NodeReplication},
     protocol::frame::HEADER_LEN,
@@ -310,10 +313,12 @@ impl Router {
         ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Step {
-        let at_current = ledger(ledgers, self.current);
-        let (copying, skipping) = at_current.map_or((false, false), |l| {
-            (l.owed.is_copying_in(), l.owed.is_skipping())
-        });
+        let at_current = ledger(ledgers, self.current).map(|l| &l.owed);
+        let copying = at_current.is_some_and(Owed::is_copying_in);
+        let skipping = at_current.is_some_and(Owed::is_skipping);
+        if at_current.is_some_and(Owed::is_settled) {
+            self.settled();
+        }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),
             kind => matches!(kind, b'Q' | b'B'),
@@ -497,6 +502,23 @@ fn is_transaction_command(statement: &Statement) -> bool {
             | Statement::RollbackTo(_)
             | Statement::PrepareTransaction
     )
+}
+
+/// What a failed transaction still parses and carries out.
+fn is_taken_when_failed(facts: &Facts) -> bool {
+    matches!(
+        facts.first(),
+        Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::RollbackTo(_)
+            | Statement::PrepareTransaction
+            | Statement::Empty
+    )
+}
+
+/// Of those that a standby may be the only one to have.
+fn gives_no_rows(facts: &Facts) -> bool {
+    matches!(facts.first(), Statement::Copy(_) | Statement::Empty)
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {

@@ -51,7 +51,8 @@ impl Router {
         if !name.is_empty() {
             return self.wait_for_portal(name, ledgers);
         }
-        if self.unnamed_here || !self.owes_earlier(ledgers) {
+        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
+        if self.unnamed_here || !owes {
             return None;
         }
         self.wait_for_current(ledgers)
@@ -59,7 +60,7 @@ impl Router {
 
     /// The same of a portal. The unnamed one is used where it is made.
     pub(super) fn wait_for_portal(&mut self, name: &[u8], ledgers: &mut [Ledger]) -> Option<Step> {
-        if !self.touched.is_doubtful(name) || !self.owes_earlier(ledgers) {
+        if !self.touched.is_doubtful(name) {
             return None;
         }
         self.wait_for_current(ledgers)
@@ -78,17 +79,16 @@ impl Router {
                     | Statement::ClosePortal(_)
             )
         };
-        if self.touched.earlier.is_empty()
-            || !self.owes_earlier(ledgers)
-            || !facts.statements().iter().any(names)
-        {
+        if self.touched.earlier.is_empty() || !facts.statements().iter().any(names) {
             return None;
         }
         self.wait_for_current(ledgers)
     }
 
-    /// An earlier sequence is not answered.
-    fn owes_earlier(&self, ledgers: &[Ledger]) -> bool {
-        ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready())
+    /// A Sync or Query is sent.
+    pub(super) fn end_sequence(&mut self) {
+        self.touched.end_sequence();
+        self.portals.end_sequence();
+        self.end_elsewhere();
     }
 }

@@ -24,6 +24,8 @@ pub struct Portals {
     binds: u64,
     /// Portals up to this one have ended with their transaction.
     ended: u64,
+    /// Number of the last Bind message before the sequence that is open.
+    earlier: u64,
 }
 
 impl Portals {
@@ -38,6 +40,17 @@ impl Portals {
     pub fn end(&mut self) {
         self.named.clear();
         self.ended = self.binds;
+    }
+
+    /// The sequence ends.
+    pub fn end_sequence(&mut self) {
+        self.earlier = self.binds;
+    }
+
+    /// No transaction was open when the last sequence ended.
+    pub fn end_earlier(&mut self) {
+        self.ended = self.ended.max(self.earlier);
+        self.named.retain(|_, portal| portal.number > self.ended);
     }
 
     /// The Bind message of this number was not carried out.
@@ -109,15 +122,17 @@ impl Router {
             Err(step) => return step,
         };
         let taken = self.portals.named.get(portal).map(|p| p.leader);
-        let occupy = match taken {
-            Some(node) => match self.refuse_at(node, portal, &mut plan, ledgers) {
-                Ok(occupy) => occupy,
-                Err(step) => return step,
-            },
-            None => None,
-        };
+        if taken.is_some_and(|node| node != plan.leader)
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
+        let occupy = taken.and_then(|node| self.refuse_at(node, portal, &mut plan));
         // A failed transaction refuses to parse.
         if self.state.has_failed()
+            && !parsed
+                .as_ref()
+                .is_some_and(|p| is_taken_when_failed(&p.facts))
             && let Some(known) = known
             && !known.contains(plan.leader)
             && let Some(node) =
@@ -177,18 +192,7 @@ impl Router {
     }
 
     /// The name of a portal that is taken at this node: the Bind message goes to where it is refused.
-    fn refuse_at(
-        &mut self,
-        node: NodeId,
-        portal: &[u8],
-        plan: &mut Plan,
-        ledgers: &mut [Ledger],
-    ) -> Result<Option<(NodeSet, Before)>, Step> {
-        if node != plan.leader
-            && let Some(step) = self.wait_for_current(ledgers)
-        {
-            return Err(step);
-        }
+    fn refuse_at(&self, node: NodeId, portal: &[u8], plan: &mut Plan) -> Option<(NodeSet, Before)> {
         // What may write does not go to a standby for that.
         let at_primary = plan.nodes().contains(self.primary) && !self.state.has_failed();
         plan.followers = NodeSet::EMPTY;
@@ -196,7 +200,7 @@ impl Router {
         let occupy = Before::Occupy {
             portal: portal.into(),
         };
-        Ok((plan.leader != node).then(|| (NodeSet::of(plan.leader), occupy)))
+        (plan.leader != node).then(|| (NodeSet::of(plan.leader), occupy))
     }
 
     pub(super) fn execute<C: Catalog>(

@@ -145,8 +145,7 @@ impl Router {
         // PostgreSQL drops the unnamed statement and portal at each Query.
         self.set_unnamed(None);
         self.portals.unnamed = None;
-        self.touched.end_sequence();
-        self.end_elsewhere();
+        self.end_sequence();
         Ok(Step::Send(Sending {
             leader: plan.leader,
             followers: plan.followers,
@@ -221,8 +220,7 @@ impl Router {
         self.compare(&plan);
         self.used = NodeSet::default();
         self.unnamed_here = false;
-        self.touched.end_sequence();
-        self.end_elsewhere();
+        self.end_sequence();
         if !self.state.is_in_transaction() {
             // Outside a transaction none outlives its sequence.
             self.portals.end();

@@ -143,6 +143,7 @@ impl Router {
             Some((_, nodes)) if name.is_empty() => *nodes = nodes.union(lacking),
             _ => self.state.parsed_also(name, lacking),
         }
+        self.doubtful(name, plan);
         let parsed = parsed.clone();
         let name = name.into();
         let sync = false;
@@ -231,15 +232,7 @@ impl Router {
 
     /// Who refuses a Parse of a name that is taken as PostgreSQL alone would.
     pub(super) fn refusing(&self, taken: &Prepared, parsed: &Parsed) -> NodeId {
-        let ends = matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::RollbackTo(_)
-                | Statement::PrepareTransaction
-                | Statement::Empty
-        );
-        // A failed transaction takes nothing else, whatever it is called.
+        let ends = is_taken_when_failed(&parsed.facts);
         if taken.parsed.is_some() && !(self.state.has_failed() && ends) {
             return self.primary;
         }

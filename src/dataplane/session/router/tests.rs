@@ -1,5 +1,7 @@
 //! What the module promises, in a session of two nodes: 0 is the primary, 1 the load balance node.
 
+mod pipelines;
+
 use super::*;
 use crate::{
     failover::testing,

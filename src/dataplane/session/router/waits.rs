@@ -23,10 +23,7 @@ impl Router {
     pub(super) fn wait_for_current(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
         let ledger = ledgers.get_mut(self.current)?;
         if ledger.owed.is_settled() {
-            self.lone = false;
-            self.in_doubt = false;
-            self.lacked = false;
-            self.touched.settled();
+            self.settled();
             return None;
         }
         if ledger.wants_flush() {
@@ -34,6 +31,18 @@ impl Router {
         }
         self.waits = NodeSet::of(self.current);
         Some(Step::Wait)
+    }
+
+    /// Whatever was sent is answered: nothing is in doubt.
+    pub(super) fn settled(&mut self) {
+        self.lone = false;
+        self.in_doubt = false;
+        self.lacked = false;
+        self.touched.settled();
+        self.state.settled();
+        if !self.state.is_in_transaction() {
+            self.portals.end_earlier();
+        }
     }
 
     /// Whether a Query or FunctionCall amid a sequence is skipped has to be known first.
@@ -96,6 +105,13 @@ impl Router {
             && let Some(comparison) = &self.comparison
         {
             waits.insert(comparison.leader);
+            waits = waits.union(comparison.pending);
+        }
+        // Who has done what the leader has not is no place to read from.
+        if let Some(comparison) = &self.comparison
+            && comparison.leader_failed == Some(true)
+            && plan.leader != self.primary
+        {
             waits = waits.union(comparison.pending);
         }
         // Whoever has answered already is not waited for: it may be gone.
