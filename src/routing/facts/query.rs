@@ -3,11 +3,16 @@
 //! A stack of parentheses says whether a `FROM` is one of a query and whether a comma is followed
 //! by a table. That is all the grammar there is.
 
+mod syntax;
+mod words;
+
 use super::{
-    Collector, Name, Statement, is_ident,
+    Collector, Statement, is_ident,
     keyword::{Keyword, keyword},
 };
 use crate::routing::lexer::{Token, TokenKind};
+use syntax::stands_for_comma;
+use words::{begins_statement, names_function};
 
 /// One open parenthesis, or the statement itself.
 #[derive(Clone, Copy, Debug)]
@@ -423,64 +428,6 @@ impl<'a> Collector<'a, '_> {
         }
     }
 
-    /// The grammar turns these into calls of functions of pg_catalog.
-    fn syntax_function(&mut self, scan: &mut Scan, token: Token<'a>) {
-        if token.text.eq_ignore_ascii_case(b"trim") {
-            let mut ahead = self.lexer;
-            ahead.next();
-            let side = ahead.next().map_or(&b""[..], |t| t.text);
-            self.system_function(if side.eq_ignore_ascii_case(b"leading") {
-                b"ltrim"
-            } else if side.eq_ignore_ascii_case(b"trailing") {
-                b"rtrim"
-            } else {
-                b"btrim"
-            });
-        } else {
-            // SUBSTRING(a, b) is a call like any other: of a function in the search path. SUBSTRING(a FROM b)
-            // is not; a look ahead for the FROM would cost the square of the depth of such calls.
-            let at = self.facts.functions.len();
-            self.named(scan, token, Keyword::None);
-            scan.syntax = (self.facts.functions.len() > at).then_some(at);
-        }
-        scan.arguments = true;
-        scan.before = Before::Operand;
-    }
-
-    /// A word stands between the arguments: the function is the one of pg_catalog.
-    fn settle_syntax(&mut self, scan: &mut Scan) {
-        let start = self.facts.names.len();
-        self.facts.names.extend_from_slice(PG_CATALOG);
-        let schema = ident(start, self.facts.names.len());
-        let function = scan.level.syntax.take();
-        if let Some(function) = function.and_then(|at| self.facts.functions.get_mut(at)) {
-            function.schema = Some(schema);
-        }
-    }
-
-    fn sugar(&mut self, token: Token<'a>, next: u8) {
-        match token.text.first().map(u8::to_ascii_lowercase) {
-            Some(b's') => self.system_function(b"similar_to_escape"),
-            Some(b'o') if next == b'(' => self.system_function(b"overlaps"),
-            Some(b'a') if matches!(next, b't' | b'T') => self.system_function(b"timezone"),
-            _ => {}
-        }
-    }
-
-    fn system_function(&mut self, name: &[u8]) {
-        let names = &mut self.facts.names;
-        let start = names.len();
-        names.extend_from_slice(PG_CATALOG);
-        let middle = names.len();
-        names.extend(name.iter().map(u8::to_ascii_lowercase));
-        let end = names.len();
-        self.facts.functions.push(Name {
-            schema: Some(ident(start, middle)),
-            name: ident(middle, end),
-            nested: false,
-        });
-    }
-
     /// A name: of a table, function, type, column or alias.
     fn named(&mut self, scan: &mut Scan, token: Token<'a>, word: Keyword) {
         let before = scan.before;
@@ -581,107 +528,5 @@ impl<'a> Collector<'a, '_> {
                     Keyword::Select | Keyword::With | Keyword::Values | Keyword::Table
                 )
         })
-    }
-}
-
-const PG_CATALOG: &[u8] = b"pg_catalog";
-
-/// Whether a word separates the arguments of EXTRACT, POSITION, SUBSTRING or OVERLAY.
-fn stands_for_comma(word: &[u8]) -> bool {
-    ["from", "for", "in", "placing", "similar"]
-        .iter()
-        .any(|separator| word.eq_ignore_ascii_case(separator.as_bytes()))
-}
-
-/// Whether a keyword before a parenthesis is the name of a function.
-fn names_function(scan: &Scan, word: Keyword) -> bool {
-    use Keyword as K;
-    match word {
-        K::Side => true,
-        K::Join => !matches!(scan.before, Before::Keyword(K::Side)) && begins_expression(scan),
-        // GROUP BY (a), (b).
-        K::By => !matches!(scan.before, Before::Keyword(K::Group)) && begins_expression(scan),
-        K::Syntax
-        | K::Operator
-        | K::Sugar
-        | K::Is
-        | K::TableSample
-        | K::Set
-        | K::Recursive
-        | K::Ordinality
-        | K::Rows => begins_expression(scan),
-        // At the beginning of parentheses they begin a statement.
-        K::Insert | K::Update | K::Delete | K::Merge => {
-            !scan.level.first && begins_expression(scan)
-        }
-        _ => begins_statement(word),
-    }
-}
-
-/// Whether an expression, not an operator or clause, comes next.
-fn begins_expression(scan: &Scan) -> bool {
-    use Keyword as K;
-    if scan.level.with {
-        return false;
-    }
-    match scan.before {
-        Before::Open | Before::Comma | Before::Other => true,
-        Before::Keyword(word) => matches!(
-            word,
-            K::Select
-                | K::Distinct
-                | K::SetOperation
-                | K::Clause
-                | K::By
-                | K::On
-                | K::Not
-                | K::Word
-                | K::Operator
-                | K::From
-                | K::For
-                | K::Lateral
-        ),
-        _ => false,
-    }
-}
-
-/// Keywords with which other statements begin. They are not reserved: names in a query.
-fn begins_statement(word: Keyword) -> bool {
-    use Keyword as K;
-    matches!(
-        word,
-        K::Abort
-            | K::Begin
-            | K::Call
-            | K::Close
-            | K::Commit
-            | K::Copy
-            | K::Deallocate
-            | K::Declare
-            | K::Delete
-            | K::Discard
-            | K::Drop
-            | K::Execute
-            | K::Explain
-            | K::Insert
-            | K::Lock
-            | K::Merge
-            | K::Move
-            | K::Prepare
-            | K::Release
-            | K::Reset
-            | K::Rollback
-            | K::Savepoint
-            | K::Show
-            | K::Start
-            | K::Truncate
-            | K::Update
-    )
-}
-
-fn ident(start: usize, end: usize) -> super::Ident {
-    super::Ident {
-        start: super::position(start),
-        end: super::position(end),
     }
 }
