@@ -173,7 +173,9 @@ impl fmt::Display for Rule {
             R::TemporaryTable => "a temporary table is named (check_temp_table)",
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
             R::Sequence => "a sequence is named, and the session has written",
-            R::PrimaryView => "a view is named that calls a function of the primary",
+            R::PrimaryView => {
+                "a view, or the row security of a table, calls a function of the primary"
+            }
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",
@@ -467,6 +469,11 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             settings,
             ..
         } = *self.inputs;
+        // The relation caches are for all sessions, by the bytes of a name.
+        if state.other_encoding && !facts.has_ascii_names() {
+            self.questions.clear();
+            return Some(Rule::CatalogSilent);
+        }
         for &relation in facts.relations() {
             if let Some(rule) = self.relation(relation) {
                 self.questions.clear();
@@ -601,6 +608,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         for &function in facts.functions() {
             let name = facts.text(function.name);
             let schema = function.schema.map(|s| facts.text(s));
+            let unknown = self.inputs.state.other_encoding && !facts.has_ascii_names();
             let writes = if lists {
                 // As written, with its schema.
                 let full = match schema {
@@ -618,6 +626,8 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 } else {
                     !settings.read_only_functions.matches(full)
                 }
+            } else if unknown {
+                true
             } else {
                 match self.catalog.volatile(schema, name) {
                     Some(volatile) => volatile,

@@ -144,6 +144,8 @@ pub struct SessionState {
     /// Whether sessions of this user begin with a default isolation level of SERIALIZABLE, once
     /// it is known.
     pub begins_serializable: Option<bool>,
+    /// The client_encoding is not UTF8: names beyond ASCII have other bytes than in other sessions.
+    pub other_encoding: bool,
     status: TransactionStatus,
     /// A BEGIN was sent and not answered.
     opening: bool,

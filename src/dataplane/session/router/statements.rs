@@ -18,8 +18,11 @@ impl Router {
         if plain && !plan.decision.writes && plan.followers.is_empty() {
             return None;
         }
-        let catalog = lexer::kind(sql) == StatementKind::Ddl
-            || facts.count() > 1 && facts.statements().contains(&Statement::Other);
+        // That a temporary table of this session has gone is news of one name.
+        let own = |statement: &Statement| matches!(*statement, Statement::Drop(name) if self.state.is_temporary(facts.text(name)));
+        let changes = facts.changes_catalog() && !facts.statements().iter().all(own);
+        // Of what was too long to be read the first word is known.
+        let catalog = changes || facts.is_unknown() && lexer::kind(sql) == StatementKind::Ddl;
         Some(Box::new(Executed {
             facts: facts.clone(),
             writes: plan.decision.writes,
