@@ -283,6 +283,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 self.read()
             }
             Statement::Show => self.read(),
+            // A standby may already hold a lock that this transaction has taken on the primary, and wait for it.
+            Statement::Lock(mode) if is_weak_lock(mode) && state.is_changing() => {
+                PRIMARY(Rule::WeakLock)
+            }
             Statement::Lock(mode) if is_weak_lock(mode) => self.several(Rule::WeakLock),
             Statement::Lock(_) => PRIMARY(Rule::StrongLock),
             Statement::Begin(_)
@@ -413,8 +417,12 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if state.has_failed() {
             return Some(Rule::Failed);
         }
-        if state.has_written() && !matches!(settings.on_write, OnWrite::Off | OnWrite::DmlAdaptive)
-        {
+        let written = match settings.on_write {
+            OnWrite::Off => false,
+            OnWrite::DmlAdaptive => state.has_defined(),
+            _ => state.has_written(),
+        };
+        if written {
             return Some(Rule::Written);
         }
         if state.has_unsynced_write() {

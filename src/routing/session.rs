@@ -149,6 +149,8 @@ pub struct SessionState {
     opening: bool,
     /// Written, as `disable_load_balance_on_write` counts it.
     written: bool,
+    /// The open transaction may have changed or locked tables, besides their rows.
+    defined: bool,
     /// Something that may write was sent since the last ReadyForQuery: a pipeline is one
     /// transaction up to its Sync.
     unsynced_write: bool,
@@ -188,6 +190,17 @@ impl SessionState {
     /// The transaction, or with `always` the session, has written.
     pub fn has_written(&self) -> bool {
         self.written
+    }
+
+    /// The open transaction may have defined something, or hold a lock that standbys take over from it: whoever
+    /// reads there misses it, or waits for this transaction's own end.
+    pub fn has_defined(&self) -> bool {
+        self.defined
+    }
+
+    /// What a standby says may be what was before this transaction's own statements.
+    pub fn is_changing(&self) -> bool {
+        self.written || self.defined || self.unsynced_write
     }
 
     pub fn has_unsynced_write(&self) -> bool {
@@ -385,6 +398,8 @@ impl SessionState {
         }
         if writes && (facts.count() > 1 || !ends_or_begins(facts.first())) {
             self.note_write(on_write);
+            let any = facts.statements().iter().any(|&s| defines(s));
+            self.defined |= self.status != TransactionStatus::Idle && (any || facts.has_into());
         }
     }
 
@@ -494,6 +509,7 @@ impl SessionState {
         // the same pipeline.
         if self.unsynced_write {
             self.note_write(on_write);
+            self.defined = true;
         }
     }
 
@@ -503,6 +519,7 @@ impl SessionState {
         if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
             self.written = false;
         }
+        self.defined = false;
         self.written_objects.clear();
         self.savepoints.clear();
     }
@@ -598,6 +615,23 @@ impl SessionState {
         } else {
             self.in_transaction.insert(node);
         }
+    }
+}
+
+/// Whether it may change the catalog, or lock a table as no read does.
+fn defines(statement: Statement) -> bool {
+    match statement {
+        Statement::Lock(mode) => mode == LockMode::AccessExclusive,
+        Statement::Explain { analyze, select } => analyze && !select,
+        _ => matches!(
+            statement,
+            Statement::Truncate
+                | Statement::CreateTemporary(_)
+                | Statement::Drop(_)
+                | Statement::Call
+                | Statement::Do
+                | Statement::Other
+        ),
     }
 }
 

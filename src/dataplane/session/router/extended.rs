@@ -147,10 +147,13 @@ impl Router {
                 known = nodes.is_some();
                 // A failed transaction refuses to describe rows, and any parsing.
                 let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
+                // A standby describes what was there before this transaction's own changes, or waits for a
+                // lock of it for ever.
+                let differs = self.state.is_changing() || self.state.has_temporary_tables();
                 let fit = |&node: &NodeId| {
                     node == self.primary
                         || self.state.has_failed() && !rows
-                        || (self.state.has_failed() || !self.unfit.contains(node))
+                        || (self.state.has_failed() || !self.unfit.contains(node) && !differs)
                             && self.state.is_node_in_transaction(node)
                                 == self.state.is_in_transaction()
                 };

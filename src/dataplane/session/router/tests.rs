@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     failover::testing,
     protocol::messages::{self, SYNC, frame},
-    routing::relcache::Relation,
+    routing::{relcache::Relation, settings::OnWrite},
 };
 
 /// Knows every name: functions that begin with `f_vol` are volatile.
@@ -547,4 +547,70 @@ fn reads_of_a_pipeline_see_its_writes_also_when_an_earlier_answer_comes_late() {
     s.run(WRITE);
     s.says(0, "12CZI");
     assert_eq!(s.parse("", READ), "0");
+}
+
+// What a standby cannot know of the open transaction, or would wait for.
+
+#[test]
+fn behind_a_write_the_primary_describes_statements() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("d", READ), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "1ZI");
+    assert_eq!(s.message(b'D', "Sd\0"), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "tTZI").begin();
+    assert_eq!(s.query("ALTER TABLE t ADD COLUMN z int"), "0");
+    s.says(0, "CZT");
+    assert_eq!(s.message(b'D', "Sd\0"), "parse on 0, 0");
+}
+
+#[test]
+fn in_the_pipeline_of_a_write_as_well() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("d", READ), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "1ZI");
+    assert_eq!(s.run("ALTER TABLE t ADD COLUMN z int"), ["0", "0", "0"]);
+    assert_eq!(s.message(b'D', "Sd\0"), "parse on 0, 0");
+}
+
+#[test]
+fn a_table_that_the_transaction_has_locked_is_not_locked_on_a_standby() {
+    let mut s = Session::new();
+    s.begin();
+    assert_eq!(s.query("LOCK TABLE t IN ACCESS SHARE MODE"), "0+1");
+    s.says(0, "CZT").says(1, "CZT");
+    assert_eq!(s.query("ALTER TABLE t ADD COLUMN z int"), "0");
+    s.says(0, "CZT");
+    assert_eq!(s.query("LOCK TABLE t IN ACCESS SHARE MODE"), "0");
+}
+
+#[test]
+fn dml_adaptive_reads_from_the_primary_behind_what_is_no_dml() {
+    let adaptive = || Settings {
+        on_write: OnWrite::DmlAdaptive,
+        ..Settings::default()
+    };
+    for sql in [
+        "ALTER TABLE u ADD COLUMN z int",
+        "DO 'BEGIN END'",
+        "CALL p()",
+        "LOCK TABLE u",
+        "SELECT 1 INTO u",
+    ] {
+        let mut s = Session::with(2, adaptive());
+        s.begin();
+        assert_eq!(s.query("INSERT INTO u VALUES (1)"), "0");
+        s.says(0, "CZT");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZT");
+        assert_eq!(s.query(sql), "0");
+        s.says(0, "CZT");
+        assert_eq!(s.query(READ), "0", "{sql}");
+        s.says(0, "TDCZT");
+        assert_eq!(s.query("COMMIT"), "0+1");
+        s.says(0, "CZI").says(1, "CZI");
+        assert_eq!(s.query(READ), "1", "{sql}");
+    }
 }
