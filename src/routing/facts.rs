@@ -180,6 +180,7 @@ pub struct Facts {
     into: bool,
     data_modifying_with: bool,
     unknown: bool,
+    unread: bool,
 }
 
 impl Facts {
@@ -227,7 +228,24 @@ impl Facts {
         parts
     }
 
-    /// Forgets the last text; the next one is too long to be read, or not there.
+    /// Forgets the last text; of the next one, which is too long to be read, only the beginning is looked at.
+    /// `single`: it is one statement.
+    pub fn read_too_long(&mut self, beginning: &[u8], single: bool) {
+        use super::lexer::{StatementKind as K, kind};
+        self.read_unknown();
+        let rows = matches!(
+            kind(beginning),
+            K::Select | K::Insert | K::Update | K::Delete
+        );
+        self.unread = !(single && rows);
+    }
+
+    /// Nobody knows what this changes.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Forgets the last text; the next one is not there.
     pub fn read_unknown(&mut self) {
         self.clear();
         self.leading_blanks = false;
@@ -250,6 +268,7 @@ impl Facts {
         self.into = false;
         self.data_modifying_with = false;
         self.unknown = false;
+        self.unread = false;
     }
 
     /// How many statements there are, empty ones not counted.

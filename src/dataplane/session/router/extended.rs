@@ -118,7 +118,7 @@ impl Router {
         if keep {
             facts.read(super::text(rest), self.standard_strings);
         } else {
-            facts.read_unknown();
+            facts.read_too_long(super::text(rest), true);
         }
         Rc::new(Parsed {
             facts,

@@ -31,7 +31,7 @@ impl Router {
         if message.body_len <= STATEMENT_LIMIT {
             facts.read(sql, self.standard_strings);
         } else {
-            facts.read_unknown();
+            facts.read_too_long(sql, false);
         }
         // EXECUTE of what a Parse message made goes where that statement goes.
         let prepared = match facts.first() {

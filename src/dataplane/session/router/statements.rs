@@ -19,6 +19,7 @@ impl Router {
             return None;
         }
         let catalog = lexer::kind(sql) == StatementKind::Ddl
+            || facts.is_unread()
             || facts.count() > 1 && facts.statements().contains(&Statement::Other);
         Some(Box::new(Executed {
             facts: facts.clone(),
@@ -102,6 +103,10 @@ impl Router {
         if changes && plan.decision.rule != Rule::PrimaryOnlySet {
             missed = view.valid_nodes().collect();
             self.changes = self.changes.wrapping_add(1);
+        }
+        // A SET, a temporary table or the end of the transaction may be in it.
+        if facts.is_unread() {
+            missed = view.valid_nodes().collect();
         }
         // What becomes of the transaction is the primary's secret.
         if several && facts.statements().iter().any(is_transaction_command) {

@@ -614,3 +614,39 @@ fn dml_adaptive_reads_from_the_primary_behind_what_is_no_dml() {
         assert_eq!(s.query(READ), "1", "{sql}");
     }
 }
+
+#[test]
+fn behind_a_string_that_is_too_long_to_be_read_the_primary_reads() {
+    let filler = "x".repeat(270 * 1024);
+    let mut s = Session::new();
+    assert_eq!(
+        s.query(&format!(
+            "INSERT INTO t VALUES ('{filler}'); SET search_path = s"
+        )),
+        "0"
+    );
+    s.says(0, "CCZI");
+    assert!(s.router.take_effects().catalog_changed);
+    assert_eq!(s.query(READ), "0");
+}
+
+#[test]
+fn one_that_is_a_single_write_of_rows_changes_nothing_else() {
+    let filler = "x".repeat(270 * 1024);
+    let mut s = Session::new();
+    assert_eq!(
+        s.run(&format!("INSERT INTO t VALUES ('{filler}')")),
+        ["0", "0", "0"]
+    );
+    assert_eq!(s.sync(), "0");
+    s.says(0, "12CZI");
+    assert_eq!(s.query(READ), "1");
+    s.says(1, "TDCZI");
+    assert_eq!(
+        s.run(&format!("SET search_path = s /* {filler} */")),
+        ["0", "0", "0"]
+    );
+    assert_eq!(s.sync(), "0");
+    s.says(0, "12CZI");
+    assert_eq!(s.query(READ), "0");
+}
