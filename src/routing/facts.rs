@@ -123,7 +123,8 @@ pub enum LockMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransactionModes {
     pub read_only: Option<bool>,
-    /// Whether the isolation level is SERIALIZABLE.
+    /// Whether the isolation level is one that a standby does not get: SERIALIZABLE, which it refuses, or
+    /// REPEATABLE READ in one command with READ WRITE, which it refuses as well.
     pub serializable: Option<bool>,
 }
 

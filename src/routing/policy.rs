@@ -163,7 +163,9 @@ impl fmt::Display for Rule {
             R::Written => "the transaction has written (disable_load_balance_on_write)",
             R::UnsyncedWrite => "an earlier statement of the same pipeline may have written",
             R::Failed => "the transaction has failed",
-            R::Serializable => "the isolation level is SERIALIZABLE",
+            R::Serializable => {
+                "the isolation level is SERIALIZABLE, or REPEATABLE READ with READ WRITE"
+            }
             R::NodeNotInTransaction => "the load balance node has no part in the transaction",
             R::Delay => "the load balance node lags too much (delay_threshold)",
             R::SystemCatalog => "a system catalog is named",

@@ -355,6 +355,21 @@ fn utility_statements_say_what_they_are() {
             Statement::Begin(serializable(Some(false))),
         ),
         (
+            "begin isolation level repeatable read, read write",
+            Statement::Begin(serializable(Some(false))),
+        ),
+        (
+            "begin read write isolation level repeatable read",
+            Statement::Begin(serializable(Some(false))),
+        ),
+        (
+            "begin isolation level repeatable read",
+            Statement::Begin(TransactionModes {
+                read_only: None,
+                serializable: Some(false),
+            }),
+        ),
+        (
             "begin isolation level read committed read only",
             Statement::Begin(TransactionModes {
                 read_only: Some(true),

@@ -118,13 +118,17 @@ impl<'a> Collector<'a, '_> {
     /// `ISOLATION LEVEL ...`, `READ ONLY`, `[NOT] DEFERRABLE`, in any order, with or without commas.
     fn transaction_modes(&mut self) -> TransactionModes {
         let mut modes = TransactionModes::default();
+        let mut repeatable = false;
         loop {
             if self.take_word("isolation") {
                 self.take_word("level");
                 modes.serializable = Some(self.take_word("serializable"));
                 if modes.serializable == Some(false) {
                     // READ COMMITTED, REPEATABLE READ and so on.
-                    self.lexer.next();
+                    repeatable = self.take_word("repeatable");
+                    if !repeatable {
+                        self.lexer.next();
+                    }
                     self.lexer.next();
                 }
             } else if self.take_word("read") {
@@ -136,6 +140,9 @@ impl<'a> Collector<'a, '_> {
             } else if self.lexer.peek_byte() == b',' {
                 self.lexer.next();
             } else if !(self.take_word("not") || self.take_word("deferrable")) {
+                if repeatable && modes.read_only == Some(false) {
+                    modes.serializable = Some(true);
+                }
                 return modes;
             }
         }

@@ -650,3 +650,24 @@ fn one_that_is_a_single_write_of_rows_changes_nothing_else() {
     s.says(0, "12CZI");
     assert_eq!(s.query(READ), "0");
 }
+
+#[test]
+fn repeatable_read_with_read_write_is_for_the_primary_alone() {
+    let mut s = Session::new();
+    assert_eq!(
+        s.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE"),
+        "0+1"
+    );
+    s.says(0, "CZT").says(1, "CZT");
+    assert_eq!(s.query(READ), "0");
+    s.says(0, "TDCZT");
+    assert_eq!(s.query("COMMIT"), "0+1");
+    s.says(0, "CZI").says(1, "CZI");
+    let default =
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+    assert_eq!(s.query(default), "0");
+    s.says(0, "CZI");
+    assert_eq!(s.query("BEGIN"), "0+1");
+    s.says(0, "CZT").says(1, "CZT");
+    assert_eq!(s.query(READ), "0");
+}
