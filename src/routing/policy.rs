@@ -439,7 +439,12 @@ impl<C: Catalog> Procedure<'_, '_, C> {
     }
 
     fn serializable(&mut self, known: Option<bool>) -> bool {
-        if known.is_none() {
+        // What needs no snapshot is not refused, and the question would take the transaction's.
+        let snapshot = !matches!(
+            self.inputs.facts.first(),
+            Statement::Show | Statement::Empty
+        );
+        if known.is_none() && snapshot {
             self.ask(Question::DefaultIsolation {
                 user: self.inputs.user.into(),
             });

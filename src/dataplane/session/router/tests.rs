@@ -671,3 +671,26 @@ fn repeatable_read_with_read_write_is_for_the_primary_alone() {
     s.says(0, "CZT").says(1, "CZT");
     assert_eq!(s.query(READ), "0");
 }
+
+#[test]
+fn what_needs_no_snapshot_asks_nothing() {
+    let mut s = Session::new();
+    s.router.state.begins_serializable = None;
+    s.begin();
+    assert_eq!(s.query("SHOW work_mem"), "1");
+    s.says(1, "TDCZT");
+    assert_eq!(s.query(""), "1");
+    s.says(1, "IZT");
+    assert!(s.query(READ).starts_with("LookUp"));
+}
+
+#[test]
+fn after_a_look_up_that_has_failed_transactions_do_without() {
+    let mut s = Session::new();
+    s.router.state.begins_serializable = None;
+    assert!(s.query(READ).starts_with("LookUp"));
+    s.router.look_up_failed();
+    assert_eq!(s.query(READ), "0");
+    s.says(0, "TDCZI").begin();
+    assert_eq!(s.query(READ), "0");
+}
