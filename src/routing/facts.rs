@@ -167,6 +167,7 @@ pub struct Facts {
     statements: Vec<Statement>,
     relations: Vec<Name>,
     functions: Vec<Name>,
+    executes: Vec<Ident>,
     names: Vec<u8>,
     levels: Vec<query::Level>,
     /// Statements that are not empty.
@@ -261,6 +262,7 @@ impl Facts {
         self.statements.clear();
         self.relations.clear();
         self.functions.clear();
+        self.executes.clear();
         self.names.clear();
         self.levels.clear();
         self.count = 0;
@@ -297,6 +299,11 @@ impl Facts {
     /// Functions that are called.
     pub fn functions(&self) -> &[Name] {
         &self.functions
+    }
+
+    /// Prepared statements that EXECUTE names, also behind EXPLAIN and CREATE TABLE AS.
+    pub fn executes(&self) -> &[Ident] {
+        &self.executes
     }
 
     pub fn text(&self, ident: Ident) -> &[u8] {

@@ -29,7 +29,7 @@
 //! | 9 | SET that a standby refuses: READ WRITE, SERIALIZABLE, SNAPSHOT | primary |
 //! | 10 | other SET, RESET, DISCARD, DEALLOCATE ALL | several |
 //! | 11 | PREPARE | primary |
-//! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several |
+//! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several; arguments that call a function: primary |
 //! | 13 | read, after a write with `disable_load_balance_on_write = always` | primary |
 //! | 14 | read, but balancing is off or the text begins with something else than a read (a comment) | primary |
 //! | 15 | read in a transaction that has written (dml_adaptive: more than rows), failed, is SERIALIZABLE (or REPEATABLE READ by one command with READ WRITE), or that the node has no part in; behind a write of the same pipeline | primary |

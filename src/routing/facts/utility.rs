@@ -57,7 +57,7 @@ impl<'a> Collector<'a, '_> {
             K::Show => Statement::Show,
             K::Discard => self.discard(),
             K::Prepare => return self.prepare(),
-            K::Execute => self.with_name(Statement::Execute),
+            K::Execute => self.execute(),
             K::Deallocate => {
                 self.take_word("prepare");
                 // A name in quotes may be "all".
@@ -275,6 +275,58 @@ impl<'a> Collector<'a, '_> {
         statement
     }
 
+    /// The name, and the functions that its arguments call.
+    fn execute(&mut self) -> Statement {
+        let statement = self.with_name(Statement::Execute);
+        if let Statement::Execute(name) = statement {
+            self.facts.executes.push(name);
+        }
+        if self.lexer.peek_byte() != b'(' {
+            return statement;
+        }
+        let mut depth = 0;
+        while let Some(token) = self.lexer.next() {
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return statement;
+                    }
+                }
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ if is_ident(&token) => {
+                    let name = self.name(token);
+                    if self.lexer.peek_byte() == b'(' {
+                        self.facts.functions.push(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.facts.unknown = true;
+        statement
+    }
+
+    /// The rest of a CREATE, of which nothing more is asked than whether it is filled by an EXECUTE.
+    fn rest_of_create(&mut self) {
+        let mut depth = 0;
+        while let Some(token) = self.lexer.next() {
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => depth -= 1,
+                TokenKind::Punctuation(b';') if depth <= 0 => return,
+                TokenKind::Unterminated => self.facts.unknown = true,
+                TokenKind::Word if depth <= 0 && token.text.eq_ignore_ascii_case(b"as") => {
+                    if self.take_word("execute") {
+                        self.execute();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn declare(&mut self) -> Statement {
         let statement = self.with_name(Statement::Declare);
         loop {
@@ -309,8 +361,14 @@ impl<'a> Collector<'a, '_> {
         if write || self.begins_query(token) {
             return self.query(token);
         }
-        if token.kind != TokenKind::Punctuation(b';') {
-            self.skip_statement();
+        match token.kind {
+            TokenKind::Word if keyword(token.text) == Keyword::Execute => {
+                self.execute();
+                self.skip_statement();
+            }
+            TokenKind::Word if keyword(token.text) == Keyword::Create => drop(self.create()),
+            TokenKind::Punctuation(b';') => {}
+            _ => self.skip_statement(),
         }
         Statement::Other
     }
@@ -452,7 +510,7 @@ impl<'a> Collector<'a, '_> {
                 Statement::Other
             }
         });
-        self.skip_statement();
+        self.rest_of_create();
         statement
     }
 

@@ -1,7 +1,7 @@
 //! Which node has which statement, and what is remembered of those that are carried out.
 
 use super::*;
-use crate::routing::session::Prepared;
+use crate::routing::{facts::Ident, session::Prepared};
 
 impl Router {
     /// What has to be known of a statement when it is answered; `None`: nothing.
@@ -201,23 +201,28 @@ impl Router {
         }
     }
 
-    /// The statement of a Parse message that an EXECUTE or DEALLOCATE names, or a PREPARE, which is
-    /// refused where that is.
-    pub(super) fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
+    /// Statements of Parse messages that an EXECUTE or DEALLOCATE names, or a PREPARE, which is refused
+    /// where that is. The same one may be there twice.
+    pub(super) fn taken(&self, facts: &Facts) -> Vec<(Box<[u8]>, Rc<Parsed>)> {
         let named = |statement: &Statement| match *statement {
-            Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
+            Statement::Prepare(name) if facts.count() == 1 => Some(name),
             // In a string of several as well, which the primary alone gets.
             Statement::Deallocate(Some(name)) => Some(name),
             _ => None,
         };
-        let name = facts.text(facts.statements().iter().find_map(named)?);
-        let parsed = self.state.prepared(name)?.parsed.clone()?;
-        Some((name.into(), parsed))
+        let names = facts.statements().iter().filter_map(named);
+        let parsed = |name: Ident| {
+            let name = facts.text(name);
+            let parsed = self.state.prepared(name)?.parsed.clone()?;
+            Some((name.into(), parsed))
+        };
+        let executes = facts.executes().iter().copied();
+        names.chain(executes).filter_map(parsed).collect()
     }
 
     /// What a PREPARE or EXECUTE names is made where it is carried out.
     pub(super) fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
-        let (name, taken) = self.taken(&parsed.facts)?;
+        let (name, taken) = self.taken(&parsed.facts).into_iter().next()?;
         self.lacking(&name, &taken, plan)
     }
 

@@ -694,3 +694,27 @@ fn after_a_look_up_that_has_failed_transactions_do_without() {
     s.says(0, "TDCZI").begin();
     assert_eq!(s.query(READ), "0");
 }
+
+#[test]
+fn every_execute_finds_its_statement_on_the_primary() {
+    for (sql, want) in [
+        ("EXPLAIN EXECUTE p", "parse on 0, 0"),
+        ("CREATE TEMP TABLE zz AS EXECUTE p", "parse on 0, 0"),
+        ("CREATE TABLE zz (a) AS EXECUTE p(1)", "parse on 0, 0"),
+        (
+            "EXPLAIN ANALYZE CREATE TABLE zz AS EXECUTE p",
+            "parse on 0, 0",
+        ),
+        ("EXECUTE p; EXECUTE p2", "parse on 0, parse on 0, 0"),
+        ("SELECT 2; EXECUTE p", "parse on 0, 0"),
+        ("EXECUTE p(f_vol())", "parse on 0, 0"),
+        ("EXECUTE p(1)", "1"),
+    ] {
+        let mut s = Session::new();
+        assert_eq!(s.parse("p", READ), "1");
+        assert_eq!(s.parse("p2", READ), "1");
+        assert_eq!(s.sync(), "1");
+        s.says(1, "11ZI");
+        assert_eq!(s.query(sql), want, "{sql}");
+    }
+}
