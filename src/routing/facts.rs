@@ -147,7 +147,11 @@ pub enum Set {
     SearchPath {
         /// It names pg_temp.
         temporary: bool,
+        /// Up to the end of the transaction.
+        local: bool,
     },
+    /// SET LOCAL of a parameter that is none of the others.
+    Local,
     /// RESET ALL.
     All,
     Other,

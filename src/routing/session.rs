@@ -341,7 +341,10 @@ impl SessionState {
             // For good: a rollback may bring the old path back.
             self.temporary_path |= matches!(
                 statement,
-                Statement::Set(Set::SearchPath { temporary: true })
+                Statement::Set(Set::SearchPath {
+                    temporary: true,
+                    ..
+                })
             );
         }
         if settings.on_write == OnWrite::DmlAdaptive {

@@ -173,9 +173,7 @@ impl<'a> Collector<'a, '_> {
         }
         // SESSION and LOCAL may be the beginning of a name of two parts, or of other commands.
         let session = self.take_word("session");
-        if !session {
-            self.take_word("local");
-        }
+        let local = !session && self.take_word("local");
         if session && self.take_word("characteristics") {
             self.take_word("as");
             self.take_word("transaction");
@@ -193,7 +191,7 @@ impl<'a> Collector<'a, '_> {
         };
         let parameter = Parameter::of(token.text);
         if parameter == Parameter::Other {
-            return Statement::Set(Set::Other);
+            return Statement::Set(if local { Set::Local } else { Set::Other });
         }
         if !self.take_word("to") {
             self.lexer.next();
@@ -201,6 +199,7 @@ impl<'a> Collector<'a, '_> {
         if parameter == Parameter::SearchPath {
             return Statement::Set(Set::SearchPath {
                 temporary: self.names_temporary_schema(),
+                local,
             });
         }
         let value = self.peek();
@@ -234,7 +233,10 @@ impl<'a> Collector<'a, '_> {
             Parameter::DefaultIsolation => Set::DefaultIsolation {
                 serializable: false,
             },
-            Parameter::SearchPath => Set::SearchPath { temporary: false },
+            Parameter::SearchPath => Set::SearchPath {
+                temporary: false,
+                local: false,
+            },
             Parameter::Other if token.text.eq_ignore_ascii_case(b"all") => Set::All,
             Parameter::Other => Set::Other,
         })

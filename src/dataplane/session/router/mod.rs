@@ -446,9 +446,18 @@ fn changes_session(statement: &Statement) -> bool {
         Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
         Statement::Set(set) => {
             !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
+                && !changes_transaction(statement)
         }
         _ => false,
     }
+}
+
+/// Whether it changes the session up to the end of the open transaction, for who has a part in that.
+fn changes_transaction(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Set(Set::Local | Set::SearchPath { local: true, .. })
+    )
 }
 
 /// A change that a standby refuses, and that changes nothing for reads.

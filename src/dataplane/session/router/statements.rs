@@ -109,7 +109,8 @@ impl Router {
             missed = view.valid_nodes().collect();
         }
         // What becomes of the transaction is the primary's secret.
-        if several && facts.statements().iter().any(is_transaction_command) {
+        let commands = several && facts.statements().iter().any(is_transaction_command);
+        if commands || facts.statements().iter().any(changes_transaction) {
             missed = missed.union(self.state.nodes_in_transaction());
         }
         // It keeps what the others lose, or the other way round.

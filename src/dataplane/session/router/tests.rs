@@ -718,3 +718,25 @@ fn every_execute_finds_its_statement_on_the_primary() {
         assert_eq!(s.query(sql), want, "{sql}");
     }
 }
+
+#[test]
+fn set_local_in_a_string_ends_with_its_transaction() {
+    for set in ["SET LOCAL work_mem = '1MB'", "SET LOCAL search_path = s"] {
+        let mut s = Session::new();
+        assert_eq!(s.query(&format!("BEGIN; {set}; SELECT 1; COMMIT")), "0");
+        s.says(0, "CCTDCCZI");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZI");
+        assert_eq!(s.query(&format!("{set}; SELECT 1")), "0");
+        s.says(0, "CTDCZI");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZI").begin();
+        assert_eq!(s.query(set), "0+1");
+        s.says(0, "CZT").says(1, "CZT");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZT");
+        assert_eq!(s.query(&format!("{set}; SELECT 1")), "0");
+        s.says(0, "CTDCZT");
+        assert_eq!(s.query(READ), "0", "the standby was not told");
+    }
+}
