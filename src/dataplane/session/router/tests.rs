@@ -740,3 +740,32 @@ fn set_local_in_a_string_ends_with_its_transaction() {
         assert_eq!(s.query(READ), "0", "the standby was not told");
     }
 }
+
+#[test]
+fn names_in_doubt_are_forgotten_when_all_statements_go() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("s", "SET a = 1"), "0+1");
+    s.says(0, "E").says(1, "1");
+    s.sync();
+    s.says(0, "ZI").says(1, "EZI");
+    assert!(!s.router.doubtful.is_empty());
+    assert_eq!(s.query("DEALLOCATE ALL"), "0+1");
+    s.says(0, "CZI").says(1, "CZI");
+    assert!(s.router.doubtful.is_empty());
+}
+
+#[test]
+fn there_is_a_bound_to_names_in_doubt() {
+    let mut s = Session::new();
+    for at in 0..2000 {
+        let sent = s.parse(&format!("s{at}"), "SET a = 1");
+        if sent == "0" {
+            break;
+        }
+        s.says(0, "E").says(1, "1");
+        s.sync();
+        s.says(0, "ZI").says(1, "EZI");
+    }
+    assert!(s.router.doubtful.len() < 1100);
+    assert_eq!(s.query(READ), "0");
+}
