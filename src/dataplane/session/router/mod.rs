@@ -195,8 +195,6 @@ pub struct Router {
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
-    /// A look-up has failed: no more of them within transactions, which they would make fail.
-    look_ups_fail: bool,
     /// The open transaction has changed the catalog.
     catalog_changed: bool,
     effects: Effects,
@@ -246,7 +244,6 @@ impl Router {
             skipped_unnamed: Vec::new(),
             unnamed_here: false,
             unanswered: false,
-            look_ups_fail: false,
             catalog_changed: false,
             effects: Effects::default(),
         }
@@ -274,7 +271,6 @@ impl Router {
     /// The look-up that the last step asked for has failed: decide without.
     pub fn look_up_failed(&mut self) {
         self.unanswered = true;
-        self.look_ups_fail = true;
     }
 
     pub fn take_effects(&mut self) -> Effects {

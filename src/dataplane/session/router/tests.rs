@@ -685,17 +685,6 @@ fn what_needs_no_snapshot_asks_nothing() {
 }
 
 #[test]
-fn after_a_look_up_that_has_failed_transactions_do_without() {
-    let mut s = Session::new();
-    s.router.state.begins_serializable = None;
-    assert!(s.query(READ).starts_with("LookUp"));
-    s.router.look_up_failed();
-    assert_eq!(s.query(READ), "0");
-    s.says(0, "TDCZI").begin();
-    assert_eq!(s.query(READ), "0");
-}
-
-#[test]
 fn every_execute_finds_its_statement_on_the_primary() {
     for (sql, want) in [
         ("EXPLAIN EXECUTE p", "parse on 0, 0"),
