@@ -208,7 +208,7 @@ impl<'a> Session<'a> {
     }
 
     fn decide(&mut self, sql: &str, facts: &Facts, protocol: Protocol) -> (Decision, NodeSet) {
-        for _ in 0..2 {
+        for _ in 0..3 {
             let inputs = Inputs {
                 facts,
                 sql: sql.as_bytes(),
@@ -228,11 +228,15 @@ impl<'a> Session<'a> {
                     return (decision, nodes);
                 }
                 Verdict::NeedCatalog(questions) => {
-                    assert!(
-                        matches!(questions[..], [Question::DefaultIsolation { .. }]),
-                        "{questions:?}"
-                    );
-                    self.state.begins_serializable = Some(false);
+                    for question in questions {
+                        match question {
+                            Question::DefaultIsolation { .. } => {
+                                self.state.begins_serializable = Some(false);
+                            }
+                            Question::Temporary { .. } => self.state.set_untraced(false),
+                            other => panic!("{other:?}"),
+                        }
+                    }
                 }
             }
         }

@@ -555,6 +555,14 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if state.looks_into_temporary_schema() || facts.functions().iter().any(schema) {
             return true;
         }
+        let names = !facts.relations().is_empty() || !facts.functions().is_empty();
+        match state.has_untraced_tables() {
+            None if names => self.ask(Question::Temporary {
+                known: state.temporary_names(),
+            }),
+            Some(true) if names => return true,
+            _ => {}
+        }
         if !state.has_temporary_tables() {
             return false;
         }

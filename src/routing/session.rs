@@ -135,6 +135,18 @@ struct Savepoint {
     default_serializable: Option<bool>,
 }
 
+/// Temporary tables that no statement shows: of DO, CALL, or a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Untraced {
+    #[default]
+    None,
+    /// The server has to be asked.
+    Doubtful,
+    /// It has said that there are none, in a transaction that may be rolled back.
+    NoneSoFar,
+    Some,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct SessionState {
@@ -166,6 +178,8 @@ pub struct SessionState {
     /// dml_adaptive: what was written in this transaction, in lower case, without schema.
     written_objects: Vec<Box<[u8]>>,
     temporary: TemporaryTables,
+    /// Whether there are others: code that nobody sees has run since this was known.
+    untraced: Untraced,
     /// Something was sent that may have written, in this or an earlier transaction.
     ever_written: bool,
     /// search_path has named the temporary schema: functions, types and operators in it are found.
@@ -265,6 +279,30 @@ impl SessionState {
         !self.temporary.is_empty()
     }
 
+    /// Whether there are temporary tables that no statement has shown; `None`: the server has to be asked,
+    /// whose answer [`SessionState::set_untraced`] takes.
+    pub fn has_untraced_tables(&self) -> Option<bool> {
+        match self.untraced {
+            Untraced::Doubtful => None,
+            untraced => Some(untraced == Untraced::Some),
+        }
+    }
+
+    pub fn set_untraced(&mut self, more: bool) {
+        self.untraced = if more {
+            Untraced::Some
+        } else if self.is_in_transaction() {
+            Untraced::NoneSoFar
+        } else {
+            Untraced::None
+        };
+    }
+
+    /// Names of the temporary tables that statements have shown.
+    pub fn temporary_names(&self) -> Vec<Box<[u8]>> {
+        self.temporary.names()
+    }
+
     /// Whether `sql` contains the name of a temporary table of this session, anywhere.
     pub fn mentions_temporary(&self, sql: &[u8]) -> bool {
         self.temporary.is_mentioned(sql)
@@ -332,6 +370,9 @@ impl SessionState {
         if writes {
             self.unsynced_write = true;
             self.ever_written = true;
+            if may_make_tables(facts) {
+                self.untraced = Untraced::Doubtful;
+            }
         }
         for statement in facts.statements() {
             if let Statement::Begin(_) = statement {
@@ -467,6 +508,7 @@ impl SessionState {
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.drop_all();
+                    self.untraced = Untraced::None;
                 }
                 if kind == Discard::All {
                     // It is committed at once, also in a pipeline.
@@ -489,6 +531,9 @@ impl SessionState {
             }
             Statement::Drop(name) => {
                 self.temporary.drop(facts.text(name));
+                if self.untraced == Untraced::Some {
+                    self.untraced = Untraced::Doubtful;
+                }
             }
             _ => {}
         }
@@ -535,6 +580,10 @@ impl SessionState {
         }
         self.forget_writes(on_write);
         self.end_undoable(committed);
+        // They may be gone (ON COMMIT DROP), or there again.
+        if self.untraced != Untraced::None {
+            self.untraced = Untraced::Doubtful;
+        }
         if chain {
             self.status = TransactionStatus::Active;
         } else {
@@ -619,6 +668,63 @@ impl SessionState {
             self.in_transaction.insert(node);
         }
     }
+}
+
+/// Functions of PostgreSQL that make no tables.
+const HARMLESS: [&[u8]; 40] = [
+    b"nextval",
+    b"currval",
+    b"setval",
+    b"lastval",
+    b"random",
+    b"setseed",
+    b"clock_timestamp",
+    b"timeofday",
+    b"gen_random_uuid",
+    b"set_config",
+    b"pg_notify",
+    b"pg_sleep",
+    b"txid_current",
+    b"pg_current_xact_id",
+    b"pg_advisory_lock",
+    b"pg_advisory_xact_lock",
+    b"pg_advisory_unlock",
+    b"pg_try_advisory_lock",
+    b"pg_try_advisory_xact_lock",
+    b"pg_advisory_unlock_all",
+    b"lo_creat",
+    b"lo_unlink",
+    // Not volatile, but called by much that counts as a write for other reasons.
+    b"count",
+    b"sum",
+    b"min",
+    b"max",
+    b"avg",
+    b"array_agg",
+    b"string_agg",
+    b"now",
+    b"lower",
+    b"upper",
+    b"length",
+    b"to_char",
+    b"date_trunc",
+    b"extract",
+    b"unnest",
+    b"generate_series",
+    b"format_type",
+    b"current_setting",
+];
+
+/// Whether a statement that may write runs code that can make a temporary table which no statement shows.
+fn may_make_tables(facts: &Facts) -> bool {
+    let runs = |s: &Statement| matches!(s, Statement::Do | Statement::Call | Statement::Execute(_));
+    // What was called by its number, or made by PREPARE.
+    facts.is_unknown()
+        || facts.statements().iter().any(runs)
+        || facts
+            .functions()
+            .iter()
+            .any(|f| !HARMLESS.contains(&facts.text(f.name)))
 }
 
 /// Whether it may change the catalog, or lock a table as no read does.

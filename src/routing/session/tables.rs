@@ -20,6 +20,11 @@ impl TemporaryTables {
         self.tables.iter().any(|t| !t.dropped && *t.name == *name)
     }
 
+    pub(super) fn names(&self) -> Vec<Box<[u8]>> {
+        let there = self.tables.iter().filter(|t| !t.dropped);
+        there.map(|t| t.name.clone()).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tables.iter().all(|t| t.dropped)
     }

@@ -149,7 +149,9 @@ impl Router {
                 let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
                 // A standby describes what was there before this transaction's own changes, or waits for a
                 // lock of it for ever.
-                let differs = self.state.is_changing() || self.state.has_temporary_tables();
+                let differs = self.state.is_changing()
+                    || self.state.has_temporary_tables()
+                    || self.state.has_untraced_tables() != Some(false);
                 let fit = |&node: &NodeId| {
                     node == self.primary
                         || self.state.has_failed() && !rows

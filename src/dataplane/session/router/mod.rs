@@ -268,6 +268,11 @@ impl Router {
         self.state.begins_serializable = Some(serializable);
     }
 
+    /// Whether the session has temporary tables that no statement has shown.
+    pub fn set_untraced(&mut self, more: bool) {
+        self.state.set_untraced(more);
+    }
+
     /// The look-up that the last step asked for has failed: decide without.
     pub fn look_up_failed(&mut self) {
         self.unanswered = true;
@@ -341,8 +346,10 @@ impl Router {
     /// Who is asked what the relation caches do not know (`relcache_query_target`).
     pub fn catalog_node(&self, settings: &Settings) -> NodeId {
         let fit = |node: &NodeId| !self.unfit.union(self.lost).contains(*node);
+        // Temporary tables are the primary's.
+        let anywhere = self.state.has_untraced_tables().is_some();
         match self.state.load_balance_node.filter(fit) {
-            Some(node) if settings.asks_load_balance_node => node,
+            Some(node) if settings.asks_load_balance_node && anywhere => node,
             _ => self.primary,
         }
     }

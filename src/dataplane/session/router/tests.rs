@@ -335,13 +335,13 @@ fn what_several_nodes_carry_out_waits_for_what_went_to_one_alone() {
 fn the_primary_answers_the_sync_that_commits_a_write() {
     let mut s = Session::new();
     s.parse("s", READ);
-    s.sync();
-    s.says(1, "1ZI");
+    s.bind("p", "s");
+    s.says(1, "12");
     s.run(WRITE);
     s.says(0, "12C");
-    assert_eq!(s.message(b'D', "Ss\0"), "1", "where it is");
+    assert_eq!(s.message(b'D', "Pp\0"), "1", "where it is");
     assert_eq!(s.sync(), "wait");
-    s.says(1, "tT");
+    s.says(1, "T");
     assert_eq!(
         s.sync(),
         "0+1",
@@ -757,4 +757,41 @@ fn there_is_a_bound_to_names_in_doubt() {
     }
     assert!(s.router.doubtful.len() < 1100);
     assert_eq!(s.query(READ), "0");
+}
+
+#[test]
+fn code_that_nobody_sees_may_have_made_temporary_tables() {
+    for sql in [
+        "DO 'BEGIN END'",
+        "CALL p()",
+        "SELECT f_vol()",
+        "INSERT INTO t SELECT f_any()",
+    ] {
+        let mut s = Session::new();
+        assert_eq!(s.query(sql), "0");
+        s.says(0, "CZI");
+        assert_eq!(s.query("SELECT 1"), "1", "it names nothing");
+        s.says(1, "TDCZI");
+        assert!(s.query(READ).starts_with("LookUp([Temporary"), "{sql}");
+        s.router.set_untraced(false);
+        assert_eq!(s.query(READ), "1", "once is enough");
+        s.says(1, "TDCZI");
+        assert_eq!(s.query(sql), "0");
+        s.says(0, "CZI");
+        assert!(s.query(READ).starts_with("LookUp([Temporary"), "{sql}");
+        s.router.set_untraced(true);
+        assert_eq!(s.query(READ), "0", "{sql}");
+        s.says(0, "TDCZI");
+        assert_eq!(s.query("DISCARD ALL"), "0+1");
+        s.says(0, "CZI").says(1, "CZI");
+        assert_eq!(s.query(READ), "1", "{sql}");
+    }
+}
+
+#[test]
+fn functions_of_postgresql_make_none() {
+    let mut s = Session::new();
+    assert_eq!(s.query("INSERT INTO t VALUES (nextval('s'))"), "0");
+    s.says(0, "CZI");
+    assert_eq!(s.query(READ), "1");
 }

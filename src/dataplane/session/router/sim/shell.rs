@@ -59,7 +59,7 @@ impl Known {
             Question::Relation { name, .. } | Question::Function { name, .. } => {
                 !name.ends_with(gone)
             }
-            Question::DefaultIsolation { .. } => true,
+            Question::DefaultIsolation { .. } | Question::Temporary { .. } => true,
         });
     }
 }
@@ -304,6 +304,9 @@ impl Shell {
             self.note(|| format!("router: {question:?} {answer:?}"));
             if let Answer::DefaultIsolation { serializable } = answer {
                 self.router.set_begins_serializable(serializable);
+            }
+            if let Answer::Temporary { more } = answer {
+                self.router.set_untraced(more);
             }
             self.known.0.insert(question, answer);
         }
