@@ -18,7 +18,7 @@ use std::{
 use super::{
     admin::{AdminAnswer, Turn},
     backend_side::{BackendEvents, BackendSide},
-    client_side::{ClientEvents, ClientSide, Stop},
+    client_side::{self, ClientEvents, ClientSide, Stop},
     control::{CancelTarget, Kill, SessionControl},
     leftover::Leftover,
     links::{Link, backend, backend_pid},
@@ -288,9 +288,12 @@ impl Relay {
         if self.held.is_empty() {
             return self.client_bytes(cx, &scratch[..n]).map(|()| true);
         }
-        // The rest of a message that is wanted whole.
-        let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(&scratch[..n]);
+        // The rest of a message that is wanted whole. It may come in any number of pieces.
+        self.held.extend_from_slice(&scratch[..n]);
+        if self.held.len() < client_side::wanted(&self.held) {
+            return Ok(true);
+        }
+        let held = std::mem::take(&mut self.held);
         self.client_bytes(cx, &held).map(|()| true)
     }
 
