@@ -123,6 +123,7 @@ impl Relay {
             .set(config.settings.client_idle_limit_in_recovery);
         control.status.set(SlotStatus::Idle);
         control.idle_since.set(worker.now());
+        control.balances.set(start.balancing.is_some());
         let nodes = start.entry.backends.len();
         let routed = start
             .balancing
@@ -177,6 +178,12 @@ impl Relay {
                 && let Some(settings) = self.settings.take()
             {
                 self.configure(settings);
+            }
+            if self.control.take_keep_awake()
+                && let Some(routed) = &mut self.routed
+            {
+                routed.router.keep_awake(&mut self.ledgers);
+                self.carry_out_effects(cx);
             }
             let mut progress = self.flush(cx)?;
             progress |= self.poll_admin(cx);
@@ -285,6 +292,7 @@ impl Relay {
             Poll::Ready(Ok(n)) => n,
         };
         self.control.idle_since.set(self.worker.now());
+        self.control.worked.set(true);
         if self.held.is_empty() {
             return self.client_bytes(cx, &scratch[..n]).map(|()| true);
         }

@@ -382,6 +382,27 @@ impl Router {
         self.primary
     }
 
+    /// The client works. Nodes that it depends on while it works on another are sent a Sync, whose
+    /// answer starts their time for idling anew (idle_session_timeout, idle_in_transaction_session_timeout).
+    pub fn keep_awake(&mut self, ledgers: &mut [Ledger]) {
+        if self.comparison.is_some() {
+            return;
+        }
+        for node in 0..ledgers.len() {
+            let busy = node == self.current || self.used.union(self.lost).contains(node);
+            if busy || !self.depends_on(node, ledgers) {
+                continue;
+            }
+            if let Some(ledger) = ledgers.get_mut(node)
+                && ledger.owed.is_quiescent()
+            {
+                ledger.hidden = true;
+                ledger.owed.sent_our_sync();
+                self.effects.orders.push((node, Order::Sync));
+            }
+        }
+    }
+
     fn send_to_current(&mut self, kind: u8, ledgers: &mut [Ledger]) -> Step {
         if let Some(ledger) = ledgers.get_mut(self.current) {
             // Not carried out, or no statement: nothing has to be known of its answer.

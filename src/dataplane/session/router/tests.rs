@@ -795,3 +795,21 @@ fn functions_of_postgresql_make_none() {
     s.says(0, "CZI");
     assert_eq!(s.query(READ), "1");
 }
+
+#[test]
+fn the_primary_does_not_take_a_client_for_idle_that_works_on_a_standby() {
+    let mut s = Session::new();
+    s.begin();
+    assert_eq!(s.query(READ), "1");
+    s.router.keep_awake(&mut s.ledgers);
+    assert_eq!(s.orders(), [(0, Order::Sync)]);
+    s.router.keep_awake(&mut s.ledgers);
+    assert_eq!(s.orders(), [], "the first is not answered");
+    assert!(!s.router.shows(0, b'Z', &s.ledgers));
+    s.says(1, "TDCZT");
+    assert_eq!(s.query(WRITE), "wait");
+    s.says(0, "ZT");
+    assert_eq!(s.query(WRITE), "0");
+    s.router.keep_awake(&mut s.ledgers);
+    assert_eq!(s.orders(), [], "it has something to do");
+}

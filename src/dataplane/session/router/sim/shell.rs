@@ -125,6 +125,12 @@ impl Shell {
         !self.held_for_router || self.look_up.is_none() && self.router.may_go_on(&self.ledgers)
     }
 
+    /// The worker's tick.
+    pub fn keep_awake(&mut self) {
+        self.router.keep_awake(&mut self.ledgers);
+        self.carry_out_effects();
+    }
+
     /// Whether reading from the client has a use though nothing has arrived.
     pub fn has_held(&self) -> bool {
         self.held_for_router
