@@ -76,6 +76,7 @@ pub enum Rule {
     UnsyncedWrite,
     Failed,
     Serializable,
+    ModesOfPrimary,
     NodeNotInTransaction,
     Delay,
     SystemCatalog,
@@ -116,6 +117,7 @@ impl Rule {
             | R::UnsyncedWrite
             | R::Failed
             | R::Serializable
+            | R::ModesOfPrimary
             | R::NodeNotInTransaction => 15,
             R::Delay => 16,
             R::SystemCatalog => 17,
@@ -166,6 +168,7 @@ impl fmt::Display for Rule {
             R::Serializable => {
                 "the isolation level is SERIALIZABLE, or REPEATABLE READ with READ WRITE"
             }
+            R::ModesOfPrimary => "only the primary has the modes of the transaction",
             R::NodeNotInTransaction => "the load balance node has no part in the transaction",
             R::Delay => "the load balance node lags too much (delay_threshold)",
             R::SystemCatalog => "a system catalog is named",
@@ -433,6 +436,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if standby || self.serializable(state.is_serializable()) {
             return Some(Rule::Serializable);
         }
+        if state.standbys_lack_level() || self.shows_transaction() {
+            return Some(Rule::ModesOfPrimary);
+        }
         let node = state.load_balance_node?;
         let level = settings.statement_level_load_balance;
         (!level && !state.is_node_in_transaction(node)).then_some(Rule::NodeNotInTransaction)
@@ -450,6 +456,14 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             });
         }
         known.unwrap_or(false)
+    }
+
+    /// SHOW of a mode of the open transaction: that of a standby may be another, and is always read only.
+    fn shows_transaction(&self) -> bool {
+        let word = b"transaction";
+        let mut windows = self.inputs.sql.windows(word.len());
+        self.inputs.facts.first() == Statement::Show
+            && windows.any(|window| window.eq_ignore_ascii_case(word))
     }
 
     fn ask(&mut self, question: Question) {

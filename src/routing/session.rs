@@ -168,6 +168,8 @@ pub struct SessionState {
     unsynced_write: bool,
     /// The isolation level of this transaction, if it was set.
     serializable: Option<bool>,
+    /// Standbys were sent a plain BEGIN for one that sets an isolation level.
+    level_missing: bool,
     /// default_transaction_isolation, if this session has set it.
     default_serializable: Option<bool>,
     /// The same before the transaction, or pipeline, if that has set it.
@@ -227,6 +229,12 @@ impl SessionState {
         self.serializable
             .or(self.default_at_begin())
             .or(self.begins_serializable)
+    }
+
+    /// Whether the standbys lack the isolation level of this transaction: READ WRITE, which they would
+    /// refuse, stood beside it.
+    pub fn standbys_lack_level(&self) -> bool {
+        self.level_missing
     }
 
     /// default_transaction_isolation when this transaction began, if this session has set it.
@@ -552,6 +560,7 @@ impl SessionState {
         }
         self.status = TransactionStatus::Active;
         self.serializable = modes.serializable;
+        self.level_missing = modes.serializable.is_some() && modes.read_only == Some(false);
         self.savepoints.clear();
         // What was written is of this transaction: behind the BEGIN, before its answer, or before it in
         // the same pipeline.
@@ -589,6 +598,7 @@ impl SessionState {
         } else {
             self.status = TransactionStatus::Idle;
             self.serializable = None;
+            self.level_missing = false;
         }
     }
 
@@ -719,7 +729,8 @@ const HARMLESS: [&[u8]; 40] = [
 fn may_make_tables(facts: &Facts) -> bool {
     let runs = |s: &Statement| matches!(s, Statement::Do | Statement::Call | Statement::Execute(_));
     // What was called by its number, or made by PREPARE.
-    facts.is_unknown()
+    // After what was not read no standby is.
+    facts.is_unknown() && !facts.is_unread()
         || facts.statements().iter().any(runs)
         || facts
             .functions()

@@ -147,7 +147,7 @@ impl Router {
             }
             Entry::Unbound(closed) => {
                 let (name, portal) = *closed;
-                self.portals.not_closed(name, portal);
+                self.portals.not_closed(name, portal, self.lost);
             }
             Entry::Parse(parsing) if parsing.fresh => {
                 let same = self
@@ -164,6 +164,7 @@ impl Router {
             Entry::Closing(name) => self.may_have(name, NodeSet::of(node)),
             Entry::Close(closed) => {
                 let (name, mut prepared) = *closed;
+                prepared.nodes = prepared.nodes.without(self.lost);
                 // Followers may have closed it.
                 if prepared.nodes.contains(node) {
                     let others = prepared.nodes.without(NodeSet::of(node));
@@ -188,6 +189,9 @@ impl Router {
                 return;
             };
             self.unnamed = self.skipped_unnamed.swap_remove(at).1;
+            if let Some((_, nodes)) = &mut self.unnamed {
+                *nodes = nodes.without(self.lost);
+            }
             self.unnamed_turn = now.wrapping_sub(1);
         }
     }
@@ -247,6 +251,15 @@ impl Router {
             catalog,
             replay: _,
         } = executed;
+        for statement in facts.statements() {
+            // Those that have it and were not told to forget it.
+            if let Statement::Deallocate(Some(name)) = statement
+                && let Some(prepared) = self.state.prepared(facts.text(*name))
+            {
+                let others = prepared.nodes.without(*nodes);
+                self.may_have(facts.text(*name).into(), others);
+            }
+        }
         self.state.succeeded(facts, settings, *writes, *nodes);
         let all = |s: &Statement| {
             matches!(

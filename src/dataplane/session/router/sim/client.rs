@@ -309,8 +309,7 @@ impl Client<'_> {
                 }
                 // All of it goes to the primary, which may not have what the protocol has prepared.
                 statements.retain(|s| {
-                    !["PREPARE", "EXECUTE", "DEALLOCATE"]
-                        .contains(&s.split(' ').next().unwrap_or(""))
+                    !["PREPARE", "EXECUTE"].contains(&s.split(' ').next().unwrap_or(""))
                 });
                 statements.join("; ")
             }
