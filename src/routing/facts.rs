@@ -123,8 +123,7 @@ pub enum LockMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransactionModes {
     pub read_only: Option<bool>,
-    /// Whether the isolation level is one that a standby does not get: SERIALIZABLE, which it refuses, or
-    /// REPEATABLE READ in one command with READ WRITE, which it refuses as well.
+    /// Whether the isolation level is SERIALIZABLE, or REPEATABLE READ in one SET with READ WRITE.
     pub serializable: Option<bool>,
 }
 

@@ -355,12 +355,12 @@ fn utility_statements_say_what_they_are() {
             Statement::Begin(serializable(Some(false))),
         ),
         (
-            "begin isolation level repeatable read, read write",
-            Statement::Begin(serializable(Some(false))),
+            "set transaction isolation level repeatable read, read write",
+            Statement::Set(Set::Transaction(serializable(Some(false)))),
         ),
         (
-            "begin read write isolation level repeatable read",
-            Statement::Begin(serializable(Some(false))),
+            "set session characteristics as transaction read write isolation level repeatable read",
+            Statement::Set(Set::Characteristics(serializable(Some(false)))),
         ),
         (
             "begin isolation level repeatable read",

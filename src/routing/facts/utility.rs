@@ -117,6 +117,21 @@ impl<'a> Collector<'a, '_> {
 
     /// `ISOLATION LEVEL ...`, `READ ONLY`, `[NOT] DEFERRABLE`, in any order, with or without commas.
     fn transaction_modes(&mut self) -> TransactionModes {
+        self.modes().0
+    }
+
+    /// Of SET, which goes to the primary alone if it has READ WRITE: REPEATABLE READ that stands beside it counts
+    /// as SERIALIZABLE, since standbys lack both.
+    fn modes_of_set(&mut self) -> TransactionModes {
+        let (mut modes, repeatable) = self.modes();
+        if repeatable && modes.read_only == Some(false) {
+            modes.serializable = Some(true);
+        }
+        modes
+    }
+
+    /// True: REPEATABLE READ is among them.
+    fn modes(&mut self) -> (TransactionModes, bool) {
         let mut modes = TransactionModes::default();
         let mut repeatable = false;
         loop {
@@ -140,10 +155,7 @@ impl<'a> Collector<'a, '_> {
             } else if self.lexer.peek_byte() == b',' {
                 self.lexer.next();
             } else if !(self.take_word("not") || self.take_word("deferrable")) {
-                if repeatable && modes.read_only == Some(false) {
-                    modes.serializable = Some(true);
-                }
-                return modes;
+                return (modes, repeatable);
             }
         }
     }
@@ -177,13 +189,13 @@ impl<'a> Collector<'a, '_> {
         if session && self.take_word("characteristics") {
             self.take_word("as");
             self.take_word("transaction");
-            return Statement::Set(Set::Characteristics(self.transaction_modes()));
+            return Statement::Set(Set::Characteristics(self.modes_of_set()));
         }
         if self.take_word("transaction") {
             if self.take_word("snapshot") {
                 return Statement::Set(Set::Snapshot);
             }
-            return Statement::Set(Set::Transaction(self.transaction_modes()));
+            return Statement::Set(Set::Transaction(self.modes_of_set()));
         }
         let Some(token) = self.lexer.next() else {
             self.facts.unknown = true;
