@@ -263,6 +263,12 @@ impl Worker {
         let settings = &config.settings;
         for slot in self.slots.borrow_mut().iter_mut() {
             if let Some(session) = &slot.session {
+                // Most of these work on a standby, and their primary idles meanwhile.
+                let works =
+                    session.worked.take() || session.status.get() == SlotStatus::ExecuteCommand;
+                if works && session.balances.get() {
+                    session.request_keep_awake();
+                }
                 let waits_for_client = matches!(
                     session.status.get(),
                     SlotStatus::Idle | SlotStatus::IdleInTransaction

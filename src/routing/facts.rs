@@ -123,7 +123,7 @@ pub enum LockMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransactionModes {
     pub read_only: Option<bool>,
-    /// Whether the isolation level is SERIALIZABLE.
+    /// Whether the isolation level is SERIALIZABLE, or REPEATABLE READ in one SET with READ WRITE.
     pub serializable: Option<bool>,
 }
 
@@ -146,7 +146,11 @@ pub enum Set {
     SearchPath {
         /// It names pg_temp.
         temporary: bool,
+        /// Up to the end of the transaction.
+        local: bool,
     },
+    /// SET LOCAL of a parameter that is none of the others.
+    Local,
     /// RESET ALL.
     All,
     Other,
@@ -166,6 +170,7 @@ pub struct Facts {
     statements: Vec<Statement>,
     relations: Vec<Name>,
     functions: Vec<Name>,
+    executes: Vec<Ident>,
     names: Vec<u8>,
     levels: Vec<query::Level>,
     /// Statements that are not empty.
@@ -179,6 +184,7 @@ pub struct Facts {
     data_modifying_with: bool,
     catalog: bool,
     unknown: bool,
+    unread: bool,
 }
 
 impl Facts {
@@ -225,7 +231,24 @@ impl Facts {
         parts
     }
 
-    /// Forgets the last text; the next one is too long to be read, or not there.
+    /// Forgets the last text; of the next one, which is too long to be read, only the beginning is looked at.
+    /// `single`: it is one statement.
+    pub fn read_too_long(&mut self, beginning: &[u8], single: bool) {
+        use super::lexer::{StatementKind as K, kind};
+        self.read_unknown();
+        let rows = matches!(
+            kind(beginning),
+            K::Select | K::Insert | K::Update | K::Delete
+        );
+        self.unread = !(single && rows);
+    }
+
+    /// Nobody knows what this changes.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Forgets the last text; the next one is not there.
     pub fn read_unknown(&mut self) {
         self.clear();
         self.first_byte = 0;
@@ -239,6 +262,7 @@ impl Facts {
         self.statements.clear();
         self.relations.clear();
         self.functions.clear();
+        self.executes.clear();
         self.names.clear();
         self.levels.clear();
         self.count = 0;
@@ -248,6 +272,7 @@ impl Facts {
         self.data_modifying_with = false;
         self.catalog = false;
         self.unknown = false;
+        self.unread = false;
     }
 
     /// How many statements there are, empty ones not counted.
@@ -275,6 +300,11 @@ impl Facts {
     /// Functions that are called.
     pub fn functions(&self) -> &[Name] {
         &self.functions
+    }
+
+    /// Prepared statements that EXECUTE names, also behind EXPLAIN and CREATE TABLE AS.
+    pub fn executes(&self) -> &[Ident] {
+        &self.executes
     }
 
     pub fn text(&self, ident: Ident) -> &[u8] {

@@ -23,16 +23,16 @@
 //! | 3 | SELECT with a locking clause or INTO | primary |
 //! | 4 | a query in WITH writes (deeper in, each node refuses it) | primary |
 //! | 5 | COPY FROM, COPY of a writing query, COPY to a file | primary |
-//! | 6 | LOCK from ROW EXCLUSIVE on; weaker | primary; several |
+//! | 6 | LOCK from ROW EXCLUSIVE on; weaker | primary; several, the primary once the transaction has written |
 //! | 7 | BEGIN, COMMIT, ROLLBACK, savepoints | several; COMMIT and ROLLBACK of a Query leave out idle standbys |
 //! | 8 | two-phase commit | primary |
 //! | 9 | SET that a standby refuses: READ WRITE, SERIALIZABLE, SNAPSHOT | primary |
 //! | 10 | other SET, RESET, DISCARD, DEALLOCATE ALL | several |
 //! | 11 | PREPARE | primary |
-//! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several |
+//! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several; arguments that call a function: primary |
 //! | 13 | read, after a write with `disable_load_balance_on_write = always` | primary |
 //! | 14 | read, but balancing is off or the text begins with something else than a read (a comment) | primary |
-//! | 15 | read in a transaction that has written, failed, is SERIALIZABLE, or that the node has no part in or other modes; behind a write of the same pipeline | primary |
+//! | 15 | read in a transaction that has written (dml_adaptive: more than rows), failed, is SERIALIZABLE (or REPEATABLE READ by one SET with READ WRITE), or that the node has no part in or other modes; behind a write of the same pipeline | primary |
 //! | 16 | the load balance node lags too much (looked at last) | primary, or another node |
 //! | 17 | names a system catalog, or what the catalog could not be asked about | primary |
 //! | 18 | names a temporary table; in a session that has some, also their names in constants and types, and functions that are not PostgreSQL's own; the temporary schema | primary |

@@ -165,7 +165,9 @@ impl fmt::Display for Rule {
             R::Written => "the transaction has written (disable_load_balance_on_write)",
             R::UnsyncedWrite => "an earlier statement of the same pipeline may have written",
             R::Failed => "the transaction has failed",
-            R::Serializable => "the isolation level is SERIALIZABLE",
+            R::Serializable => {
+                "the isolation level is SERIALIZABLE, or REPEATABLE READ with READ WRITE"
+            }
             R::ModesOfPrimary => "only the primary has the modes of the transaction",
             R::NodeNotInTransaction => "the load balance node has no part in the transaction",
             R::Delay => "the load balance node lags too much (delay_threshold)",
@@ -288,6 +290,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 self.read()
             }
             Statement::Show => self.read(),
+            // A standby may already hold a lock that this transaction has taken on the primary, and wait for it.
+            Statement::Lock(mode) if is_weak_lock(mode) && state.is_changing() => {
+                PRIMARY(Rule::WeakLock)
+            }
             Statement::Lock(mode) if is_weak_lock(mode) => self.several(Rule::WeakLock),
             Statement::Lock(_) => PRIMARY(Rule::StrongLock),
             Statement::Begin(_)
@@ -421,8 +427,12 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if state.has_failed() {
             return Some(Rule::Failed);
         }
-        if state.has_written() && !matches!(settings.on_write, OnWrite::Off | OnWrite::DmlAdaptive)
-        {
+        let written = match settings.on_write {
+            OnWrite::Off => false,
+            OnWrite::DmlAdaptive => state.has_defined(),
+            _ => state.has_written(),
+        };
+        if written {
             return Some(Rule::Written);
         }
         if state.has_unsynced_write() {
@@ -440,7 +450,12 @@ impl<C: Catalog> Procedure<'_, '_, C> {
     }
 
     fn serializable(&mut self, known: Option<bool>) -> bool {
-        if known.is_none() {
+        // What needs no snapshot is not refused, and the question would take the transaction's.
+        let snapshot = !matches!(
+            self.inputs.facts.first(),
+            Statement::Show | Statement::Empty
+        );
+        if known.is_none() && snapshot {
             self.ask(Question::DefaultIsolation {
                 user: self.inputs.user.into(),
             });
@@ -562,6 +577,14 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         };
         if state.looks_into_temporary_schema() || facts.functions().iter().any(schema) {
             return true;
+        }
+        let names = !facts.relations().is_empty() || !facts.functions().is_empty();
+        match state.has_untraced_tables() {
+            None if names => self.ask(Question::Temporary {
+                known: state.temporary_names(),
+            }),
+            Some(true) if names => return true,
+            _ => {}
         }
         if !state.has_temporary_tables() {
             return false;

@@ -29,6 +29,9 @@ pub enum Question {
     },
     /// Whether sessions of this user begin with default_transaction_isolation = serializable.
     DefaultIsolation { user: Box<[u8]> },
+    /// Whether the session has temporary tables or views besides these; answered by [`Answer::Temporary`].
+    /// Asked of the primary, and remembered by nobody but the session.
+    Temporary { known: Vec<Box<[u8]>> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,9 @@ pub enum Answer {
     },
     DefaultIsolation {
         serializable: bool,
+    },
+    Temporary {
+        more: bool,
     },
 }
 
@@ -111,6 +117,14 @@ impl Question {
                   AND reset_val OPERATOR(pg_catalog.=) 'serializable')"
                     .to_vec()
             }
+            Question::Temporary { known } => {
+                let names: Vec<Vec<u8>> = known.iter().map(|name| literal(name)).collect();
+                let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class \
+                     WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+                     AND relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v']::pg_catalog.\"char\"[]) \
+                     AND relname OPERATOR(pg_catalog.<>) ALL (ARRAY[";
+                [sql.as_bytes(), &names.join(&b", "[..]), b"]::pg_catalog.name[]))"].concat()
+            }
         }
     }
 
@@ -133,6 +147,7 @@ impl Question {
             Question::DefaultIsolation { .. } => Answer::DefaultIsolation {
                 serializable: column(0),
             },
+            Question::Temporary { .. } => Answer::Temporary { more: column(0) },
         }
     }
 
@@ -141,6 +156,7 @@ impl Question {
             Question::Relation { schema, name } => name_key(b'r', schema.as_deref(), name, key),
             Question::Function { schema, name } => name_key(b'f', schema.as_deref(), name, key),
             Question::DefaultIsolation { user } => name_key(b'i', None, user, key),
+            Question::Temporary { .. } => name_key(b't', None, b"", key),
         }
     }
 }

@@ -135,6 +135,18 @@ struct Savepoint {
     default_serializable: Option<bool>,
 }
 
+/// Temporary tables that no statement shows: of DO, CALL, or a function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Untraced {
+    #[default]
+    None,
+    /// The server has to be asked.
+    Doubtful,
+    /// It has said that there are none, in a transaction that may be rolled back.
+    NoneSoFar,
+    Some,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct SessionState {
@@ -151,6 +163,8 @@ pub struct SessionState {
     opening: bool,
     /// Written, as `disable_load_balance_on_write` counts it.
     written: bool,
+    /// The open transaction may have changed or locked tables, besides their rows.
+    defined: bool,
     /// Something that may write was sent since the last ReadyForQuery: a pipeline is one
     /// transaction up to its Sync.
     unsynced_write: bool,
@@ -168,6 +182,8 @@ pub struct SessionState {
     /// dml_adaptive: what was written in this transaction, in lower case, without schema.
     written_objects: Vec<Box<[u8]>>,
     temporary: TemporaryTables,
+    /// Whether there are others: code that nobody sees has run since this was known.
+    untraced: Untraced,
     /// Something was sent that may have written, in this or an earlier transaction.
     ever_written: bool,
     /// search_path has named the temporary schema: functions, types and operators in it are found.
@@ -192,6 +208,17 @@ impl SessionState {
     /// The transaction, or with `always` the session, has written.
     pub fn has_written(&self) -> bool {
         self.written
+    }
+
+    /// The open transaction may have defined something, or hold a lock that standbys take over from it: whoever
+    /// reads there misses it, or waits for this transaction's own end.
+    pub fn has_defined(&self) -> bool {
+        self.defined
+    }
+
+    /// What a standby says may be what was before this transaction's own statements.
+    pub fn is_changing(&self) -> bool {
+        self.written || self.defined || self.unsynced_write
     }
 
     pub fn has_unsynced_write(&self) -> bool {
@@ -262,6 +289,30 @@ impl SessionState {
         !self.temporary.is_empty()
     }
 
+    /// Whether there are temporary tables that no statement has shown; `None`: the server has to be asked,
+    /// whose answer [`SessionState::set_untraced`] takes.
+    pub fn has_untraced_tables(&self) -> Option<bool> {
+        match self.untraced {
+            Untraced::Doubtful => None,
+            untraced => Some(untraced == Untraced::Some),
+        }
+    }
+
+    pub fn set_untraced(&mut self, more: bool) {
+        self.untraced = if more {
+            Untraced::Some
+        } else if self.is_in_transaction() {
+            Untraced::NoneSoFar
+        } else {
+            Untraced::None
+        };
+    }
+
+    /// Names of the temporary tables that statements have shown.
+    pub fn temporary_names(&self) -> Vec<Box<[u8]>> {
+        self.temporary.names()
+    }
+
     /// Whether `sql` contains the name of a temporary table of this session, anywhere.
     pub fn mentions_temporary(&self, sql: &[u8]) -> bool {
         self.temporary.is_mentioned(sql)
@@ -329,6 +380,9 @@ impl SessionState {
         if writes {
             self.unsynced_write = true;
             self.ever_written = true;
+            if may_make_tables(facts) {
+                self.untraced = Untraced::Doubtful;
+            }
         }
         for statement in facts.statements() {
             if let Statement::Begin(_) = statement {
@@ -338,7 +392,10 @@ impl SessionState {
             // For good: a rollback may bring the old path back.
             self.temporary_path |= matches!(
                 statement,
-                Statement::Set(Set::SearchPath { temporary: true })
+                Statement::Set(Set::SearchPath {
+                    temporary: true,
+                    ..
+                })
             );
         }
         if settings.on_write == OnWrite::DmlAdaptive {
@@ -395,6 +452,8 @@ impl SessionState {
         }
         if writes && (facts.count() > 1 || !ends_or_begins(facts.first())) {
             self.note_write(on_write);
+            let any = facts.statements().iter().any(|&s| defines(s));
+            self.defined |= self.status != TransactionStatus::Idle && (any || facts.has_into());
         }
     }
 
@@ -459,6 +518,7 @@ impl SessionState {
                 }
                 if matches!(kind, Discard::All | Discard::Temp) {
                     self.temporary.drop_all();
+                    self.untraced = Untraced::None;
                 }
                 if kind == Discard::All {
                     // It is committed at once, also in a pipeline.
@@ -481,6 +541,9 @@ impl SessionState {
             }
             Statement::Drop(name) => {
                 self.temporary.drop(facts.text(name));
+                if self.untraced == Untraced::Some {
+                    self.untraced = Untraced::Doubtful;
+                }
             }
             _ => {}
         }
@@ -505,6 +568,7 @@ impl SessionState {
         // the same pipeline.
         if self.unsynced_write {
             self.note_write(on_write);
+            self.defined = true;
         }
     }
 
@@ -514,6 +578,7 @@ impl SessionState {
         if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
             self.written = false;
         }
+        self.defined = false;
         self.written_objects.clear();
         self.savepoints.clear();
     }
@@ -526,6 +591,10 @@ impl SessionState {
         }
         self.forget_writes(on_write);
         self.end_undoable(committed);
+        // They may be gone (ON COMMIT DROP), or there again.
+        if self.untraced != Untraced::None {
+            self.untraced = Untraced::Doubtful;
+        }
         if chain {
             self.status = TransactionStatus::Active;
         } else {
@@ -610,6 +679,81 @@ impl SessionState {
         } else {
             self.in_transaction.insert(node);
         }
+    }
+}
+
+/// Functions of PostgreSQL that make no tables.
+const HARMLESS: [&[u8]; 40] = [
+    b"nextval",
+    b"currval",
+    b"setval",
+    b"lastval",
+    b"random",
+    b"setseed",
+    b"clock_timestamp",
+    b"timeofday",
+    b"gen_random_uuid",
+    b"set_config",
+    b"pg_notify",
+    b"pg_sleep",
+    b"txid_current",
+    b"pg_current_xact_id",
+    b"pg_advisory_lock",
+    b"pg_advisory_xact_lock",
+    b"pg_advisory_unlock",
+    b"pg_try_advisory_lock",
+    b"pg_try_advisory_xact_lock",
+    b"pg_advisory_unlock_all",
+    b"lo_creat",
+    b"lo_unlink",
+    // Not volatile, but called by much that counts as a write for other reasons.
+    b"count",
+    b"sum",
+    b"min",
+    b"max",
+    b"avg",
+    b"array_agg",
+    b"string_agg",
+    b"now",
+    b"lower",
+    b"upper",
+    b"length",
+    b"to_char",
+    b"date_trunc",
+    b"extract",
+    b"unnest",
+    b"generate_series",
+    b"format_type",
+    b"current_setting",
+];
+
+/// Whether a statement that may write runs code that can make a temporary table which no statement shows.
+fn may_make_tables(facts: &Facts) -> bool {
+    let runs = |s: &Statement| matches!(s, Statement::Do | Statement::Call | Statement::Execute(_));
+    // What was called by its number, or made by PREPARE.
+    // After what was not read no standby is.
+    facts.is_unknown() && !facts.is_unread()
+        || facts.statements().iter().any(runs)
+        || facts
+            .functions()
+            .iter()
+            .any(|f| !HARMLESS.contains(&facts.text(f.name)))
+}
+
+/// Whether it may change the catalog, or lock a table as no read does.
+fn defines(statement: Statement) -> bool {
+    match statement {
+        Statement::Lock(mode) => mode == LockMode::AccessExclusive,
+        Statement::Explain { analyze, select } => analyze && !select,
+        _ => matches!(
+            statement,
+            Statement::Truncate
+                | Statement::CreateTemporary(_)
+                | Statement::Drop(_)
+                | Statement::Call
+                | Statement::Do
+                | Statement::Other
+        ),
     }
 }
 

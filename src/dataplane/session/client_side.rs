@@ -83,6 +83,18 @@ pub enum Next<'a> {
     Stop(Stop),
 }
 
+/// Of a message that was not there as far as it is looked at: how much of it has to be there before another look
+/// is worth while. Looking at each piece would copy all that is held for it.
+pub fn wanted(held: &[u8]) -> usize {
+    const ENOUGH: usize = 256 * 1024;
+    match Header::read(held) {
+        Ok(Some(header)) if is_known(header.kind) && header.kind != b'X' => {
+            (HEADER_LEN + header.body_len).min(ENOUGH)
+        }
+        _ => 0,
+    }
+}
+
 impl ClientSide {
     /// Looks at what `bytes` begin with, which must not be empty. `wants_whole`: messages are wanted whole, for the log.
     pub fn next<'a>(&mut self, bytes: &'a [u8], wants_whole: bool) -> Next<'a> {
@@ -189,6 +201,21 @@ mod tests {
         let mut out = Vec::new();
         query(sql, &mut out);
         out
+    }
+
+    #[test]
+    fn a_message_in_pieces_is_looked_at_when_it_is_there() {
+        assert_eq!(wanted(b"Q\0\0"), 0, "its length has yet to come");
+        assert_eq!(wanted(b"Q\0\0\0\x0ase"), 11);
+        assert_eq!(wanted(b"Q\0\x10\0\0se"), 256 * 1024);
+        for refused in [
+            &b"Q\0\0\0\0"[..],
+            b"Q\xff\0\0\0",
+            b"?\0\0\x10\0",
+            b"X\0\0\x10\0",
+        ] {
+            assert_eq!(wanted(refused), 0);
+        }
     }
 
     #[test]

@@ -54,12 +54,18 @@ pub struct SessionControl {
     /// The node to work on of a session that does not run yet.
     pub logs_in_at: Cell<Option<NodeId>>,
     pub load_balance_node: Cell<Option<NodeId>>,
+    /// Its reads may go to another node than its writes.
+    pub balances: Cell<bool>,
+    /// The client has sent something since this was looked at.
+    pub worked: Cell<bool>,
     /// Set once the session has its backend connections.
     pub facts: RefCell<Option<Rc<PoolFacts>>>,
     /// The cluster has changed: look which connections are still good.
     recheck: Cell<bool>,
     /// The configuration has changed: take what a running session can take.
     reconfigure: Cell<bool>,
+    /// Nodes that the client does not work on must not take it for idle.
+    keep_awake: Cell<bool>,
     kill: Cell<Option<Kill>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -83,9 +89,12 @@ impl SessionControl {
             cancel_target: Cell::new(None),
             logs_in_at: Cell::new(None),
             load_balance_node: Cell::new(None),
+            balances: Cell::new(false),
+            worked: Cell::new(false),
             facts: RefCell::new(None),
             recheck: Cell::new(false),
             reconfigure: Cell::new(false),
+            keep_awake: Cell::new(false),
             kill: Cell::new(None),
             waker: RefCell::new(None),
         }
@@ -113,6 +122,16 @@ impl SessionControl {
     pub fn request_reconfigure(&self) {
         self.reconfigure.set(true);
         self.wake();
+    }
+
+    /// Makes the session show nodes that its client is not idle.
+    pub fn request_keep_awake(&self) {
+        self.keep_awake.set(true);
+        self.wake();
+    }
+
+    pub fn take_keep_awake(&self) -> bool {
+        self.keep_awake.take()
     }
 
     pub fn take_reconfigure(&self) -> bool {

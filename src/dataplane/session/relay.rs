@@ -18,7 +18,7 @@ use std::{
 use super::{
     admin::{AdminAnswer, Turn},
     backend_side::{BackendEvents, BackendSide},
-    client_side::{ClientEvents, ClientSide, Stop},
+    client_side::{self, ClientEvents, ClientSide, Stop},
     control::{CancelTarget, Kill, SessionControl},
     leftover::Leftover,
     links::{Link, backend, backend_pid},
@@ -123,6 +123,7 @@ impl Relay {
             .set(config.settings.client_idle_limit_in_recovery);
         control.status.set(SlotStatus::Idle);
         control.idle_since.set(worker.now());
+        control.balances.set(start.balancing.is_some());
         let nodes = start.entry.backends.len();
         let routed = start
             .balancing
@@ -177,6 +178,12 @@ impl Relay {
                 && let Some(settings) = self.settings.take()
             {
                 self.configure(settings);
+            }
+            if self.control.take_keep_awake()
+                && let Some(routed) = &mut self.routed
+            {
+                routed.router.keep_awake(&mut self.ledgers);
+                self.carry_out_effects(cx);
             }
             let mut progress = self.flush(cx)?;
             progress |= self.poll_admin(cx);
@@ -285,12 +292,16 @@ impl Relay {
             Poll::Ready(Ok(n)) => n,
         };
         self.control.idle_since.set(self.worker.now());
+        self.control.worked.set(true);
         if self.held.is_empty() {
             return self.client_bytes(cx, &scratch[..n]).map(|()| true);
         }
-        // The rest of a message that is wanted whole.
-        let mut held = std::mem::take(&mut self.held);
-        held.extend_from_slice(&scratch[..n]);
+        // The rest of a message that is wanted whole. It may come in any number of pieces.
+        self.held.extend_from_slice(&scratch[..n]);
+        if self.held.len() < client_side::wanted(&self.held) {
+            return Ok(true);
+        }
+        let held = std::mem::take(&mut self.held);
         self.client_bytes(cx, &held).map(|()| true)
     }
 

@@ -458,6 +458,10 @@ impl Relay {
                         continue;
                     }
                 }
+                if let Answer::Temporary { more } = *answer {
+                    routed.router.set_untraced(more);
+                    continue;
+                }
                 known.learn(question, *answer, asked);
             }
             known.generation()

@@ -428,6 +428,21 @@ fn utility_statements_say_what_they_are() {
             Statement::Begin(serializable(Some(false))),
         ),
         (
+            "set transaction isolation level repeatable read, read write",
+            Statement::Set(Set::Transaction(serializable(Some(false)))),
+        ),
+        (
+            "set session characteristics as transaction read write isolation level repeatable read",
+            Statement::Set(Set::Characteristics(serializable(Some(false)))),
+        ),
+        (
+            "begin isolation level repeatable read",
+            Statement::Begin(TransactionModes {
+                read_only: None,
+                serializable: Some(false),
+            }),
+        ),
+        (
             "begin isolation level read committed read only",
             Statement::Begin(TransactionModes {
                 read_only: Some(true),

@@ -57,7 +57,7 @@ impl<'a> Collector<'a, '_> {
             K::Show => Statement::Show,
             K::Discard => self.discard(),
             K::Prepare => return self.prepare(),
-            K::Execute => self.with_name(Statement::Execute),
+            K::Execute => self.execute(),
             K::Deallocate => {
                 self.take_word("prepare");
                 // A name in quotes may be "all".
@@ -123,14 +123,33 @@ impl<'a> Collector<'a, '_> {
 
     /// `ISOLATION LEVEL ...`, `READ ONLY`, `[NOT] DEFERRABLE`, in any order, with or without commas.
     fn transaction_modes(&mut self) -> TransactionModes {
+        self.modes().0
+    }
+
+    /// Of SET, which goes to the primary alone if it has READ WRITE: REPEATABLE READ that stands beside it counts
+    /// as SERIALIZABLE, since standbys lack both.
+    fn modes_of_set(&mut self) -> TransactionModes {
+        let (mut modes, repeatable) = self.modes();
+        if repeatable && modes.read_only == Some(false) {
+            modes.serializable = Some(true);
+        }
+        modes
+    }
+
+    /// True: REPEATABLE READ is among them.
+    fn modes(&mut self) -> (TransactionModes, bool) {
         let mut modes = TransactionModes::default();
+        let mut repeatable = false;
         loop {
             if self.take_word("isolation") {
                 self.take_word("level");
                 modes.serializable = Some(self.take_word("serializable"));
                 if modes.serializable == Some(false) {
                     // READ COMMITTED, REPEATABLE READ and so on.
-                    self.lexer.next();
+                    repeatable = self.take_word("repeatable");
+                    if !repeatable {
+                        self.lexer.next();
+                    }
                     self.lexer.next();
                 }
             } else if self.take_word("read") {
@@ -142,7 +161,7 @@ impl<'a> Collector<'a, '_> {
             } else if self.lexer.peek_byte() == b',' {
                 self.lexer.next();
             } else if !(self.take_word("not") || self.take_word("deferrable")) {
-                return modes;
+                return (modes, repeatable);
             }
         }
     }
@@ -172,19 +191,17 @@ impl<'a> Collector<'a, '_> {
         }
         // SESSION and LOCAL may be the beginning of a name of two parts, or of other commands.
         let session = self.take_word("session");
-        if !session {
-            self.take_word("local");
-        }
+        let local = !session && self.take_word("local");
         if session && self.take_word("characteristics") {
             self.take_word("as");
             self.take_word("transaction");
-            return Statement::Set(Set::Characteristics(self.transaction_modes()));
+            return Statement::Set(Set::Characteristics(self.modes_of_set()));
         }
         if self.take_word("transaction") {
             if self.take_word("snapshot") {
                 return Statement::Set(Set::Snapshot);
             }
-            return Statement::Set(Set::Transaction(self.transaction_modes()));
+            return Statement::Set(Set::Transaction(self.modes_of_set()));
         }
         let Some(token) = self.lexer.next() else {
             self.facts.unknown = true;
@@ -192,7 +209,7 @@ impl<'a> Collector<'a, '_> {
         };
         let parameter = Parameter::of(token.text);
         if parameter == Parameter::Other {
-            return Statement::Set(Set::Other);
+            return Statement::Set(if local { Set::Local } else { Set::Other });
         }
         if !self.take_word("to") {
             self.lexer.next();
@@ -200,6 +217,7 @@ impl<'a> Collector<'a, '_> {
         if parameter == Parameter::SearchPath {
             return Statement::Set(Set::SearchPath {
                 temporary: self.names_temporary_schema(),
+                local,
             });
         }
         let value = self.peek();
@@ -233,7 +251,10 @@ impl<'a> Collector<'a, '_> {
             Parameter::DefaultIsolation => Set::DefaultIsolation {
                 serializable: false,
             },
-            Parameter::SearchPath => Set::SearchPath { temporary: false },
+            Parameter::SearchPath => Set::SearchPath {
+                temporary: false,
+                local: false,
+            },
             Parameter::Other if token.text.eq_ignore_ascii_case(b"all") => Set::All,
             Parameter::Other => Set::Other,
         })
@@ -274,6 +295,58 @@ impl<'a> Collector<'a, '_> {
         statement
     }
 
+    /// The name, and the functions that its arguments call.
+    fn execute(&mut self) -> Statement {
+        let statement = self.with_name(Statement::Execute);
+        if let Statement::Execute(name) = statement {
+            self.facts.executes.push(name);
+        }
+        if self.lexer.peek_byte() != b'(' {
+            return statement;
+        }
+        let mut depth = 0;
+        while let Some(token) = self.lexer.next() {
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return statement;
+                    }
+                }
+                TokenKind::Unterminated => self.facts.unknown = true,
+                _ if is_ident(&token) => {
+                    let name = self.name(token);
+                    if self.lexer.peek_byte() == b'(' {
+                        self.facts.functions.push(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.facts.unknown = true;
+        statement
+    }
+
+    /// The rest of a CREATE, of which nothing more is asked than whether it is filled by an EXECUTE.
+    fn rest_of_create(&mut self) {
+        let mut depth = 0;
+        while let Some(token) = self.lexer.next() {
+            match token.kind {
+                TokenKind::Punctuation(b'(') => depth += 1,
+                TokenKind::Punctuation(b')') => depth -= 1,
+                TokenKind::Punctuation(b';') if depth <= 0 => return,
+                TokenKind::Unterminated => self.facts.unknown = true,
+                TokenKind::Word if depth <= 0 && token.text.eq_ignore_ascii_case(b"as") => {
+                    if self.take_word("execute") {
+                        self.execute();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn declare(&mut self) -> Statement {
         let statement = self.with_name(Statement::Declare);
         loop {
@@ -308,10 +381,18 @@ impl<'a> Collector<'a, '_> {
         if write || self.begins_query(token) {
             return self.query(token);
         }
-        // EXPLAIN ANALYZE makes the table.
-        self.facts.catalog |= keyword(token.text) == Keyword::Create;
-        if token.kind != TokenKind::Punctuation(b';') {
-            self.skip_statement();
+        match token.kind {
+            TokenKind::Word if keyword(token.text) == Keyword::Execute => {
+                self.execute();
+                self.skip_statement();
+            }
+            // EXPLAIN ANALYZE makes the table.
+            TokenKind::Word if keyword(token.text) == Keyword::Create => {
+                self.facts.catalog = true;
+                drop(self.create());
+            }
+            TokenKind::Punctuation(b';') => {}
+            _ => self.skip_statement(),
         }
         Statement::Other
     }
@@ -454,7 +535,7 @@ impl<'a> Collector<'a, '_> {
                 Statement::Other
             }
         });
-        self.skip_statement();
+        self.rest_of_create();
         statement
     }
 

@@ -20,6 +20,11 @@ impl TemporaryTables {
         self.tables.iter().any(|t| !t.dropped && *t.name == *name)
     }
 
+    pub(super) fn names(&self) -> Vec<Box<[u8]>> {
+        let there = self.tables.iter().filter(|t| !t.dropped);
+        there.map(|t| t.name.clone()).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tables.iter().all(|t| t.dropped)
     }
@@ -44,6 +49,10 @@ impl TemporaryTables {
 
     /// In a transaction, which may be rolled back.
     pub(super) fn create(&mut self, name: &[u8]) {
+        // IF NOT EXISTS; or the end of a transaction has dropped it (ON COMMIT DROP).
+        if self.contains(name) {
+            return;
+        }
         self.tables.push(Table {
             name: name.into(),
             fresh: true,
@@ -86,4 +95,27 @@ impl TemporaryTables {
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len().max(1)).any(|w| w == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_there_is_there_once() {
+        let mut tables = TemporaryTables::default();
+        for _ in 0..3 {
+            tables.create(b"t");
+            tables.end(true);
+        }
+        assert_eq!(tables.tables.len(), 1);
+        tables.drop(b"t");
+        tables.create(b"t");
+        assert!(tables.contains(b"t"));
+        tables.end(true);
+        assert_eq!(tables.tables.len(), 1);
+        tables.drop(b"t");
+        tables.end(true);
+        assert!(tables.is_empty());
+    }
 }

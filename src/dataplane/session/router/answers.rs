@@ -5,11 +5,14 @@ use crate::{
     cluster::NodeId,
     dataplane::session::owed::Answer,
     routing::{
-        facts::Statement,
+        facts::{Discard, Statement},
         session::{NodeSet, TransactionStatus},
         settings::Settings,
     },
 };
+
+/// With more names in doubt their nodes are not read from any more, and the names forgotten.
+const DOUBTFUL: usize = 1024;
 
 impl Router {
     /// Whether a message of a node that begins with this kind is the client's.
@@ -199,6 +202,20 @@ impl Router {
             let doubtful = self.doubtful.entry(name).or_default();
             *doubtful = doubtful.union(nodes);
         }
+        if self.doubtful.len() > DOUBTFUL {
+            let all = |all: NodeSet, one: &NodeSet| all.union(*one);
+            let standbys = self.doubtful.values().fold(NodeSet::EMPTY, all);
+            self.has_none(standbys.without(NodeSet::of(self.primary)));
+            self.diverge(standbys);
+        }
+    }
+
+    /// These nodes have no statements, or none that matter any more.
+    fn has_none(&mut self, nodes: NodeSet) {
+        self.doubtful.retain(|_, doubtful| {
+            *doubtful = doubtful.without(nodes);
+            !doubtful.is_empty()
+        });
     }
 
     /// Followers of a COMMIT that has failed have committed what the session has set.
@@ -244,6 +261,15 @@ impl Router {
             }
         }
         self.state.succeeded(facts, settings, *writes, *nodes);
+        let all = |s: &Statement| {
+            matches!(
+                s,
+                Statement::Discard(Discard::All) | Statement::Deallocate(None)
+            )
+        };
+        if facts.statements().iter().any(all) {
+            self.has_none(*nodes);
+        }
         for statement in facts.statements() {
             if let Statement::CreateTemporary(name) | Statement::Drop(name) = statement {
                 self.effects.forget.push(facts.text(*name).into());

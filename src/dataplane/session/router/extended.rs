@@ -118,7 +118,7 @@ impl Router {
         if keep {
             facts.read(super::text(rest), self.standard_strings);
         } else {
-            facts.read_unknown();
+            facts.read_too_long(super::text(rest), true);
         }
         Rc::new(Parsed {
             facts,
@@ -147,10 +147,15 @@ impl Router {
                 known = nodes.is_some();
                 // A failed transaction refuses to describe rows, and any parsing.
                 let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
+                // A standby describes what was there before this transaction's own changes, or waits for a
+                // lock of it for ever.
+                let differs = self.state.is_changing()
+                    || self.state.has_temporary_tables()
+                    || self.state.has_untraced_tables() != Some(false);
                 let fit = |&node: &NodeId| {
                     node == self.primary
                         || self.state.has_failed() && !rows
-                        || (self.state.has_failed() || !self.unfit.contains(node))
+                        || (self.state.has_failed() || !self.unfit.contains(node) && !differs)
                             && self.state.is_node_in_transaction(node)
                                 == self.state.is_in_transaction()
                 };

@@ -274,6 +274,11 @@ impl Router {
         self.state.begins_serializable = Some(serializable);
     }
 
+    /// Whether the session has temporary tables that no statement has shown.
+    pub fn set_untraced(&mut self, more: bool) {
+        self.state.set_untraced(more);
+    }
+
     /// Whether the client_encoding is UTF8.
     pub fn set_utf8(&mut self, utf8: bool) {
         self.state.other_encoding = !utf8;
@@ -359,8 +364,10 @@ impl Router {
     /// Who is asked what the relation caches do not know (`relcache_query_target`).
     pub fn catalog_node(&self, settings: &Settings) -> NodeId {
         let fit = |node: &NodeId| !self.unfit.union(self.lost).contains(*node);
+        // Temporary tables are the primary's.
+        let anywhere = self.state.has_untraced_tables().is_some();
         match self.state.load_balance_node.filter(fit) {
-            Some(node) if settings.asks_load_balance_node => node,
+            Some(node) if settings.asks_load_balance_node && anywhere => node,
             _ => self.primary,
         }
     }
@@ -391,6 +398,27 @@ impl Router {
 
     pub fn primary(&self) -> NodeId {
         self.primary
+    }
+
+    /// The client works. Nodes that it depends on while it works on another are sent a Sync, whose
+    /// answer starts their time for idling anew (idle_session_timeout, idle_in_transaction_session_timeout).
+    pub fn keep_awake(&mut self, ledgers: &mut [Ledger]) {
+        if self.comparison.is_some() {
+            return;
+        }
+        for node in 0..ledgers.len() {
+            let busy = node == self.current || self.used.union(self.lost).contains(node);
+            if busy || !self.depends_on(node, ledgers) {
+                continue;
+            }
+            if let Some(ledger) = ledgers.get_mut(node)
+                && ledger.owed.is_quiescent()
+            {
+                ledger.hidden = true;
+                ledger.owed.sent_our_sync();
+                self.effects.orders.push((node, Order::Sync));
+            }
+        }
     }
 
     fn send_to_current(&mut self, kind: u8, ledgers: &mut [Ledger]) -> Step {
@@ -460,9 +488,18 @@ fn changes_session(statement: &Statement) -> bool {
         Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
         Statement::Set(set) => {
             !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
+                && !changes_transaction(statement)
         }
         _ => false,
     }
+}
+
+/// Whether it changes the session up to the end of the open transaction, for who has a part in that.
+fn changes_transaction(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Set(Set::Local | Set::SearchPath { local: true, .. })
+    )
 }
 
 /// A change that a standby refuses, and that changes nothing for reads.

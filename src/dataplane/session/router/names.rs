@@ -79,7 +79,8 @@ impl Router {
                     | Statement::ClosePortal(_)
             )
         };
-        if self.touched.earlier.is_empty() || !facts.statements().iter().any(names) {
+        let any = facts.statements().iter().any(names) || !facts.executes().is_empty();
+        if self.touched.earlier.is_empty() || !any {
             return None;
         }
         self.wait_for_current(ledgers)

@@ -31,11 +31,12 @@ impl Router {
         if message.body_len <= STATEMENT_LIMIT {
             facts.read(sql, self.standard_strings);
         } else {
-            facts.read_unknown();
+            facts.read_too_long(sql, false);
         }
         // EXECUTE of what a Parse message made goes where that statement goes.
         let prepared = match facts.first() {
-            Statement::Execute(name) if facts.count() == 1 => {
+            // What its arguments call is not looked at.
+            Statement::Execute(name) if facts.count() == 1 && facts.functions().is_empty() => {
                 let name = facts.text(name);
                 let parsed = self.state.prepared(name).and_then(|p| p.parsed.clone());
                 parsed.map(|parsed| (Box::<[u8]>::from(name), parsed))
@@ -66,7 +67,9 @@ impl Router {
         if let Some(facts) = &facts {
             self.without_followers(facts, &mut plan);
         }
-        let taken = facts.as_ref().and_then(|facts| self.taken(facts));
+        let taken = facts
+            .as_ref()
+            .map_or_else(Vec::new, |facts| self.taken(facts));
         let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         let looked_at = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref());
@@ -124,9 +127,8 @@ impl Router {
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
-        let lacks = prepared
-            .or(taken)
-            .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
+        let wanted = prepared.into_iter().chain(taken);
+        let lacks = wanted.filter_map(|(name, parsed)| self.lacking(&name, &parsed, &plan));
         let mut before: Vec<_> = join.into_iter().chain(lacks).collect();
         self.before_query(&mut before, ledgers);
         let compare = !plan.followers.is_empty();

@@ -1,7 +1,7 @@
 //! Which node has which statement, and what is remembered of those that are carried out.
 
 use super::*;
-use crate::routing::session::Prepared;
+use crate::routing::{facts::Ident, session::Prepared};
 
 impl Router {
     /// What has to be known of a statement when it is answered; `None`: nothing.
@@ -22,7 +22,9 @@ impl Router {
         let own = |statement: &Statement| matches!(*statement, Statement::Drop(name) if self.state.is_temporary(facts.text(name)));
         let changes = facts.changes_catalog() && !facts.statements().iter().all(own);
         // Of what was too long to be read the first word is known.
-        let catalog = changes || facts.is_unknown() && lexer::kind(sql) == StatementKind::Ddl;
+        let catalog = changes
+            || facts.is_unread()
+            || facts.is_unknown() && lexer::kind(sql) == StatementKind::Ddl;
         Some(Box::new(Executed {
             facts: facts.clone(),
             writes: plan.decision.writes,
@@ -106,8 +108,13 @@ impl Router {
             missed = view.valid_nodes().collect();
             self.changes = self.changes.wrapping_add(1);
         }
+        // A SET, a temporary table or the end of the transaction may be in it.
+        if facts.is_unread() {
+            missed = view.valid_nodes().collect();
+        }
         // What becomes of the transaction is the primary's secret.
-        if several && facts.statements().iter().any(is_transaction_command) {
+        let commands = several && facts.statements().iter().any(is_transaction_command);
+        if commands || facts.statements().iter().any(changes_transaction) {
             missed = missed.union(self.state.nodes_in_transaction());
         }
         // It keeps what the others lose, or the other way round.
@@ -199,23 +206,28 @@ impl Router {
         }
     }
 
-    /// The statement of a Parse message that an EXECUTE or DEALLOCATE names, or a PREPARE, which is
-    /// refused where that is.
-    pub(super) fn taken(&self, facts: &Facts) -> Option<(Box<[u8]>, Rc<Parsed>)> {
+    /// Statements of Parse messages that an EXECUTE or DEALLOCATE names, or a PREPARE, which is refused
+    /// where that is. The same one may be there twice.
+    pub(super) fn taken(&self, facts: &Facts) -> Vec<(Box<[u8]>, Rc<Parsed>)> {
         let named = |statement: &Statement| match *statement {
-            Statement::Prepare(name) | Statement::Execute(name) if facts.count() == 1 => Some(name),
+            Statement::Prepare(name) if facts.count() == 1 => Some(name),
             // In a string of several as well, which the primary alone gets.
             Statement::Deallocate(Some(name)) => Some(name),
             _ => None,
         };
-        let name = facts.text(facts.statements().iter().find_map(named)?);
-        let parsed = self.state.prepared(name)?.parsed.clone()?;
-        Some((name.into(), parsed))
+        let names = facts.statements().iter().filter_map(named);
+        let parsed = |name: Ident| {
+            let name = facts.text(name);
+            let parsed = self.state.prepared(name)?.parsed.clone()?;
+            Some((name.into(), parsed))
+        };
+        let executes = facts.executes().iter().copied();
+        names.chain(executes).filter_map(parsed).collect()
     }
 
     /// What a PREPARE or EXECUTE names is made where it is carried out.
     pub(super) fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
-        let (name, taken) = self.taken(&parsed.facts)?;
+        let (name, taken) = self.taken(&parsed.facts).into_iter().next()?;
         self.lacking(&name, &taken, plan)
     }
 

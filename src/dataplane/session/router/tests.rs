@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     failover::testing,
     protocol::messages::{self, SYNC, frame},
-    routing::relcache::Relation,
+    routing::{relcache::Relation, settings::OnWrite},
 };
 
 /// Knows every name: functions that begin with `f_vol` are volatile.
@@ -335,13 +335,13 @@ fn what_several_nodes_carry_out_waits_for_what_went_to_one_alone() {
 fn the_primary_answers_the_sync_that_commits_a_write() {
     let mut s = Session::new();
     s.parse("s", READ);
-    s.sync();
-    s.says(1, "1ZI");
+    s.bind("p", "s");
+    s.says(1, "12");
     s.run(WRITE);
     s.says(0, "12C");
-    assert_eq!(s.message(b'D', "Ss\0"), "1", "where it is");
+    assert_eq!(s.message(b'D', "Pp\0"), "1", "where it is");
     assert_eq!(s.sync(), "wait");
-    s.says(1, "tT");
+    s.says(1, "T");
     assert_eq!(
         s.sync(),
         "0+1",
@@ -547,4 +547,278 @@ fn reads_of_a_pipeline_see_its_writes_also_when_an_earlier_answer_comes_late() {
     s.run(WRITE);
     s.says(0, "12CZI");
     assert_eq!(s.parse("", READ), "0");
+}
+
+// What a standby cannot know of the open transaction, or would wait for.
+
+#[test]
+fn behind_a_write_the_primary_describes_statements() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("d", READ), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "1ZI");
+    assert_eq!(s.message(b'D', "Sd\0"), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "tTZI").begin();
+    assert_eq!(s.query("ALTER TABLE t ADD COLUMN z int"), "0");
+    s.says(0, "CZT");
+    assert_eq!(s.message(b'D', "Sd\0"), "parse on 0, 0");
+}
+
+#[test]
+fn in_the_pipeline_of_a_write_as_well() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("d", READ), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "1ZI");
+    assert_eq!(s.run("ALTER TABLE t ADD COLUMN z int"), ["0", "0", "0"]);
+    assert_eq!(s.message(b'D', "Sd\0"), "parse on 0, 0");
+}
+
+#[test]
+fn a_table_that_the_transaction_has_locked_is_not_locked_on_a_standby() {
+    let mut s = Session::new();
+    s.begin();
+    assert_eq!(s.query("LOCK TABLE t IN ACCESS SHARE MODE"), "0+1");
+    s.says(0, "CZT").says(1, "CZT");
+    assert_eq!(s.query("ALTER TABLE t ADD COLUMN z int"), "0");
+    s.says(0, "CZT");
+    assert_eq!(s.query("LOCK TABLE t IN ACCESS SHARE MODE"), "0");
+}
+
+#[test]
+fn dml_adaptive_reads_from_the_primary_behind_what_is_no_dml() {
+    let adaptive = || Settings {
+        on_write: OnWrite::DmlAdaptive,
+        ..Settings::default()
+    };
+    for sql in [
+        "ALTER TABLE u ADD COLUMN z int",
+        "DO 'BEGIN END'",
+        "CALL p()",
+        "LOCK TABLE u",
+        "SELECT 1 INTO u",
+    ] {
+        let mut s = Session::with(2, adaptive());
+        s.begin();
+        assert_eq!(s.query("INSERT INTO u VALUES (1)"), "0");
+        s.says(0, "CZT");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZT");
+        assert_eq!(s.query(sql), "0");
+        s.says(0, "CZT");
+        assert_eq!(s.query(READ), "0", "{sql}");
+        s.says(0, "TDCZT");
+        assert_eq!(s.query("COMMIT"), "0+1");
+        s.says(0, "CZI").says(1, "CZI");
+        s.router.set_untraced(false);
+        assert_eq!(s.query(READ), "1", "{sql}");
+    }
+}
+
+#[test]
+fn behind_a_string_that_is_too_long_to_be_read_the_primary_reads() {
+    let filler = "x".repeat(270 * 1024);
+    let mut s = Session::new();
+    assert_eq!(
+        s.query(&format!(
+            "INSERT INTO t VALUES ('{filler}'); SET search_path = s"
+        )),
+        "0"
+    );
+    s.says(0, "CCZI");
+    assert!(s.router.take_effects().catalog_changed);
+    assert_eq!(s.query(READ), "0");
+}
+
+#[test]
+fn one_that_is_a_single_write_of_rows_changes_nothing_else() {
+    let filler = "x".repeat(270 * 1024);
+    let mut s = Session::new();
+    assert_eq!(
+        s.run(&format!("INSERT INTO t VALUES ('{filler}')")),
+        ["0", "0", "0"]
+    );
+    assert_eq!(s.sync(), "0");
+    s.says(0, "12CZI");
+    assert!(s.query(READ).starts_with("LookUp([Temporary"));
+    s.router.set_untraced(false);
+    assert_eq!(s.query(READ), "1");
+    s.says(1, "TDCZI");
+    assert_eq!(
+        s.run(&format!("SET search_path = s /* {filler} */")),
+        ["0", "0", "0"]
+    );
+    assert_eq!(s.sync(), "0");
+    s.says(0, "12CZI");
+    assert_eq!(s.query(READ), "0");
+}
+
+#[test]
+fn repeatable_read_with_read_write_is_for_the_primary_alone() {
+    let mut s = Session::new();
+    assert_eq!(
+        s.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE"),
+        "0+1"
+    );
+    s.says(0, "CZT").says(1, "CZT");
+    assert_eq!(s.query(READ), "0");
+    s.says(0, "TDCZT");
+    assert_eq!(s.query("COMMIT"), "0+1");
+    s.says(0, "CZI").says(1, "CZI");
+    let default =
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+    assert_eq!(s.query(default), "0");
+    s.says(0, "CZI");
+    assert_eq!(s.query("BEGIN"), "0+1");
+    s.says(0, "CZT").says(1, "CZT");
+    assert_eq!(s.query(READ), "0");
+}
+
+#[test]
+fn what_needs_no_snapshot_asks_nothing() {
+    let mut s = Session::new();
+    s.router.state.begins_serializable = None;
+    s.begin();
+    assert_eq!(s.query("SHOW work_mem"), "1");
+    s.says(1, "TDCZT");
+    assert_eq!(s.query(""), "1");
+    s.says(1, "IZT");
+    assert!(s.query(READ).starts_with("LookUp"));
+}
+
+#[test]
+fn every_execute_finds_its_statement_on_the_primary() {
+    for (sql, want) in [
+        ("EXPLAIN EXECUTE p", "parse on 0, 0"),
+        ("CREATE TEMP TABLE zz AS EXECUTE p", "parse on 0, 0"),
+        ("CREATE TABLE zz (a) AS EXECUTE p(1)", "parse on 0, 0"),
+        (
+            "EXPLAIN ANALYZE CREATE TABLE zz AS EXECUTE p",
+            "parse on 0, 0",
+        ),
+        ("EXECUTE p; EXECUTE p2", "parse on 0, parse on 0, 0"),
+        ("SELECT 2; EXECUTE p", "parse on 0, 0"),
+        ("EXECUTE p(f_vol())", "parse on 0, 0"),
+        ("EXECUTE p(1)", "1"),
+    ] {
+        let mut s = Session::new();
+        assert_eq!(s.parse("p", READ), "1");
+        assert_eq!(s.parse("p2", READ), "1");
+        assert_eq!(s.sync(), "1");
+        s.says(1, "11ZI");
+        assert_eq!(s.query(sql), want, "{sql}");
+    }
+}
+
+#[test]
+fn set_local_in_a_string_ends_with_its_transaction() {
+    for set in ["SET LOCAL work_mem = '1MB'", "SET LOCAL search_path = s"] {
+        let settings = Settings {
+            on_write: OnWrite::Off,
+            ..Settings::default()
+        };
+        let mut s = Session::with(2, settings);
+        assert_eq!(s.query(&format!("BEGIN; {set}; SELECT 1; COMMIT")), "0");
+        s.says(0, "CCTDCCZI");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZI");
+        assert_eq!(s.query(&format!("{set}; SELECT 1")), "0");
+        s.says(0, "CTDCZI");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZI").begin();
+        assert_eq!(s.query(set), "0+1");
+        s.says(0, "CZT").says(1, "CZT");
+        assert_eq!(s.query(READ), "1");
+        s.says(1, "TDCZT");
+        assert_eq!(s.query(&format!("{set}; SELECT 1")), "0");
+        s.says(0, "CTDCZT");
+        assert_eq!(s.query(READ), "0", "the standby was not told");
+    }
+}
+
+#[test]
+fn names_in_doubt_are_forgotten_when_all_statements_go() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("s", "SET a = 1"), "0+1");
+    s.says(0, "E").says(1, "1");
+    s.sync();
+    s.says(0, "ZI").says(1, "EZI");
+    assert!(!s.router.doubtful.is_empty());
+    assert_eq!(s.query("DEALLOCATE ALL"), "0+1");
+    s.says(0, "CZI").says(1, "CZI");
+    assert!(s.router.doubtful.is_empty());
+}
+
+#[test]
+fn there_is_a_bound_to_names_in_doubt() {
+    let mut s = Session::new();
+    for at in 0..2000 {
+        let sent = s.parse(&format!("s{at}"), "SET a = 1");
+        if sent == "0" {
+            break;
+        }
+        s.says(0, "E").says(1, "1");
+        s.sync();
+        s.says(0, "ZI").says(1, "EZI");
+    }
+    assert!(s.router.doubtful.len() < 1100);
+    s.sync();
+    s.says(0, "1ZI");
+    assert_eq!(s.query(READ), "0");
+}
+
+#[test]
+fn code_that_nobody_sees_may_have_made_temporary_tables() {
+    for sql in [
+        "DO 'BEGIN END'",
+        "CALL p()",
+        "SELECT f_vol()",
+        "INSERT INTO t SELECT f_any()",
+    ] {
+        let mut s = Session::new();
+        assert_eq!(s.query(sql), "0");
+        s.says(0, "CZI");
+        assert_eq!(s.query("SELECT 1"), "1", "it names nothing");
+        s.says(1, "TDCZI");
+        assert!(s.query(READ).starts_with("LookUp([Temporary"), "{sql}");
+        s.router.set_untraced(false);
+        assert_eq!(s.query(READ), "1", "once is enough");
+        s.says(1, "TDCZI");
+        assert_eq!(s.query(sql), "0");
+        s.says(0, "CZI");
+        assert!(s.query(READ).starts_with("LookUp([Temporary"), "{sql}");
+        s.router.set_untraced(true);
+        assert_eq!(s.query(READ), "0", "{sql}");
+        s.says(0, "TDCZI");
+        assert_eq!(s.query("DISCARD ALL"), "0+1");
+        s.says(0, "CZI").says(1, "CZI");
+        assert_eq!(s.query(READ), "1", "{sql}");
+    }
+}
+
+#[test]
+fn functions_of_postgresql_make_none() {
+    let mut s = Session::new();
+    assert_eq!(s.query("INSERT INTO t VALUES (nextval('s'))"), "0");
+    s.says(0, "CZI");
+    assert_eq!(s.query(READ), "1");
+}
+
+#[test]
+fn the_primary_does_not_take_a_client_for_idle_that_works_on_a_standby() {
+    let mut s = Session::new();
+    s.begin();
+    assert_eq!(s.query(READ), "1");
+    s.router.keep_awake(&mut s.ledgers);
+    assert_eq!(s.orders(), [(0, Order::Sync)]);
+    s.router.keep_awake(&mut s.ledgers);
+    assert_eq!(s.orders(), [], "the first is not answered");
+    assert!(!s.router.shows(0, b'Z', &s.ledgers));
+    s.says(1, "TDCZT");
+    assert_eq!(s.query(WRITE), "wait");
+    s.says(0, "ZT");
+    assert_eq!(s.query(WRITE), "0");
+    s.router.keep_awake(&mut s.ledgers);
+    assert_eq!(s.orders(), [], "it has something to do");
 }

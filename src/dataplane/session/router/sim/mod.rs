@@ -207,6 +207,9 @@ impl World {
     }
 
     fn shell_reads_client(&mut self) -> bool {
+        if self.random.chance(3) {
+            self.shell.keep_awake();
+        }
         if !self.shell.may_read_client() || self.client_wire.is_empty() && !self.shell.has_held() {
             return false;
         }

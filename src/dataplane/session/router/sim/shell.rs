@@ -59,7 +59,7 @@ impl Known {
             Question::Relation { name, .. } | Question::Function { name, .. } => {
                 !name.ends_with(gone)
             }
-            Question::DefaultIsolation { .. } => true,
+            Question::DefaultIsolation { .. } | Question::Temporary { .. } => true,
         });
     }
 }
@@ -123,6 +123,12 @@ impl Shell {
 
     pub fn may_read_client(&self) -> bool {
         !self.held_for_router || self.look_up.is_none() && self.router.may_go_on(&self.ledgers)
+    }
+
+    /// The worker's tick.
+    pub fn keep_awake(&mut self) {
+        self.router.keep_awake(&mut self.ledgers);
+        self.carry_out_effects();
     }
 
     /// Whether reading from the client has a use though nothing has arrived.
@@ -305,6 +311,9 @@ impl Shell {
             self.note(|| format!("router: {question:?} {answer:?}"));
             if let Answer::DefaultIsolation { serializable } = answer {
                 self.router.set_begins_serializable(serializable);
+            }
+            if let Answer::Temporary { more } = answer {
+                self.router.set_untraced(more);
             }
             self.known.0.insert(question, answer);
         }

@@ -70,6 +70,8 @@ impl Database {
                 vec![matches!(&name[..], b"f_vol" | b"f_write")]
             }
             Question::DefaultIsolation { .. } => vec![self.serializable],
+            // No function of the simulation makes any.
+            Question::Temporary { .. } => vec![false],
         }
     }
 }
