@@ -1,0 +1,2 @@
+//! The watchdog: several pgpool nodes, ours and stock ones, that act as one.
+pub mod codec;
