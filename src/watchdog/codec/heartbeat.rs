@@ -22,8 +22,8 @@ impl Size {
         }
     }
 
-    /// The release's size; without a patch level the last of its series.
-    pub fn of_release(major: u8, minor: u8, patch: Option<u8>) -> Size {
+    /// The release's size.
+    pub fn of_release(major: u8, minor: u8, patch: u8) -> Size {
         let first_long = match (major, minor) {
             (..=3, _) => return Size::Short,
             (4, 0) => 15,
@@ -31,9 +31,10 @@ impl Size {
             (4, 2) => 4,
             _ => 0,
         };
-        match patch {
-            Some(patch) if patch < first_long => Size::Short,
-            _ => Size::Long,
+        if patch < first_long {
+            Size::Short
+        } else {
+            Size::Long
         }
     }
 
@@ -171,14 +172,14 @@ mod tests {
     #[test]
     fn the_size_follows_the_patch_level_within_three_series() {
         for (release, size) in [
-            ((4, 0, Some(14)), Size::Short),
-            ((4, 0, Some(15)), Size::Long),
-            ((4, 1, Some(7)), Size::Short),
-            ((4, 2, Some(3)), Size::Short),
-            ((4, 2, Some(4)), Size::Long),
-            ((4, 0, None), Size::Long),
-            ((4, 3, Some(0)), Size::Long),
-            ((3, 7, None), Size::Short),
+            ((4, 0, 14), Size::Short),
+            ((4, 0, 15), Size::Long),
+            ((4, 1, 7), Size::Short),
+            ((4, 2, 3), Size::Short),
+            ((4, 2, 4), Size::Long),
+            ((4, 0, 25), Size::Long),
+            ((4, 3, 0), Size::Long),
+            ((3, 7, 26), Size::Short),
         ] {
             let (major, minor, patch) = release;
             assert_eq!(Size::of_release(major, minor, patch), size, "{release:?}");
