@@ -4,5 +4,7 @@ pub mod core;
 pub mod lifecheck;
 pub mod settings;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 pub(crate) mod testing;
 pub mod vip;

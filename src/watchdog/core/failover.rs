@@ -19,6 +19,8 @@ use crate::watchdog::codec::{
 
 /// The supervisor takes this long at most to begin what it is told to.
 const HAND_OVER: Duration = Duration::from_secs(15);
+/// A vote of ours that the leader has just told everybody of.
+const JUST_ASKED: Duration = Duration::from_secs(3);
 /// As the clients of a stock watchdog's local socket.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -30,6 +32,8 @@ pub(super) struct Failovers {
     /// Decided and told to the supervisor, whose view does not show it yet.
     handed: Vec<(FailoverKind, usize, Instant)>,
     running: bool,
+    /// When one of our own parts last asked.
+    asked: Option<Instant>,
     /// The leader was asked for the backends' status: when.
     asked_backends: Option<Instant>,
 }
@@ -43,8 +47,15 @@ struct Forward {
 }
 
 impl Failovers {
-    pub fn next(&self) -> Option<Instant> {
-        let forwards = self.forwards.iter().map(|f| f.sent + times::REPLY);
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        let forwards = self.forwards.iter().map(|f| {
+            let quiet = f.sent + times::REPLY;
+            if quiet > now {
+                quiet
+            } else {
+                f.sent + PATIENCE
+            }
+        });
         let handed = self.handed.iter().map(|(_, _, at)| *at + HAND_OVER);
         let asked = self.asked_backends.map(|at| at + times::REPLY);
         forwards.chain(handed).chain(asked).min()
@@ -54,6 +65,7 @@ impl Failovers {
 impl Core {
     /// One of our own parts asks.
     pub(super) fn request(&mut self, ticket: u64, request: FailoverRequest) {
+        self.failovers.asked = Some(self.now);
         match (self.state, self.leader) {
             (State::Leader, Some(Leader::Own)) => {
                 let result = match self.decide(Voter::Own, &request) {
@@ -143,11 +155,20 @@ impl Core {
             Outcome::Building { .. } => {
                 self.broadcast(Message::WaitingForConsensus);
                 if voter != Voter::Own {
-                    self.out.push(Action::VoteForQuarantined);
-                    self.out.push(Action::LookAtBackends);
+                    self.consensus_is_missing();
                 }
                 FailoverResult::BuildingConsensus
             }
+        }
+    }
+
+    /// Somebody has voted: those that have not noticed yet shall look at once, and not wait for their
+    /// next health check. Whoever has voted himself would only do so twice.
+    pub(super) fn consensus_is_missing(&mut self) {
+        self.out.push(Action::VoteForQuarantined);
+        let recently = |at: Instant| self.now.saturating_duration_since(at) < JUST_ASKED;
+        if !self.failovers.asked.is_some_and(recently) {
+            self.out.push(Action::LookAtBackends);
         }
     }
 
@@ -241,6 +262,8 @@ impl Core {
             if self.peers[leader].state.is_active() {
                 self.lose(leader, LostReason::ReceiveTimeout);
             }
+            // It may have been lost before; whoever waits asks again.
+            self.forget_forwards(leader);
         }
     }
 
@@ -306,7 +329,16 @@ impl Core {
 
     pub(super) fn failover_ends(&mut self) {
         self.failovers.running = false;
-        self.failovers.handed.clear();
+        // Others may wait for their turn.
+        let backends = &self.backends.nodes;
+        self.failovers.handed.retain(|(kind, node, _)| {
+            let is_down = backends.get(*node) == Some(&RemoteStatus::Down);
+            is_down != (*kind == FailoverKind::Degenerate)
+        });
+        if self.state == State::Standby {
+            // It has led when this began; what the new leader thinks of the backends counts now.
+            self.ask_backends();
+        }
         self.tell_failover(Message::FailoverEnd);
     }
 

@@ -44,8 +44,11 @@ pub(super) struct Lease {
     rounds: Vec<(u32, Instant, Vec<PeerId>)>,
     /// End of the lease of this node as leader.
     held_until: Option<Instant>,
+    /// Until then a leader without lease has not had the time to get one.
+    patience: Option<Instant>,
     /// End of what this node may serve, whoever gave it.
     serve_until: Option<Instant>,
+    source: Option<Leader>,
     /// When each leader was last supported; the own rounds by `own_support`.
     supported: BTreeMap<PeerId, Instant>,
     own_support: Option<Instant>,
@@ -67,7 +70,9 @@ impl Lease {
             next_round: None,
             rounds: Vec::new(),
             held_until: None,
+            patience: None,
             serve_until: None,
+            source: None,
             supported: BTreeMap::new(),
             own_support: None,
             ready: BTreeMap::new(),
@@ -88,9 +93,25 @@ impl Lease {
         self.serve_until.is_some_and(|until| now < until)
     }
 
+    pub fn source(&self) -> Option<Leader> {
+        self.source
+    }
+
+    fn serve(&mut self, until: Instant, source: Leader) {
+        if self.serve_until.is_none_or(|known| until > known) {
+            self.serve_until = Some(until);
+            self.source = Some(source);
+        }
+    }
+
     /// As leader.
     pub fn holds(&self, now: Instant) -> bool {
         self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// As leader: it has had the time to get a lease, and has none. Standbys that do not answer are none.
+    pub fn is_missing(&self, now: Instant) -> bool {
+        self.on && !self.holds(now) && self.patience.is_none_or(|at| at <= now)
     }
 
     pub fn stop_leading(&mut self) {
@@ -130,7 +151,8 @@ impl Lease {
         let round = self
             .next_round
             .filter(|_| matches!(state, State::Leader | State::Standby));
-        let ends = [self.held_until, self.serve_until].into_iter().flatten();
+        let ends = [self.held_until, self.serve_until, self.patience];
+        let ends = ends.into_iter().flatten();
         let ready = self.ready.values().copied();
         let own = self.other_support(Leader::Own) + self.surely_over();
         let leading = (state == State::Leader).then_some(own);
@@ -160,6 +182,7 @@ impl Core {
         self.lease.longest = lengths.iter().copied().max().unwrap_or(own);
         if on != self.lease.on {
             self.lease.on = on;
+            self.lease.patience = Some(self.now + self.lease.shortest);
             self.lease.next_round = Some(self.now);
             self.out.push(Action::Remember { lease_is_on: on });
             if on {
@@ -176,6 +199,7 @@ impl Core {
     }
 
     pub(super) fn lease_leading(&mut self) {
+        self.lease.patience = Some(self.now + self.lease.shortest);
         self.lease.next_round = Some(self.now);
         self.lease.ready.clear();
         self.lease.rounds.clear();
@@ -256,7 +280,7 @@ impl Core {
         };
         if self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
             let until = sent + Duration::from_millis(grant.remaining_ms.into());
-            self.lease.serve_until = self.lease.serve_until.max(Some(until));
+            self.lease.serve(until, Leader::Peer(peer));
         } else if self.state == State::Leader && self.standbys.contains(&peer) {
             let idle = Duration::from_millis(grant.idle_ms.into());
             let ready = self.now + self.lease.surely_over().saturating_sub(idle);
@@ -280,10 +304,10 @@ impl Core {
             return;
         };
         if answered.len() + 1 >= needed {
-            let until = Some(*sent + self.lease.shortest);
+            let until = *sent + self.lease.shortest;
             let held_before = self.lease.holds(self.now);
-            self.lease.held_until = self.lease.held_until.max(until);
-            self.lease.serve_until = self.lease.serve_until.max(until);
+            self.lease.held_until = self.lease.held_until.max(Some(until));
+            self.lease.serve(until, Leader::Own);
             if !held_before && self.lease.holds(self.now) {
                 // Standbys that asked too early shall not wait for their next round.
                 self.broadcast_info();

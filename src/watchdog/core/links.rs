@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Conn, Core, Message, PeerId, peer::LostReason, times};
+use super::{Action, Conn, Core, Leader, Message, PeerId, peer::LostReason, times};
 use crate::watchdog::codec::{
     Service,
     ipc_answer::Membership,
@@ -111,6 +111,14 @@ impl Core {
         self.out.push(Action::Send { conn, id, message });
         if self.peers[peer].state == State::Dead {
             self.peers[peer].state = State::AddMessageSent;
+        }
+        self.catch_up_with(peer);
+    }
+
+    /// Without a connection to the leader the end of a failover may have been missed.
+    fn catch_up_with(&mut self, peer: PeerId) {
+        if self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
+            self.ask_backends();
         }
     }
 
@@ -285,7 +293,7 @@ impl Core {
             _ if announced != State::Standby && self.standbys.contains(&peer) => {
                 self.remove_standby(peer);
             }
-            _ if announced != State::Leader && self.leader == Some(super::Leader::Peer(peer)) => {
+            _ if announced != State::Leader && self.leader == Some(Leader::Peer(peer)) => {
                 self.leader = None;
                 if self.state == State::Standby {
                     self.enter(State::Joining);
@@ -296,6 +304,7 @@ impl Core {
         if announced == State::Leader {
             self.leader_announced(peer);
         }
+        self.catch_up_with(peer);
     }
 
     /// Sends one packet, if there is a way.

@@ -176,6 +176,9 @@ pub enum Action {
     },
 }
 
+/// What is done may make more due at once, as a lost leader that is dialled anew; never for long.
+const TICKS: usize = 4;
+
 /// A line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -300,6 +303,16 @@ impl Core {
         !self.lease.is_on() || self.lease.serves(now)
     }
 
+    /// The write lease is on, as far as this node knows.
+    pub fn keeps_lease(&self) -> bool {
+        self.lease.is_on()
+    }
+
+    /// Who has given what this node may serve by.
+    pub fn lease_source(&self) -> Option<Leader> {
+        self.lease.source()
+    }
+
     #[must_use = "the caller has to carry the actions out"]
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         self.now = self.now.max(now);
@@ -350,11 +363,27 @@ impl Core {
         self.enter(State::Loading);
     }
 
-    /// Everything that is due, in the order of the original's loop.
     fn tick(&mut self) {
-        if self.state == State::Dead || self.ended {
-            return;
+        for _ in 0..TICKS {
+            if self.state == State::Dead || self.ended {
+                return;
+            }
+            self.do_what_is_due();
+            if self.next_wake().is_none_or(|at| at > self.now) {
+                break;
+            }
         }
+        self.say_serving();
+        self.summarise();
+        let wake = self.next_wake();
+        if wake != self.wake {
+            self.wake = wake;
+            self.out.extend(wake.map(Action::WakeAt));
+        }
+    }
+
+    /// In the order of the original's loop.
+    fn do_what_is_due(&mut self) {
         self.expire_commands();
         if self.timer.is_some_and(|at| at <= self.now) {
             self.timer = None;
@@ -367,9 +396,6 @@ impl Core {
         self.tick_failovers();
         self.tick_lease();
         self.update_quorum();
-        self.say_serving();
-        self.summarise();
-        self.set_wake();
     }
 
     /// Was this process stopped for so long that others must have given it up? Then it must not go on as if
@@ -417,7 +443,7 @@ impl Core {
         self.ended = true;
     }
 
-    fn set_wake(&mut self) {
+    fn next_wake(&self) -> Option<Instant> {
         let mut wake = self.timer;
         let mut add = |at: Option<Instant>| {
             wake = match (wake, at) {
@@ -430,12 +456,9 @@ impl Core {
         add(self.next_silence());
         add(self.next_removal());
         add(self.votes.next());
-        add(self.failovers.next());
+        add(self.failovers.next(self.now));
         add(self.lease.next(self.state, self.now));
-        if wake != self.wake {
-            self.wake = wake;
-            self.out.extend(wake.map(Action::WakeAt));
-        }
+        wake
     }
 
     fn say_serving(&mut self) {

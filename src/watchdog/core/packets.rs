@@ -44,10 +44,7 @@ impl Core {
                 self.send(peer, id, data.map_or(Message::Error, Message::Data));
             }
             Message::Data(status) => self.data_came(peer, status),
-            Message::WaitingForConsensus => {
-                self.out.push(Action::VoteForQuarantined);
-                self.out.push(Action::LookAtBackends);
-            }
+            Message::WaitingForConsensus => self.consensus_is_missing(),
             Message::FailoverEnd if self.state == State::Standby => self.ask_backends(),
             Message::Failover(request) => self.voted(peer, id, request),
             Message::ClusterCommand(command) => {
@@ -112,7 +109,20 @@ impl Core {
                 self.found(peer);
             }
         }
-        self.is_reply(peer, id, &Message::Accept)
+        let is_reply = self.is_reply(peer, id, &Message::Accept);
+        if is_reply {
+            self.recall_forgotten(peer);
+        }
+        is_reply
+    }
+
+    /// Who answers our beacon as a standby believes that it has joined us. When its request went
+    /// unanswered, which counts as a yes, we know nothing of it.
+    fn recall_forgotten(&mut self, peer: PeerId) {
+        let believes = self.peers[peer].state == State::Standby;
+        if believes && self.leader == Some(Leader::Own) && !self.standbys.contains(&peer) {
+            self.recall(peer);
+        }
     }
 
     /// A node says that it leads.

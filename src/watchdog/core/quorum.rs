@@ -54,8 +54,7 @@ impl Core {
         }
         let half_votes = self.quorum_settings().half_votes;
         let mut quorum = quorum(self.member_count(), self.standbys.len(), half_votes);
-        if self.lease.is_on() && !self.lease.holds(self.now) {
-            // Standbys that do not answer any more are none.
+        if self.lease.is_missing(self.now) {
             quorum = -1;
         }
         if quorum != self.quorum {

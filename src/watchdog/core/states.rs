@@ -350,7 +350,7 @@ impl Core {
     }
 
     /// Asks a node that was away to join anew.
-    fn recall(&mut self, peer: PeerId) {
+    pub(super) fn recall(&mut self, peer: PeerId) {
         let service = if self.peers[peer].knows_reload() {
             Service::RequireReload
         } else {
