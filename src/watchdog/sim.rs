@@ -155,13 +155,13 @@ struct World {
 impl World {
     fn new(seed: u64, explained: bool) -> World {
         let mut random = Random(seed);
-        let count = match random.below(20) {
-            0..=15 => 3,
-            16..=18 => 4,
+        let count = match random.below(40) {
+            0..=33 => 3,
+            34..=38 => 4,
             _ => 7,
         };
-        let deadtime = random.millis(10_000, 30_000);
-        let keepalive = Duration::from_secs(2 + random.below(2));
+        let deadtime = random.millis(12_000, 30_000);
+        let keepalive = Duration::from_secs(3 + random.below(2));
         let lease = random.chance(75);
         let equal_priorities = random.chance(40);
         let mut base = testing::settings(0, count);

@@ -178,7 +178,7 @@ impl Core {
         }
     }
 
-    /// FAILOVER END with the leader's own id, so that all look at the backends.
+    /// This leader cannot reach the primary, and the others can.
     pub(super) fn resign(&mut self) {
         self.warn(
             "the vote against the primary, which this leader cannot reach, found no consensus: another node shall lead",
@@ -187,56 +187,6 @@ impl Core {
         self.priority = -1;
         self.broadcast_service(Service::IResign, None);
         self.enter(State::Joining);
-    }
-
-    /// One line that says who leads, the quorum, who holds the address and why; when it changes.
-    pub(super) fn summarise(&mut self) {
-        let quorum = |quorum: i32| match quorum {
-            1.. => "the quorum exists",
-            0 => "the quorum is on the edge",
-            -1 => "there is no quorum",
-            _ => "the quorum is not known yet",
-        };
-        let address = match self.settings.delegate_ip.as_str() {
-            "" => "there is no virtual IP".to_owned(),
-            ip => format!("the virtual IP {ip}"),
-        };
-        let has = |own: &str, other: &str| match self.settings.delegate_ip.as_str() {
-            "" => address.clone(),
-            _ => format!("{address} {}", if self.escalated { own } else { other }),
-        };
-        let text = match (self.state, self.leader) {
-            (State::Leader, Some(Leader::Own)) => format!(
-                "watchdog: this node leads, {} ({} of {} other nodes have joined), {}",
-                quorum(self.quorum),
-                self.standbys.len(),
-                self.member_count(),
-                has(
-                    "is held here, because this node leads with quorum",
-                    "is not held here, because there is no quorum"
-                ),
-            ),
-            (State::Standby, Some(Leader::Peer(leader))) => {
-                let standing = self.peers[leader].standing;
-                format!(
-                    "watchdog: {} leads, {}, {}",
-                    self.peer_label(leader),
-                    quorum(standing.quorum),
-                    if self.settings.delegate_ip.is_empty() {
-                        address
-                    } else if standing.escalated {
-                        format!("{address} is held there")
-                    } else {
-                        format!("{address} is held by nobody")
-                    }
-                )
-            }
-            _ => return,
-        };
-        if text != self.summary {
-            self.summary.clone_from(&text);
-            self.log(text);
-        }
     }
 
     pub(super) fn tell_failover(&mut self, message: Message) {

@@ -4,14 +4,21 @@
 //! written there is lost. A node of ours serves writes only until its lease ends, and a leader promotes
 //! only when every lease that is not of its own side must have ended.
 //!
-//! * The leader asks its standbys in rounds. A round that makes a majority of all configured nodes answer
-//!   gives it the lease from the moment when the round was *sent*, for `wd_write_lease`.
+//! * The leader asks its standbys in rounds. A standby's answer supports the leader; with it the standby says
+//!   how long ago it last supported another leader, or has started.
+//! * A round that a majority of all configured nodes answers, the leader among them, gives it the lease from
+//!   the moment when the round was *sent*, for `wd_write_lease`; but only those answers count whose nodes
+//!   have supported nobody else for the length of a lease. So no two leaders ever hold it at a time:
+//!   the one that is cut off has got it by one of this majority, and longer ago than it lasts.
 //! * A standby asks its leader, which answers for how long its own lease still holds. That, counted from
-//!   the sending of the question, is the standby's lease: it never ends after the leader's.
-//! * A standby's answer supports the leader. With each it says how long ago it last supported another
-//!   leader, or has started. A leader promotes when a majority, itself among them, has supported nobody else
-//!   for the length of a lease, and it holds the lease itself. The side that is cut off has no lease then,
-//!   for that would have needed the support of one of this majority.
+//!   the sending of the question, is the standby's share: it never ends after the leader's.
+//! * Who has neither lease nor share lets no writes through, and a leader without lease promotes nobody.
+//!
+//! After a change of leaders the old shares last while the new leader waits for them to end: writes stand
+//! still for an eighth of a lease and a round, not for the election.
+//!
+//! What it does not do: a leader that is cut off in the middle of a promotion may have a new primary that
+//! the next leader knows nothing of. What is written there ends with its lease.
 //!
 //! All times are differences on one node's clock that only runs forward; an eighth is added for clocks that
 //! run unevenly. The lease is on while every member has announced itself as ours with a lease, nobody's
@@ -126,6 +133,11 @@ impl Lease {
         self.joined = false;
     }
 
+    /// How soon a leader must have its lease, waiting for older ones to end included.
+    fn acquisition(&self) -> Duration {
+        self.surely_over() + 2 * self.pace()
+    }
+
     fn pace(&self) -> Duration {
         (self.shortest / 4).max(Duration::from_millis(250))
     }
@@ -182,7 +194,7 @@ impl Core {
         self.lease.longest = lengths.iter().copied().max().unwrap_or(own);
         if on != self.lease.on {
             self.lease.on = on;
-            self.lease.patience = Some(self.now + self.lease.shortest);
+            self.lease.patience = Some(self.now + self.lease.acquisition());
             self.lease.next_round = Some(self.now);
             self.out.push(Action::Remember { lease_is_on: on });
             if on {
@@ -199,7 +211,7 @@ impl Core {
     }
 
     pub(super) fn lease_leading(&mut self) {
-        self.lease.patience = Some(self.now + self.lease.shortest);
+        self.lease.patience = Some(self.now + self.lease.acquisition());
         self.lease.next_round = Some(self.now);
         self.lease.ready.clear();
         self.lease.rounds.clear();
@@ -298,32 +310,56 @@ impl Core {
         if self.state != State::Leader {
             return;
         }
-        let needed = majority(self.peers.len() + 1);
         let mut rounds = self.lease.rounds.iter();
         let Some((_, sent, answered)) = rounds.find(|r| r.0 == round) else {
             return;
         };
-        if answered.len() + 1 >= needed {
-            let until = *sent + self.lease.shortest;
-            let held_before = self.lease.holds(self.now);
-            self.lease.held_until = self.lease.held_until.max(Some(until));
-            self.lease.serve(until, Leader::Own);
-            if !held_before && self.lease.holds(self.now) {
-                // Standbys that asked too early shall not wait for their next round.
-                self.broadcast_info();
-            }
+        let sent = *sent;
+        let own = self.lease.other_support(Leader::Own) + self.lease.surely_over();
+        let mut ready: Vec<Instant> = answered
+            .iter()
+            .filter_map(|peer| self.lease.ready.get(peer).copied())
+            .collect();
+        ready.sort_unstable();
+        // From when on a majority, this node among them, supports nobody else.
+        let others = majority(self.peers.len() + 1) - 1;
+        let from = match others.checked_sub(1) {
+            None => own,
+            Some(last) => match ready.get(last) {
+                Some(at) => own.max(*at),
+                None => return,
+            },
+        };
+        if from > self.now {
+            // Older leases have not ended yet: ask again when they have.
+            self.lease.next_round = self.lease.next_round.min(Some(from)).or(Some(from));
+            return;
+        }
+        let until = sent + self.lease.shortest;
+        let held_before = self.lease.holds(self.now);
+        self.lease.held_until = self.lease.held_until.max(Some(until));
+        self.lease.patience = None;
+        self.lease.serve(until, Leader::Own);
+        if !held_before && self.lease.holds(self.now) {
+            // Standbys that asked too early shall not wait for their next round.
+            self.share_news();
         }
     }
 
-    /// Has a majority supported nobody but us for so long that no other side can serve writes?
+    /// Lets the standbys ask again: they do so when their leader says something of itself.
+    fn share_news(&mut self) {
+        self.broadcast_info();
+    }
+
+    /// Of a standby: its leader has news; if there is no share yet, this may be it.
+    pub(super) fn lease_leader_spoke(&mut self) {
+        if self.lease.on && self.lease.joined && !self.lease.serves(self.now) {
+            self.lease.next_round = Some(self.now);
+        }
+    }
+
     pub(super) fn lease_lets_promote(&self) -> bool {
-        let own = self.lease.other_support(Leader::Own) + self.lease.surely_over();
-        let is_ready = |peer: &&PeerId| {
-            let ready = self.lease.ready.get(*peer);
-            ready.is_some_and(|at| *at <= self.now)
-        };
-        let ready = self.standbys.iter().filter(is_ready).count();
-        self.lease.holds(self.now) && own <= self.now && ready + 1 >= majority(self.peers.len() + 1)
+        self.lease.holds(self.now)
     }
 }
 
@@ -332,4 +368,12 @@ fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis())
         .unwrap_or(u32::MAX)
         .min(i32::MAX as u32)
+}
+
+#[cfg(test)]
+impl Core {
+    /// Of the last question, whoever was asked.
+    pub(super) fn lease_round(&self) -> u32 {
+        self.lease.round
+    }
 }

@@ -26,6 +26,7 @@ mod picture;
 pub mod quorum;
 mod split_brain;
 mod states;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +37,7 @@ use std::{
 
 use self::{
     commands::Pending, consensus::Votes, failover::Failovers, lease::Lease, links::Links,
-    peer::Peer,
+    peer::Peer, summary::Summary,
 };
 use super::{
     codec::{
@@ -232,7 +233,7 @@ pub struct Core {
     asked_leader: Option<Instant>,
     serving: bool,
     /// The last line about who leads.
-    summary: String,
+    summary: Option<Summary>,
     wake: Option<Instant>,
     ended: bool,
     out: Vec<Action>,
@@ -271,7 +272,7 @@ impl Core {
             said: Vec::new(),
             asked_leader: None,
             serving: true,
-            summary: String::new(),
+            summary: None,
             wake: None,
             ended: false,
             out: Vec::new(),
@@ -306,6 +307,11 @@ impl Core {
     /// The write lease is on, as far as this node knows.
     pub fn keeps_lease(&self) -> bool {
         self.lease.is_on()
+    }
+
+    /// Holds the lease as leader.
+    pub fn holds_lease(&self, now: Instant) -> bool {
+        self.lease.is_on() && self.lease.holds(now)
     }
 
     /// Who has given what this node may serve by.

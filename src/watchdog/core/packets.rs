@@ -104,6 +104,7 @@ impl Core {
                 if quorum_before < 0 && quorum >= 0 {
                     self.out.push(Action::ReleaseQuarantined);
                 }
+                self.lease_leader_spoke();
             }
             if before == State::Lost {
                 self.found(peer);

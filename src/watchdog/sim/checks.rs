@@ -22,6 +22,7 @@ impl World {
     /// Two leaders with quorum, or two holders of the address, are only for as long as it takes to
     /// notice.
     pub(super) fn check(&mut self) {
+        self.check_lease();
         let count = self.nodes.len();
         let leaders = (0..count)
             .filter(|n| self.is_awake(*n) && self.nodes[*n].core.leads_with_quorum())
@@ -45,6 +46,28 @@ impl World {
             let lasted = self.time - since;
             self.longest[place] = self.longest[place].max(lasted);
             assert!(lasted <= limit, "{number} {what} for {lasted:?}");
+        }
+    }
+
+    /// All that serve writes under the lease have it from one leader.
+    pub(super) fn check_lease(&self) {
+        if !self.lease_is_possible {
+            return;
+        }
+        let now = self.now();
+        let mut one = None;
+        for node in 0..self.nodes.len() {
+            let record = &self.nodes[node];
+            let core = &record.core;
+            if !record.up || !core.keeps_lease() || !core.may_serve(now) {
+                continue;
+            }
+            let source = match core.lease_source() {
+                Some(Leader::Peer(peer)) => peer + usize::from(peer >= node),
+                _ => node,
+            };
+            let known = *one.get_or_insert(source);
+            assert_eq!(known, source, "two leaders let their nodes serve writes");
         }
     }
 
@@ -73,40 +96,60 @@ impl World {
         node - usize::from(node > of)
     }
 
-    /// Everything has been repaired for long enough.
-    pub(super) fn check_healed(&self) {
+    /// When everything has been repaired: what is not as it shall be.
+    pub(super) fn what_is_wrong(&self) -> Option<String> {
         let count = self.nodes.len();
-        let states: Vec<State> = self.nodes.iter().map(|n| n.core.state()).collect();
         let leaders: Vec<usize> = (0..count)
             .filter(|n| self.nodes[*n].core.leads_with_quorum())
             .collect();
-        assert_eq!(leaders.len(), 1, "one leader: {states:?}");
-        let leader = leaders[0];
-        let now = self.now();
-        for node in 0..count {
-            let record = &self.nodes[node];
-            assert!(record.up, "node {node} runs");
-            assert!(record.core.may_serve(now), "node {node} serves writes");
-            assert_eq!(record.address, node == leader, "address on {node}");
-            if node != leader {
-                assert_eq!(record.core.state(), State::Standby, "{states:?}");
-                let wanted = Leader::Peer(self.peer(node, leader));
-                assert_eq!(record.core.leader(), Some(wanted));
-            }
-            for backend in 0..self.backends.len() {
-                let view = record.backends.nodes[backend];
-                let truth = self.nodes[leader].backends.nodes[backend];
-                assert_eq!(view.down, truth.down, "backend {backend} on node {node}");
-                assert!(!view.quarantined, "backend {backend} on node {node}");
-                assert!(
-                    self.backends[backend] || view.down,
-                    "the failover of backend {backend} was lost"
-                );
-            }
-            assert!(record.backends.running.is_none());
-            assert!(record.asked.is_empty(), "all requests are answered");
+        let [leader] = leaders[..] else {
+            let states: Vec<State> = self.nodes.iter().map(|n| n.core.state()).collect();
+            return Some(format!("there is no single leader: {states:?}"));
+        };
+        let alive = self.nodes[leader].core.node_list(None).alive_nodes;
+        if usize::try_from(alive) != Ok(count - 1) {
+            return Some(format!("{alive} nodes have joined the leader"));
         }
-        let list = self.nodes[leader].core.node_list(None);
-        assert_eq!(list.alive_nodes, i32::try_from(count - 1).unwrap_or(0));
+        (0..count).find_map(|node| self.wrong_with(node, leader))
+    }
+
+    fn wrong_with(&self, node: usize, leader: usize) -> Option<String> {
+        let record = &self.nodes[node];
+        let core = &record.core;
+        let follows = || core.leader() == Some(Leader::Peer(self.peer(node, leader)));
+        let wrong = if !record.up {
+            "does not run"
+        } else if node != leader && (core.state() != State::Standby || !follows()) {
+            "follows nobody"
+        } else if !core.may_serve(self.now()) {
+            "serves no writes"
+        } else if record.address != (node == leader) {
+            "has or misses the address"
+        } else if record.backends.running.is_some() || !record.backends.queue.is_empty() {
+            "still fails over"
+        } else if !record.asked.is_empty() {
+            "has no answer to a request"
+        } else {
+            let all = 0..self.backends.len();
+            return all
+                .clone()
+                .find_map(|backend| self.wrong_about(backend, node, leader));
+        };
+        Some(format!("node {node} {wrong}"))
+    }
+
+    fn wrong_about(&self, backend: usize, node: usize, leader: usize) -> Option<String> {
+        let view = self.nodes[node].backends.nodes[backend];
+        let truth = self.nodes[leader].backends.nodes[backend];
+        let wrong = if view.down != truth.down {
+            "is not what it is on the leader"
+        } else if view.quarantined {
+            "is in quarantine"
+        } else if !self.backends[backend] && !view.down {
+            "is dead and was not failed over"
+        } else {
+            return None;
+        };
+        Some(format!("backend {backend} on node {node} {wrong}"))
     }
 }

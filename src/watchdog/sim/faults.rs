@@ -1,6 +1,6 @@
 //! What goes wrong, and how it is repaired.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use super::{Due, Input, World};
 use crate::watchdog::{
@@ -35,7 +35,7 @@ impl World {
             }
             2 => {
                 self.power_off(node);
-                let after = self.random.millis(5_000, 60_000);
+                let after = self.random.millis(5_000, 45_000);
                 self.due(after, Due::Repair(Repair::PowerOn(node)));
             }
             3..=5 => {
@@ -53,7 +53,7 @@ impl World {
             }
             9 => {
                 self.suspend(node, true);
-                let after = self.random.millis(500, 60_000);
+                let after = self.random.millis(500, 45_000);
                 self.due(after, Due::Repair(Repair::Resume(node)));
             }
             10 => {
@@ -65,14 +65,14 @@ impl World {
                 self.note(|| format!("backend {backend} dies"));
                 self.backends[backend] = false;
                 if self.random.chance(50) {
-                    let after = self.random.millis(10_000, 60_000);
+                    let after = self.random.millis(10_000, 45_000);
                     self.due(after, Due::Repair(Repair::Attach { backend }));
                 }
             }
             13 => {
                 self.note(|| format!("{node} cannot see backend {backend}"));
                 self.blind[node][backend] += 1;
-                let after = self.random.millis(3_000, 60_000);
+                let after = self.random.millis(3_000, 45_000);
                 self.due(after, Due::Repair(Repair::See { node, backend }));
             }
             14 => {
@@ -109,7 +109,7 @@ impl World {
         let after = if self.random.chance(30) {
             self.random.millis(100, 5_000)
         } else {
-            self.random.millis(5_000, 80_000)
+            self.random.millis(5_000, 50_000)
         };
         self.due(after, Due::Repair(Repair::Uncut(cuts)));
     }
@@ -151,17 +151,33 @@ impl World {
         }
     }
 
-    /// No new faults; those that are there are repaired when their time comes.
+    /// No new faults; those that are there are repaired when their time comes. Then everything must be well,
+    /// and stay so.
     pub(super) fn heal(&mut self) {
         self.healing = true;
         self.note(|| "no new faults".to_owned());
-        // The longest fault, then the longest way back: dead time, removal of old connections, elections.
-        self.run_until(self.time + Duration::from_secs(85));
+        while self.has_repairs() {
+            self.run_until(self.time + Duration::from_secs(5));
+        }
         for node in 0..self.nodes.len() {
             self.start(node);
         }
-        let patience = self.deadtime + Duration::from_secs(90);
-        self.run_until(self.time + patience);
-        self.check_healed();
+        // The longest way back: dead time, the end of old connections, elections that fail.
+        let patience = self.time + self.deadtime + Duration::from_secs(60);
+        let mut well = 0;
+        while well < 2 && self.time < patience {
+            self.run_until(self.time + Duration::from_secs(5));
+            well = if self.what_is_wrong().is_none() {
+                well + 1
+            } else {
+                0
+            };
+        }
+        assert_eq!(self.what_is_wrong(), None, "long after the last repair");
+    }
+
+    fn has_repairs(&self) -> bool {
+        let mut all = self.queue.iter();
+        all.any(|Reverse(entry)| matches!(entry.due, Due::Repair(_) | Due::Restart { .. }))
     }
 }

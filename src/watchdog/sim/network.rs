@@ -177,7 +177,7 @@ impl World {
             let nodes = self.links[link].ends.map(|end| end.node);
             let is_it = nodes == [a, b] || nodes == [b, a];
             if is_it && self.links[link].ends.iter().any(|end| end.open) {
-                let after = self.random.millis(8_000, 40_000);
+                let after = self.random.millis(5_000, 30_000);
                 self.due(after, Due::Break { link });
             }
         }
