@@ -1,5 +1,6 @@
 //! The parameters of the watchdog: members from either dialect, and what is wrong with them.
 
+mod announced;
 mod checks;
 mod members;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use crate::{
         codec::{AuthKey, heartbeat::Size},
         settings::{
             ConsensusSettings, EscalationSettings, HeartbeatSettings, LifecheckMethod,
-            LifecheckSettings, QuorumSettings, Settings,
+            LifecheckSettings, Member, QuorumSettings, Settings,
         },
     },
 };
@@ -40,7 +41,10 @@ pub(super) fn settings(values: &Values, dialect: Release) -> Option<Settings> {
         0 => own.wd_port,
         port => port,
     };
+    let nodes: Vec<&Member> = std::iter::once(&own).chain(&others).collect();
+    let announced = announced::announced(values, dialect, node_id, &nodes);
     Some(Settings {
+        announced,
         others,
         node_id,
         local_numbers: old,

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::codec::{AuthKey, heartbeat::Size};
+use super::codec::{AuthKey, config_data::ConfigData, heartbeat::Size};
 
 /// Words of `if_up_cmd`, `if_down_cmd` and `arping_cmd` that are run; the original drops the rest.
 pub const MAX_COMMAND_WORDS: usize = 23;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub quorum: QuorumSettings,
     pub consensus: ConsensusSettings,
     pub escalation: EscalationSettings,
+    /// What this node tells a leader of its settings.
+    pub announced: ConfigData,
     /// How long writes are served after the last sign of a majority; `None`: no lease is kept.
     pub write_lease: Option<Duration>,
 }

@@ -23,7 +23,7 @@ use std::{
 
 use self::{backends::Backends, network::Link, node::Node};
 use super::{
-    codec::{config_data::ConfigData, function::FailoverRequest},
+    codec::function::FailoverRequest,
     core::{self, Core},
     lifecheck::{self, Lifecheck},
     settings::Settings,
@@ -130,7 +130,6 @@ struct World {
     last_event: u64,
     nodes: Vec<Node>,
     settings: Vec<Arc<Settings>>,
-    config: ConfigData,
     links: Vec<Link>,
     last_inbound: u64,
     last_ticket: u64,
@@ -189,15 +188,6 @@ impl World {
         let base = Instant::now();
         let backends = 2 + random.node(2);
         let lease_was_on = lease && random.chance(70);
-        let config = ConfigData {
-            backends: vec![("db".to_owned(), 5432)],
-            nodes: vec![super::codec::config_data::WatchdogNode {
-                hostname: "h".to_owned(),
-                wd_port: 9000,
-                pgpool_port: 9999,
-            }],
-            ..ConfigData::default()
-        };
         World {
             nodes: settings
                 .iter()
@@ -206,7 +196,7 @@ impl World {
                     host_up: true,
                     suspended: false,
                     life: 0,
-                    core: Core::new(settings.clone(), config.clone(), String::new(), base),
+                    core: Core::new(settings.clone(), String::new(), base),
                     lifecheck: Lifecheck::new(settings.clone(), base),
                     vip: Vip::new(settings.escalation.clone(), String::new(), base),
                     wakes: [None; 3],
@@ -221,7 +211,6 @@ impl World {
                     awake_since: Duration::ZERO,
                 })
                 .collect(),
-            config,
             time: Duration::ZERO,
             base,
             queue: BinaryHeap::new(),

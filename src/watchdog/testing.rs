@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    codec::{AuthKey, heartbeat::Size},
+    codec::{
+        AuthKey,
+        config_data::{ConfigData, WatchdogNode},
+        heartbeat::Size,
+    },
     settings::{
         ConsensusSettings, EscalationSettings, HeartbeatSettings, LifecheckMethod,
         LifecheckSettings, Member, QuorumSettings, Settings,
@@ -76,6 +80,15 @@ pub(crate) fn settings(own: usize, count: usize) -> Settings {
             arping_cmd: "/usr/sbin/arping -U $_IP_$ -w 1".to_owned(),
             ping_path: "/bin".to_owned(),
             always_prefix_path: false,
+        },
+        announced: ConfigData {
+            backends: vec![("db".to_owned(), 5432)],
+            nodes: vec![WatchdogNode {
+                hostname: "10.0.0.1".to_owned(),
+                wd_port: 9000,
+                pgpool_port: 9999,
+            }],
+            ..ConfigData::default()
         },
         write_lease: Some(Duration::from_secs(10)),
     }

@@ -247,3 +247,21 @@ fn half_votes_are_always_enough_in_a_file_of_4_0() {
     let (settings, _) = load(NEW, "wd_write_lease = 0\n", "1\n");
     assert_eq!(settings.unwrap().write_lease, None);
 }
+
+#[test]
+fn what_is_told_to_a_leader_can_be_sent_and_is_whole() {
+    use crate::watchdog::codec::{Message, config_data::required_settings};
+    for (conf, id) in [(NEW.to_owned(), "1\n"), (old(""), "")] {
+        let (settings, _) = load(&conf, "", id);
+        let announced = settings.unwrap().announced;
+        assert!(required_settings().all(|name| announced.number(name).is_some()));
+        assert_eq!(announced.number("use_watchdog"), Some(1));
+        assert_eq!(announced.nodes.len(), 3);
+        assert!(Message::Config(Box::new(announced)).encode(1).is_ok());
+    }
+    let (settings, _) = load(NEW, "", "2\n");
+    assert_eq!(
+        settings.unwrap().announced.number("pgpool_node_id"),
+        Some(2)
+    );
+}

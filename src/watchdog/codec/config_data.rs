@@ -5,9 +5,7 @@ use super::{
     json::{Object, Writer},
 };
 
-/// The settings that are one number or one boolean, in the order of the wire.
-///
-/// The reader of 4.3.5 wants all of `REQUIRED`.
+/// How a setting is read: booleans come in two forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Int,
@@ -16,6 +14,7 @@ enum Kind {
 
 use Kind::{Bool, Int};
 
+/// In the order of the wire; the reader of 4.3.5 wants all of them.
 const BEFORE_LISTS: &[(&str, Kind)] = &[
     ("num_init_children", Int),
     ("listen_backlog_multiplier", Int),
@@ -59,7 +58,12 @@ const SINCE_4_4: &[(&str, Kind)] = &[
     ("process_management_strategy", Int),
 ];
 
-/// The settings of [`ConfigData::numbers`] that are always sent, by name.
+/// The settings of [`ConfigData::numbers`], by name.
+pub fn settings_by_name() -> impl Iterator<Item = &'static str> {
+    BEFORE_LISTS.iter().chain(SINCE_4_4).map(|(name, _)| *name)
+}
+
+/// Those without which a leader of 4.3 does not take any.
 pub fn required_settings() -> impl Iterator<Item = &'static str> {
     BEFORE_LISTS.iter().map(|(name, _)| *name)
 }

@@ -192,6 +192,14 @@ impl Core {
         }
     }
 
+    /// Asked by the supervisor at the moment when it begins a failover: others may have been before it in the
+    /// queue, and this process may have been stopped since it was decided. What may not begin any
+    /// more is dropped; who sees the backend fail votes again.
+    pub fn may_still_begin(&mut self, request: &FailoverRequest, now: Instant) -> bool {
+        self.now = self.now.max(now);
+        self.state == State::Leader && self.leader_is_own() && self.may_begin(request)
+    }
+
     fn may_begin(&self, request: &FailoverRequest) -> bool {
         !self.promotes(request) || !self.lease.is_on() || self.lease_lets_promote()
     }

@@ -42,7 +42,6 @@ use self::{
 use super::{
     codec::{
         Message, Service,
-        config_data::ConfigData,
         function::{ClusterCommand, FailoverRequest, FailoverResult},
         node_info::State,
         status::BackendStatus,
@@ -146,9 +145,10 @@ pub enum Action {
     /// Take over the status of the backends: status 3 is down, 1 and 2 are up; quarantine ends. A primary of
     /// -1 with our own primary valid keeps ours (the leader has quarantined it).
     Adopt(BackendStatus),
-    /// Begin this failover or failback, without asking the watchdog again.
+    /// Do this failover or failback, without a request to the watchdog; at the moment when it begins,
+    /// ask [`Core::may_still_begin`].
     Failover(FailoverRequest),
-    /// To [`Event::Request`]: what is to become of it. Proceed: do it. No quorum and consensus may
+    /// To [`Event::Request`]: what is to become of it. Proceed: do it, as [`Action::Failover`]. No quorum and consensus may
     /// fail: quarantine the backend, which takes it from sessions and runs no hook.
     Answer {
         ticket: u64,
@@ -225,8 +225,6 @@ pub struct Core {
     failovers: Failovers,
     lease: Lease,
     backends: BackendStatus,
-    /// Told to a leader that asks.
-    config: ConfigData,
     /// When a service message was last sent to all, by its byte.
     said: Vec<(Service, Instant)>,
     /// The silent leader was asked: when.
@@ -241,7 +239,7 @@ pub struct Core {
 
 impl Core {
     /// `name`: `host:port system host`, see [`super::settings::Member::label`].
-    pub fn new(settings: Arc<Settings>, config: ConfigData, name: String, now: Instant) -> Core {
+    pub fn new(settings: Arc<Settings>, name: String, now: Instant) -> Core {
         let peers = settings.others.iter().cloned().map(Peer::new).collect();
         Core {
             name,
@@ -268,7 +266,6 @@ impl Core {
                 primary: -2,
                 node_name: String::new(),
             },
-            config,
             said: Vec::new(),
             asked_leader: None,
             serving: true,

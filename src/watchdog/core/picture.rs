@@ -69,7 +69,7 @@ impl Core {
     }
 
     pub(super) fn answer_config(&mut self, peer: PeerId, id: u32) {
-        let data = Message::Config(Box::new(self.config.clone()));
+        let data = Message::Config(Box::new(self.settings.announced.clone()));
         self.send(peer, id, data);
     }
 

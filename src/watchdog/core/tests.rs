@@ -15,7 +15,6 @@ use std::{
 use super::*;
 use crate::watchdog::{
     codec::{
-        config_data::WatchdogNode,
         node_info::{NodeInfo, Standing},
         status::RemoteStatus,
     },
@@ -83,18 +82,9 @@ impl Bench {
         let mut settings = testing::settings(1, 3);
         change(&mut settings);
         let now = Instant::now();
-        let config = ConfigData {
-            backends: vec![("db".to_owned(), 5432)],
-            nodes: vec![WatchdogNode {
-                hostname: "10.0.0.1".to_owned(),
-                wd_port: 9000,
-                pgpool_port: 9999,
-            }],
-            ..ConfigData::default()
-        };
         let name = "10.0.0.1:9999 Linux test".to_owned();
         let mut bench = Bench {
-            core: Core::new(Arc::new(settings), config, name, now),
+            core: Core::new(Arc::new(settings), name, now),
             now,
             done: Vec::new(),
             actions: Vec::new(),

@@ -151,6 +151,12 @@ impl World {
             return;
         }
         let request = backends.queue.remove(0);
+        let now = self.base + self.time;
+        if !self.nodes[node].core.may_still_begin(&request, now) {
+            self.note(|| format!("{node} drops {:?} of {}", request.kind, request.node));
+            return self.next_failover(node);
+        }
+        let backends = &mut self.nodes[node].backends;
         let promotes =
             request.kind == FailoverKind::Degenerate && backends.primary == Some(request.node);
         backends.running = Some(request.clone());

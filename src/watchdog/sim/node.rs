@@ -255,7 +255,6 @@ impl World {
         let settings = self.settings[node].clone();
         let now = self.now();
         let time = self.time;
-        let config = self.config.clone();
         let record = &mut self.nodes[node];
         record.life += 1;
         record.up = true;
@@ -269,7 +268,6 @@ impl World {
         record.backends.restart();
         record.core = Core::new(
             settings.clone(),
-            config,
             format!("10.0.0.{node}:9999 Linux sim"),
             now,
         );
