@@ -21,6 +21,8 @@
 #   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
 #   make man     read the manual page
 #
+# PGPOOL_SEED=folder holds the files of the system in use, which the compat tests run unchanged
+# (../shared/seed if not set; skipped when they are not there).
 # COMPAT_SLOW=3 makes the compat tests three times as patient on a slow or busy machine.
 
 SHELL := /bin/bash

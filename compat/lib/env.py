@@ -15,6 +15,8 @@ STOCK = os.environ.get("STOCK_PGPOOL", "/usr/sbin/pgpool")
 SUBJECT = os.environ.get("SUBJECT", "ours")
 #: Factor on every time limit; raise it on a busy or slow machine.
 SLOW = float(os.environ.get("COMPAT_SLOW", "1"))
+#: The system in use whose files and scripts must run unchanged; it is no part of this repository.
+SEED = os.environ.get("PGPOOL_SEED", os.path.join(os.path.dirname(TOP), "shared", "seed"))
 #: Servers and proxies refuse root; they run as this account when we are root.
 ACCOUNT = "postgres"
 

@@ -64,8 +64,8 @@ class Ran:
         return f"{' '.join(self.argv)}\n  exit {self.code}\n  stdout: {self.out!r}\n  stderr: {self.err!r}"
 
 
-def run(argv, *, timeout=60, extra_env=None, stdin=None, cwd=None):
-    """Runs a program as the servers' account to its end."""
+def run(argv, *, timeout=60, extra_env=None, stdin=None, cwd=None, as_root=False):
+    """Runs a program as the servers' account to its end; `as_root` for a wrapper that drops root itself."""
     environment = env.account_env()
     environment.update(extra_env or {})
     try:
@@ -80,7 +80,7 @@ def run(argv, *, timeout=60, extra_env=None, stdin=None, cwd=None):
             env=environment,
             cwd=cwd or "/",
             start_new_session=True,
-            **env.demote(),
+            **({} if as_root else env.demote()),
         )
     except subprocess.TimeoutExpired as late:
         raise AssertionError(f"{' '.join(argv)} did not end within {timeout * env.SLOW:.0f} s; it said {late.stdout!r} {late.stderr!r}") from None

@@ -1,17 +1,14 @@
 """follow_primary_command and pcp_promote_node against real servers: who follows, what scripts are told, what is refused."""
 
 import os
-import re
 import shutil
 import time
-import unittest
 
-from lib import env, proc, server, tools, wire
+from lib import env, proc, server, tools
 from lib.case import CompatCase, ours_only, promoting, stock_differs
 
 CHECKED = {"num_init_children": 6, "health_check_period": 1, "health_check_timeout": 5, "health_check_max_retries": 1, "health_check_retry_delay": 1, "sr_check_period": 1, "failover_command": promoting}
 ARGUMENTS = "%d %h %p %D %m %H %M %P %r %R"
-SEED = os.path.join(env.TOP, "..", "shared", "seed")
 
 
 def script(case, mode="leave"):
@@ -252,89 +249,3 @@ class Stop(FollowCase):
         self.pool.stop()
         self.eventually(lambda: not any(proc.alive(p) for p in pids), "the script to end", timeout=10)
         self.assertEqual(self.hook.calls("follow"), [["0"]], "no further command begins")
-
-
-class SeedScripts(FollowCase):
-    """failover.sh and follow_master.sh as they are in use. They reach a node by ssh and repmgr.
-
-    The failover.sh that is handed down lacks the end of its subshell: a shell does not run it at all, nothing is
-    promoted, and the log says so. Its copy here gets that end. A program named `ssh` stands in for both: it finds the server by its address and does with pg_ctl
-    what repmgr would do there; likewise `pcp_attach_node`, which goes to our port.
-    """
-
-    start = False
-    dialect = "4.0"
-    hosts = ("127.0.1.1", "127.0.1.2", "127.0.1.3")
-    server_settings = {"listen_addresses": "*"}
-
-    @classmethod
-    def make_pool(cls, where, home, **changes):
-        pool = super().make_pool(where, home, **changes)
-        pool.hosts = dict(enumerate(cls.hosts))
-        pool.write_config()
-        return pool
-
-    def program(self, name, text):
-        folder = os.path.join(self.root, "programs")
-        os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, name)
-        with open(path, "w") as file:
-            file.write("#!/bin/bash\n" + text)
-        os.chmod(path, 0o755)
-        return folder
-
-    def seed_script(self, name):
-        source = os.path.join(SEED, name)
-        if not os.path.exists(source):
-            raise unittest.SkipTest(f"{source} is not here: the scripts in use are not part of this repository")
-        path = os.path.join(self.root, name)
-        shutil.copy(source, path)
-        if proc.run(["bash", "-n", path]).code != 0:
-            with open(path, "a") as file:
-                file.write("\n) 2>&1 | tee -a $LOGFILE\n")
-        os.chmod(path, 0o755)
-        return path
-
-    @stock_differs("4.3.5 does not know follow_master_command; under its new name the script runs there as well")
-    def test_they_promote_and_have_the_standby_follow(self):
-        failover, follow = self.seed_script("failover.sh"), self.seed_script("follow_master.sh")
-        nodes = "\n".join(f"*@{host}) home={one.home}; data={one.data}; port={one.port};;" for host, one in zip(self.hosts, self.cluster.servers))
-        ports = "\n".join(f"{host}) new={one.port};;" for host, one in zip(self.hosts, self.cluster.servers))
-        bin_dir = env.PG_BIN
-        folder = self.program("ssh", f"""
-echo "$*" >> {self.root}/ssh.log; chmod 666 {self.root}/ssh.log 2>/dev/null
-while [ "${{1#-}}" != "$1" ]; do case $1 in -p|-o) shift 2;; *) shift;; esac; done
-case $1 in
-{nodes}
-esac
-shift
-case "$*" in
-*"standby promote"*) exec {bin_dir}/pg_ctl promote -w -D $data;;
-*"standby follow"*)
-    set -- $*
-    while [ "$1" != -h ]; do shift; done
-    case $2 in
-{ports}
-    esac
-    echo "primary_conninfo = 'host=$2 port=$new user=repmgr password=rep123 application_name=$(basename $home)'" >> $data/postgresql.auto.conf
-    exec {bin_dir}/pg_ctl reload -D $data;;
-psql*) exec {bin_dir}/psql -X -t -h $home -p $port -U postgres -d postgres -c 'select pg_is_in_recovery();';;
-*) echo "what is $*?" >&2; exit 1;;
-esac
-""")
-        self.program("pcp_attach_node", f"""
-echo "pcp_attach_node $*" >> {self.root}/ssh.log
-[ "$1 $2 $3 $4 $5" = "-h localhost -p 9898 -w" ] || exit 1
-PCPPASSFILE={self.pool.pcppass} exec {tools.stock_tool('pcp_attach_node')} -h 127.0.0.1 -p {self.pool.pcp_port} -U pcpadmin -w "$6"
-""")
-        self.pool.extra_env["PATH"] = folder + ":" + os.environ.get("PATH", "/usr/bin:/bin")
-        self.pool.write_config(failover_command=f"{failover} %d %h %P %m %H %R", follow_master_command=f"{follow} %d %h %m %p %H %M %P")
-        self.pool.start()
-        self.cluster[0].kill()
-        self.pool.wait_log(r"failover: set new primary node: 1", timeout=40)
-        self.wait_up("down", "up", "up", timeout=60)
-        self.pool.wait_log(rf"execute command: {follow} 2 127\.0\.1\.3 1 {self.cluster[2].port} 127\.0\.1\.2 0 0")
-        self.assertFalse(self.cluster[1].in_recovery())
-        self.eventually(lambda: len(self.cluster[1].rows("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'")) == 1, "node 2 to follow", timeout=30)
-        with open(os.path.join(self.root, "ssh.log")) as file:
-            self.assertEqual(len(re.findall(r"standby follow", file.read())), 1, "the failed primary is left alone")

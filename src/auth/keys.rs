@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use openssl::{error::ErrorStack, hash::MessageDigest, pkcs5, rand::rand_bytes, sha::Sha256};
+use openssl::{error::ErrorStack, hash::MessageDigest, pkcs5, sha::Sha256};
 
 use super::password::{Password, wipe};
 
@@ -119,7 +119,7 @@ impl DerivedKeys {
             Some(secret) => secret,
             None => {
                 let mut fresh = [0; 32];
-                rand_bytes(&mut fresh).ok()?;
+                getrandom::fill(&mut fresh).ok()?;
                 self.secret.get_or_init(|| fresh)
             }
         };

@@ -1,6 +1,7 @@
 //! The connection cache: sets of backend connections that outlive their clients.
 
 use std::{
+    cell::RefCell,
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
@@ -34,6 +35,21 @@ pub struct PoolEntry {
     pub remembered: Remembered,
     /// When its last client left; `None` while one uses it.
     pub idle_since: Option<Instant>,
+}
+
+thread_local! {
+    static LAST_STATUS: RefCell<Rc<[u8]>> = RefCell::default();
+}
+
+/// ParameterStatus messages of a start-up, to be kept. A server says the same to almost everybody, so
+/// the entries of a worker share what was kept last.
+pub fn keep_status(messages: &[u8]) -> Rc<[u8]> {
+    LAST_STATUS.with_borrow_mut(|last| {
+        if **last != *messages {
+            *last = messages.into();
+        }
+        Rc::clone(last)
+    })
 }
 
 /// What SHOW and PCP print of a pool entry. Shared with the session that uses it.
@@ -127,4 +143,17 @@ pub fn is_cacheable(database: &str) -> bool {
         database,
         "postgres" | "template0" | "template1" | "regression"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_share_what_servers_say_alike() {
+        let first = keep_status(b"S1");
+        assert!(Rc::ptr_eq(&first, &keep_status(b"S1")));
+        let other = keep_status(b"S2");
+        assert_eq!((&*first, &*other), (&b"S1"[..], &b"S2"[..]));
+    }
 }

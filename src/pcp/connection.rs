@@ -234,6 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
 fn fresh_salt() -> Option<[u8; 4]> {
     let mut salt = [0; 4];
-    openssl::rand::rand_bytes(&mut salt).ok()?;
+    getrandom::fill(&mut salt).ok()?;
     Some(salt)
 }

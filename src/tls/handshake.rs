@@ -1,11 +1,12 @@
-//! The handshake, step by step on threads that may block.
+//! The handshake, step by step, the heavy ones on threads that may block.
 //!
 //! A signature with an RSA key of 2048 bits takes about a millisecond, one of 4096 bits six: on a
-//! session thread every other session would wait for it.
+//! session thread every other session would wait for it. The way to another thread and back costs
+//! too, so that steps without one stay.
 
 use std::{io, sync::LazyLock, thread};
 
-use openssl::ssl::{Error, ErrorCode, Ssl, SslStream};
+use openssl::ssl::{Error, ErrorCode, Ssl, SslRef, SslStream};
 use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking};
 
 use super::{
@@ -50,24 +51,28 @@ pub(super) async fn run(
         reason: reason(&error),
         io: false,
     })?;
+    let mut greeted = false;
     loop {
-        let permit = match side {
-            Side::Client => WITH_SERVERS.acquire().await,
-            Side::Server => WITH_CLIENTS.acquire().await,
-        };
-        let step = spawn_blocking(move || {
-            let done = match side {
-                Side::Client => ssl.connect(),
-                Side::Server => ssl.accept(),
+        let done = if is_light(ssl.ssl(), side, greeted) {
+            step(&mut ssl, side)
+        } else {
+            let permit = match side {
+                Side::Client => WITH_SERVERS.acquire().await,
+                Side::Server => WITH_CLIENTS.acquire().await,
             };
-            drop(permit);
-            (ssl, done)
-        });
-        let (back, done) = step.await.map_err(|_| Failed {
-            reason: "the handshake failed inside pgpool".to_owned(),
-            io: false,
-        })?;
-        ssl = back;
+            let elsewhere = spawn_blocking(move || {
+                let done = step(&mut ssl, side);
+                drop(permit);
+                (ssl, done)
+            });
+            let (back, done) = elsewhere.await.map_err(|_| Failed {
+                reason: "the handshake failed inside pgpool".to_owned(),
+                io: false,
+            })?;
+            ssl = back;
+            done
+        };
+        greeted = true;
         match done {
             Ok(()) => return Ok(TlsStream::new(ssl)),
             Err(error) => match error.code() {
@@ -80,6 +85,23 @@ pub(super) async fn run(
                 _ => return Err(failed(&ssl, &error)),
             },
         }
+    }
+}
+
+fn step(ssl: &mut SslStream<Socket>, side: Side) -> Result<(), Error> {
+    match side {
+        Side::Client => ssl.connect(),
+        Side::Server => ssl.accept(),
+    }
+}
+
+/// The next step neither signs nor verifies a chain. Towards a server that is the ClientHello; with a
+/// client what is left once our Finished is sent, which TLS 1.3 sends together with the signature. (The
+/// state alone does not tell that from a HelloRetryRequest, behind which the signature is to come.)
+fn is_light(ssl: &SslRef, side: Side, greeted: bool) -> bool {
+    match side {
+        Side::Client => !greeted,
+        Side::Server => ssl.finished(&mut []) > 0,
     }
 }
 
@@ -117,9 +139,22 @@ fn failed(ssl: &SslStream<Socket>, error: &Error) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        cell::RefCell,
+        io::{Read, Write},
+        rc::Rc,
+        time::Duration,
+    };
 
-    use openssl::ssl::{SslContext, SslMethod};
+    use openssl::{
+        asn1::Asn1Time,
+        ec::{EcGroup, EcKey},
+        hash::MessageDigest,
+        nid::Nid,
+        pkey::PKey,
+        ssl::{SslContext, SslContextBuilder, SslMethod, SslVersion},
+        x509::X509,
+    };
     use tokio::{io::AsyncReadExt, net::TcpListener};
 
     use super::*;
@@ -151,5 +186,90 @@ mod tests {
             }
         });
         assert_eq!(first.await.unwrap(), 0x16, "a ClientHello");
+    }
+
+    /// One end of a connection in memory.
+    struct End {
+        from: Rc<RefCell<Vec<u8>>>,
+        to: Rc<RefCell<Vec<u8>>>,
+    }
+
+    impl Read for End {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let mut from = self.from.borrow_mut();
+            if from.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let length = from.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&from[..length]);
+            from.drain(..length);
+            Ok(length)
+        }
+    }
+
+    impl Write for End {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.to.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn server_context() -> SslContext {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut certificate = X509::builder().unwrap();
+        certificate.set_pubkey(&key).unwrap();
+        let now = Asn1Time::days_from_now(0).unwrap();
+        certificate.set_not_before(&now).unwrap();
+        let later = Asn1Time::days_from_now(1).unwrap();
+        certificate.set_not_after(&later).unwrap();
+        certificate.sign(&key, MessageDigest::sha256()).unwrap();
+        let mut context = SslContext::builder(SslMethod::tls()).unwrap();
+        context.set_certificate(&certificate.build()).unwrap();
+        context.set_private_key(&key).unwrap();
+        context.set_groups_list("P-256").unwrap();
+        context.build()
+    }
+
+    /// Whether each step of a server is taken for light, with a client made by `change`.
+    fn steps_of_a_server(change: impl FnOnce(&mut SslContextBuilder)) -> Vec<bool> {
+        let (left, right) = <(Rc<RefCell<Vec<u8>>>, Rc<RefCell<Vec<u8>>>)>::default();
+        let end = |from: &Rc<_>, to: &Rc<_>| End {
+            from: Rc::clone(from),
+            to: Rc::clone(to),
+        };
+        let mut context = SslContext::builder(SslMethod::tls()).unwrap();
+        change(&mut context);
+        let client = Ssl::new(&context.build()).unwrap();
+        let mut client = SslStream::new(client, end(&left, &right)).unwrap();
+        let server = Ssl::new(&server_context()).unwrap();
+        let mut server = SslStream::new(server, end(&right, &left)).unwrap();
+        let mut light = Vec::new();
+        loop {
+            let _ = client.connect();
+            light.push(is_light(server.ssl(), Side::Server, !light.is_empty()));
+            if server.accept().is_ok() {
+                return light;
+            }
+            assert!(light.len() < 9, "no end");
+        }
+    }
+
+    #[test]
+    fn a_server_leaves_its_thread_until_it_has_signed() {
+        let fitting = steps_of_a_server(|client| client.set_groups_list("P-256").unwrap());
+        assert_eq!(fitting, [false, true]);
+        let asked_again =
+            steps_of_a_server(|client| client.set_groups_list("X25519:P-256").unwrap());
+        assert_eq!(asked_again, [false, false, true]);
+        let old = steps_of_a_server(|client| {
+            let version = Some(SslVersion::TLS1_2);
+            client.set_max_proto_version(version).unwrap();
+        });
+        assert_eq!(old, [false, false]);
     }
 }

@@ -83,7 +83,10 @@ pub(super) fn play(setting: &Setting<'_>, backends: &[(NodeId, &Asks)], client: 
     };
     let random = match Randomness::generate() {
         Ok(random) => random,
-        Err(e) => return failed(ErrorReport::cryptography(&e)),
+        Err(e) => {
+            let text = format!("no random numbers: {e}");
+            return failed(ErrorReport::error("authentication failed", text));
+        }
     };
     let has_tls = matches!(setting.origin, Origin::Host { tls: true, .. });
     let mut stage = Stage {

@@ -3,15 +3,14 @@
 use std::{cell::RefCell, sync::OnceLock};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use openssl::{error::ErrorStack, rand::rand_bytes, sha::Sha256};
+use openssl::sha::Sha256;
 
 use crate::cluster::NodeId;
 
 /// Bytes of a SCRAM nonce before base64, as PostgreSQL has it.
 const NONCE: usize = 18;
 const SALT: usize = 16;
-/// Random bytes that a thread fetches at once: a call of OpenSSL costs more than the rest of a login
-/// without a password.
+/// Random bytes that a thread fetches at once: a system call for each login is one too many.
 const STORE: usize = 2048;
 
 /// Everything in an authentication that nobody may guess.
@@ -27,8 +26,8 @@ pub struct Randomness {
 impl Randomness {
     /// # Errors
     ///
-    /// When OpenSSL has no random numbers.
-    pub fn generate() -> Result<Randomness, ErrorStack> {
+    /// When the kernel gives no random numbers.
+    pub fn generate() -> Result<Randomness, getrandom::Error> {
         thread_local! {
             static BYTES: RefCell<Store> = RefCell::default();
         }
@@ -66,13 +65,13 @@ impl std::fmt::Debug for Randomness {
 }
 
 /// Made once.
-fn process_secret() -> Result<&'static [u8; 32], ErrorStack> {
+fn process_secret() -> Result<&'static [u8; 32], getrandom::Error> {
     static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
     if let Some(secret) = SECRET.get() {
         return Ok(secret);
     }
     let mut secret = [0; 32];
-    rand_bytes(&mut secret)?;
+    getrandom::fill(&mut secret)?;
     Ok(SECRET.get_or_init(|| secret))
 }
 
@@ -83,10 +82,10 @@ struct Store {
 }
 
 impl Store {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], ErrorStack> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], getrandom::Error> {
         if self.bytes.len() < N {
             let mut fresh = vec![0; STORE];
-            rand_bytes(&mut fresh)?;
+            getrandom::fill(&mut fresh)?;
             self.bytes = fresh;
         }
         let rest = self.bytes.len() - N;

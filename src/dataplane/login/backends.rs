@@ -23,7 +23,7 @@ use crate::{
     dataplane::{
         blocking, connect,
         front::{self, Client},
-        pool::{BackendConnection, PoolEntry, PoolFacts},
+        pool::{BackendConnection, PoolEntry, PoolFacts, keep_status},
         stream::Stream,
         worker::Worker,
     },
@@ -537,7 +537,7 @@ impl<'a> Backends<'a> {
         PoolEntry {
             backends,
             facts: PoolFacts::new(self.startup.clone(), pids),
-            parameter_status: parameter_status.into(),
+            parameter_status: keep_status(&parameter_status),
             remembered,
             idle_since: None,
         }
