@@ -5,7 +5,6 @@ use bytes::BytesMut;
 
 use super::{
     AuthKey, DecodeError, EncodeError, Frame, Message,
-    config_data::ConfigData,
     heartbeat::Heartbeat,
     ipc::{IpcFrame, IpcRequest, take_ipc_frame},
     status::BackendStatus,
@@ -191,7 +190,7 @@ fn a_request_for_two_backends_is_an_error() {
 
 #[test]
 fn lists_that_would_be_empty_cannot_be_sent() {
-    let data = Message::Config(Box::new(ConfigData::default()));
+    let data = Message::Config(Box::default());
     assert_eq!(data.encode(1), Err(EncodeError::Empty("backend_desc")));
     let status = Message::Data(BackendStatus {
         nodes: Vec::new(),

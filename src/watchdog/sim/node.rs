@@ -433,11 +433,10 @@ impl World {
                 );
             }
             FailoverResult::NoQuorum | FailoverResult::ConsensusMayFail
-                if request.kind == FailoverKind::Degenerate =>
+                if request.kind == FailoverKind::Degenerate
+                    && self.nodes[node].backends.quarantine(request.node) =>
             {
-                if self.nodes[node].backends.quarantine(request.node) {
-                    self.tell_backends(node);
-                }
+                self.tell_backends(node);
             }
             _ => {}
         }

@@ -166,7 +166,7 @@ fn a_standby_says_how_long_ago_it_supported_another_leader() {
     let id = bench.sent_id(b'J');
     bench.reply(inbound(0), id, Message::Accept);
     bench.seconds(3);
-    let mut ask = |bench: &mut Bench, peer| {
+    let ask = |bench: &mut Bench, peer| {
         bench.done();
         bench.say(
             peer,
