@@ -201,7 +201,7 @@ impl Core {
     }
 
     fn may_begin(&self, request: &FailoverRequest) -> bool {
-        !self.promotes(request) || !self.lease.is_on() || self.lease_lets_promote()
+        !self.promotes(request) || !self.lease.is_on() || self.lease.holds(self.now)
     }
 
     fn wait(&mut self, request: FailoverRequest) {

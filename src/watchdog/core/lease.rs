@@ -164,12 +164,8 @@ impl Lease {
             .next_round
             .filter(|_| matches!(state, State::Leader | State::Standby));
         let ends = [self.held_until, self.serve_until, self.patience];
-        let ends = ends.into_iter().flatten();
-        let ready = self.ready.values().copied();
-        let own = self.other_support(Leader::Own) + self.surely_over();
-        let leading = (state == State::Leader).then_some(own);
-        let later = ends.chain(ready).chain(leading).filter(|at| *at > now);
-        later.chain(round).min()
+        let ends = ends.into_iter().flatten().filter(|at| *at > now);
+        ends.chain(round).min()
     }
 }
 
@@ -203,11 +199,6 @@ impl Core {
                 self.log("the write lease is off: not all watchdog nodes are members that keep it");
             }
         }
-    }
-
-    /// A node has stopped in order: it serves nothing and supports nobody.
-    pub(super) fn lease_gone(&mut self, peer: PeerId) {
-        self.lease.ready.remove(&peer);
     }
 
     pub(super) fn lease_leading(&mut self) {
@@ -341,14 +332,9 @@ impl Core {
         self.lease.patience = None;
         self.lease.serve(until, Leader::Own);
         if !held_before && self.lease.holds(self.now) {
-            // Standbys that asked too early shall not wait for their next round.
-            self.share_news();
+            // Standbys that have asked too early ask again when their leader says something of itself.
+            self.broadcast_info();
         }
-    }
-
-    /// Lets the standbys ask again: they do so when their leader says something of itself.
-    fn share_news(&mut self) {
-        self.broadcast_info();
     }
 
     /// Of a standby: its leader has news; if there is no share yet, this may be it.
@@ -356,10 +342,6 @@ impl Core {
         if self.lease.on && self.lease.joined && !self.lease.serves(self.now) {
             self.lease.next_round = Some(self.now);
         }
-    }
-
-    pub(super) fn lease_lets_promote(&self) -> bool {
-        self.lease.holds(self.now)
     }
 }
 

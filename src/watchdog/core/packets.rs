@@ -25,7 +25,6 @@ impl Core {
             }
             Message::GoingDown => {
                 self.peers[peer].state = State::Shutdown;
-                self.lease_gone(peer);
                 self.lose(peer, LostReason::Shutdown);
             }
             Message::RequestInfo => {

@@ -7,7 +7,7 @@ use crate::{
     cluster::NodeId,
     watchdog::{
         codec::{
-            function::{FailoverKind, FailoverRequest, Flags},
+            function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
             status::{BackendStatus, RemoteStatus},
         },
         core::Event,
@@ -118,6 +118,62 @@ impl World {
                     0,
                 );
             }
+        }
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        node: usize,
+        kind: FailoverKind,
+        flags: Flags,
+        backend: NodeId,
+        tries: u32,
+    ) {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let request = FailoverRequest {
+            credentials: Default::default(),
+            kind,
+            flags,
+            node: backend,
+        };
+        self.nodes[node]
+            .asked
+            .insert(ticket, (request.clone(), tries));
+        self.input(node, Input::Core(Event::Request { ticket, request }));
+    }
+
+    pub(super) fn answered(&mut self, node: usize, ticket: u64, result: FailoverResult) {
+        let Some((request, tries)) = self.nodes[node].asked.remove(&ticket) else {
+            panic!("an answer to nothing");
+        };
+        self.note(|| {
+            format!(
+                "{node}: {:?} of {} -> {result:?}",
+                request.kind, request.node
+            )
+        });
+        match result {
+            FailoverResult::Proceed => self.begin(node, &request),
+            FailoverResult::Transition if tries < 10 => {
+                let life = self.nodes[node].life;
+                self.due(
+                    Duration::from_secs(1),
+                    Due::AskAgain {
+                        node,
+                        life,
+                        request: Box::new(request),
+                        tries: tries + 1,
+                    },
+                );
+            }
+            FailoverResult::NoQuorum | FailoverResult::ConsensusMayFail
+                if request.kind == FailoverKind::Degenerate
+                    && self.nodes[node].backends.quarantine(request.node) =>
+            {
+                self.tell_backends(node);
+            }
+            _ => {}
         }
     }
 

@@ -3,17 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Due, Input, World, backends::Backends};
-use crate::{
-    cluster::NodeId,
-    watchdog::{
-        codec::{
-            Message,
-            function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
-        },
-        core::{self, Action, Conn, Core, Event},
-        lifecheck::{self, Lifecheck},
-        vip::{self, Vip},
+use crate::watchdog::{
+    codec::{
+        Message,
+        function::{FailoverKind, FailoverRequest, Flags},
     },
+    core::{self, Action, Conn, Core, Event},
+    lifecheck::{self, Lifecheck},
+    vip::{self, Vip},
 };
 
 pub(super) struct Node {
@@ -384,62 +381,6 @@ impl World {
             self.input(node, input);
         }
         fire(self);
-    }
-
-    pub(super) fn ask(
-        &mut self,
-        node: usize,
-        kind: FailoverKind,
-        flags: Flags,
-        backend: NodeId,
-        tries: u32,
-    ) {
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        let request = FailoverRequest {
-            credentials: Default::default(),
-            kind,
-            flags,
-            node: backend,
-        };
-        self.nodes[node]
-            .asked
-            .insert(ticket, (request.clone(), tries));
-        self.input(node, Input::Core(Event::Request { ticket, request }));
-    }
-
-    fn answered(&mut self, node: usize, ticket: u64, result: FailoverResult) {
-        let Some((request, tries)) = self.nodes[node].asked.remove(&ticket) else {
-            panic!("an answer to nothing");
-        };
-        self.note(|| {
-            format!(
-                "{node}: {:?} of {} -> {result:?}",
-                request.kind, request.node
-            )
-        });
-        match result {
-            FailoverResult::Proceed => self.begin(node, &request),
-            FailoverResult::Transition if tries < 10 => {
-                let life = self.nodes[node].life;
-                self.due(
-                    Duration::from_secs(1),
-                    Due::AskAgain {
-                        node,
-                        life,
-                        request: Box::new(request),
-                        tries: tries + 1,
-                    },
-                );
-            }
-            FailoverResult::NoQuorum | FailoverResult::ConsensusMayFail
-                if request.kind == FailoverKind::Degenerate
-                    && self.nodes[node].backends.quarantine(request.node) =>
-            {
-                self.tell_backends(node);
-            }
-            _ => {}
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Votes and failovers.
 
 use super::*;
-use crate::watchdog::codec::function::{FailoverKind, Flags};
+use crate::watchdog::codec::function::{FailoverKind, FailoverResult, Flags};
 
 fn leader() -> Bench {
     let mut bench = Bench::with(|s| s.write_lease = None);
