@@ -10,8 +10,8 @@
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
-#   make random  random conversations under load balancing, compared with PostgreSQL; not a part of
-#                make test, as some still differ (docs/differences.md)
+#   make random  random conversations under load balancing, compared with PostgreSQL: more than the
+#                compat tests hold; ROUNDS sets how many, COMPAT_SEED repeats them
 #   make routing  recorded cases of where statements go (CASES=file for others of that form)
 #   make pcp-replay  recorded PCP dialogues against ours
 #   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
@@ -30,6 +30,7 @@ CARGO ?= cargo
 PATTERN ?=
 CASES ?= fixtures/routing/cases.tsv
 PGREGRESS ?=
+ROUNDS ?= 1000
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
@@ -74,7 +75,7 @@ auth-matrix: build
 	compat/auth-matrix --subject ours
 
 random: build
-	COMPAT_RANDOM=1 compat/run --subject ours test_random
+	COMPAT_ROUNDS=$(ROUNDS) COMPAT_SLOW=5 compat/run --subject ours test_random.
 
 routing: build
 	compat/routing --cases $(CASES) --subject ours

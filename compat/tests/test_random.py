@@ -1,6 +1,7 @@
 """Random conversations, with load balancing: what PostgreSQL answers to each must be what the client of pgpool reads.
 
-The seed is printed; COMPAT_SEED repeats it, COMPAT_ROUNDS sets how many. It ends with the first difference,
+The seed is printed; COMPAT_SEED repeats it, COMPAT_ROUNDS sets how many; without it a test ends early on a
+slow machine. It ends with the first difference,
 made as short as it can be, or with as many as COMPAT_DIFFERENCES says. Commits wait until the standbys
 have replayed them, so that where a read goes makes no difference to its answer.
 """
@@ -9,12 +10,13 @@ import os
 import random
 import sys
 import time
-import unittest
 
 from lib import env, shrink, talk, wire
 from lib.case import CompatCase, stock_differs
 
 ROUNDS = int(os.environ.get("COMPAT_ROUNDS", "150"))
+#: Seconds of a test whose rounds nobody has asked for.
+LIMIT = float("inf") if "COMPAT_ROUNDS" in os.environ else 50
 DIFFERENCES = int(os.environ.get("COMPAT_DIFFERENCES", "1"))
 
 
@@ -33,8 +35,6 @@ class _Conversations:
 
     @classmethod
     def setUpClass(cls):
-        if env.SUBJECT == "ours" and not os.environ.get("COMPAT_RANDOM"):
-            raise unittest.SkipTest("ours still differs in about one of 200, see the end of docs/differences.md; make random runs them")
         super().setUpClass()
         cls.cluster.primary.rows(talk.FIXTURE)
         cls.tidier = cls.cluster.primary.client(options={"options": "-c lock_timeout=10s"})
@@ -94,8 +94,11 @@ class _Conversations:
     def rounds(self, count, calm):
         base = int(os.environ.get("COMPAT_SEED", "0")) or random.randrange(1, 1 << 30)
         print(f"{self.id()}: COMPAT_SEED={base} COMPAT_ROUNDS={count}", file=sys.stderr)
-        reports, end = [], time.monotonic() + 90 * env.SLOW
+        reports, start = [], time.monotonic()
+        end = start + 90 * env.SLOW
         for seed in range(base, base + count):
+            if time.monotonic() > start + LIMIT:
+                break
             bursts = talk.script(random.Random(seed), calm)
             try:
                 answers = self.both(bursts, seed, 10 * env.SLOW)

@@ -115,10 +115,38 @@ pub fn parse(name: &[u8], sql: &[u8], out: &mut Vec<u8>) {
 
 /// Close of a statement; `name` without a NUL.
 pub fn close_statement(name: &[u8], out: &mut Vec<u8>) {
+    close(b'S', name, out);
+}
+
+/// Close of a portal; `name` without a NUL.
+pub fn close_portal(name: &[u8], out: &mut Vec<u8>) {
+    close(b'P', name, out);
+}
+
+fn close(what: u8, name: &[u8], out: &mut Vec<u8>) {
     frame(b'C', out, |out| {
-        out.push(b'S');
+        out.push(what);
         out.extend_from_slice(name);
         out.push(0);
+    });
+}
+
+/// Bind of a statement without parameters, results as text; names without a NUL.
+pub fn bind(portal: &[u8], statement: &[u8], out: &mut Vec<u8>) {
+    frame(b'B', out, |out| {
+        for name in [portal, statement] {
+            out.extend_from_slice(name);
+            out.push(0);
+        }
+        out.extend_from_slice(&[0; 6]);
+    });
+}
+
+/// Execute up to the end; `portal` without a NUL.
+pub fn execute(portal: &[u8], out: &mut Vec<u8>) {
+    frame(b'E', out, |out| {
+        out.extend_from_slice(portal);
+        out.extend_from_slice(&[0; 5]);
     });
 }
 

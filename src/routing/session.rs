@@ -551,6 +551,11 @@ impl SessionState {
         }
     }
 
+    /// Whatever was sent is answered: a BEGIN that did not succeed has opened nothing.
+    pub fn settled(&mut self) {
+        self.opening = false;
+    }
+
     /// ErrorResponse, of any node that the statement was sent to. What it means shows in the next
     /// [`SessionState::ready`]; until then nothing is balanced.
     pub fn failed(&mut self) {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Of our statement and portal; the client has none of this name.
-const NAME: &[u8] = b"pgpool_rs_catalog\0";
+const NAME: &[u8] = b"pgpool_rs_catalog";
 /// For each question: Parse, Bind, Execute, Close of the portal, Close of the statement.
 const MESSAGES: usize = 5;
 
@@ -45,32 +45,13 @@ impl LookUp {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         // A question that was refused before it was closed has left its statement.
-        messages::frame(b'C', &mut out, |out| {
-            out.push(b'S');
-            out.extend_from_slice(NAME);
-        });
+        messages::close_statement(NAME, &mut out);
         for question in &self.questions {
-            messages::frame(b'P', &mut out, |out| {
-                out.extend_from_slice(NAME);
-                out.extend_from_slice(question.sql().as_bytes());
-                out.extend_from_slice(&[0, 0, 0]);
-            });
-            messages::frame(b'B', &mut out, |out| {
-                out.extend_from_slice(NAME);
-                out.extend_from_slice(NAME);
-                // No parameters; results as text.
-                out.extend_from_slice(&[0; 6]);
-            });
-            messages::frame(b'E', &mut out, |out| {
-                out.extend_from_slice(NAME);
-                out.extend_from_slice(&[0; 4]);
-            });
-            for what in [b'P', b'S'] {
-                messages::frame(b'C', &mut out, |out| {
-                    out.push(what);
-                    out.extend_from_slice(NAME);
-                });
-            }
+            messages::parse(NAME, question.sql().as_bytes(), &mut out);
+            messages::bind(NAME, NAME, &mut out);
+            messages::execute(NAME, &mut out);
+            messages::close_portal(NAME, &mut out);
+            messages::close_statement(NAME, &mut out);
         }
         out.extend_from_slice(&SYNC);
         out
@@ -151,7 +132,7 @@ mod tests {
     fn what_an_earlier_look_up_has_left_is_closed_first() {
         let bytes = LookUp::new(0, vec![function("f")]).encode();
         let mut close = Vec::new();
-        messages::close_statement(NAME.strip_suffix(b"\0").unwrap(), &mut close);
+        messages::close_statement(NAME, &mut close);
         assert!(bytes.starts_with(&close));
     }
 

@@ -8,7 +8,7 @@ use super::{
     links::backend_pid,
     lookup::LookUp,
     relay::{Exit, Held, Relay},
-    router::{Before, Effects, Env, Explanation, Ledger, Order, Router, Sending, Step},
+    router::{Effects, Env, Explanation, Ledger, Router, Sending, Step},
 };
 use crate::{
     admin::SessionSettings,
@@ -28,12 +28,6 @@ use crate::{
         settings::Switches,
     },
 };
-
-/// Our statement that fails on purpose; the text is what the server's log shows of it.
-const ABORT: (&[u8], &[u8]) = (
-    b"pgpool_rs_abort",
-    b"/* pgpool: the transaction has failed on its load balance node */ ABORT ALL OF IT",
-);
 
 /// What a session that balances begins with.
 pub struct Balancing {
@@ -201,7 +195,7 @@ impl Relay {
                     self.client_side.accept(message);
                     let range = at..at + message.bytes.len();
                     self.observe(&sending, message);
-                    if sending.before.is_some() || !sending.followers.is_empty() {
+                    if !sending.before.is_empty() || !sending.followers.is_empty() {
                         run.finish(self, cx, bytes);
                         self.send_besides(cx, &sending, message);
                     }
@@ -345,7 +339,7 @@ impl Relay {
 
     /// What goes out besides the message to the leader.
     fn send_besides(&mut self, cx: &mut Context<'_>, sending: &Sending, message: Message<'_>) {
-        if let Some((nodes, before)) = &sending.before {
+        for (nodes, before) in &sending.before {
             let bytes = before.encode();
             for node in nodes.iter() {
                 self.forward(cx, node, &bytes);
@@ -442,45 +436,6 @@ impl Relay {
                 known.learn(question, *answer);
             }
         });
-    }
-}
-
-impl Before {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        match self {
-            Before::Parse { name, parsed, sync } => {
-                messages::close_statement(name, &mut out);
-                out.extend_from_slice(&parsed.message);
-                if *sync {
-                    out.extend_from_slice(&messages::SYNC);
-                }
-            }
-            Before::Close { name } => messages::close_statement(name, &mut out),
-        }
-        out
-    }
-}
-
-impl Order {
-    pub(super) fn encode(self) -> Vec<u8> {
-        let mut out = Vec::new();
-        match self {
-            Order::Flush => out.extend_from_slice(&messages::FLUSH),
-            Order::Sync => out.extend_from_slice(&messages::SYNC),
-            Order::Abort { sync } => {
-                messages::parse(ABORT.0, ABORT.1, &mut out);
-                if sync {
-                    out.extend_from_slice(&messages::SYNC);
-                }
-            }
-            Order::Rollback => messages::query("ROLLBACK", &mut out),
-            Order::Replay(sql) => messages::frame(b'Q', &mut out, |out| {
-                out.extend_from_slice(&sql);
-                out.push(0);
-            }),
-        }
-        out
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the messages of the nodes mean for where the next statements go.
 
-use super::{Comparison, Entry, Executed, Ledger, Order, Replay, Router};
+use super::{Comparison, Elsewhere, Entry, Executed, Ledger, Order, Replay, Router};
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Answer,
@@ -38,10 +38,10 @@ impl Router {
                 ledger.failed = true;
                 match ledger.owed.received(kind) {
                     Answer::OursFailed(skipped) => {
-                        self.none_carried_out(skipped, node);
+                        self.none_carried_out(skipped, node, body);
                         return;
                     }
-                    Answer::Failed { skipped, .. } => self.none_carried_out(skipped, node),
+                    Answer::Failed { skipped, .. } => self.none_carried_out(skipped, node, body),
                     _ => {}
                 }
                 if !hidden {
@@ -110,23 +110,24 @@ impl Router {
         }
     }
 
-    /// `entries`: in the order of their messages. The first one has failed itself.
-    fn none_carried_out(&mut self, entries: Vec<Entry>, node: NodeId) {
+    /// `entries`: in the order of their messages. The first one has failed itself, with this error.
+    fn none_carried_out(&mut self, entries: Vec<Entry>, node: NodeId, error: &[u8]) {
         if let Some(Entry::Executed(executed)) = entries.first() {
             self.commit_failed(executed);
         }
         for (at, entry) in entries.into_iter().enumerate().rev() {
-            self.not_carried_out(entry, node, at == 0);
+            self.not_carried_out(entry, node, (at == 0).then_some(error));
         }
     }
 
-    /// Undoes what was taken for granted of a message that a node has not carried out.
-    fn not_carried_out(&mut self, entry: Entry, node: NodeId, failed: bool) {
+    /// Undoes what was taken for granted of a message that a node has not carried out. `error`: it has
+    /// failed itself; else it was skipped.
+    fn not_carried_out(&mut self, entry: Entry, node: NodeId, error: Option<&[u8]>) {
         match entry {
             Entry::Unnamed(turn, before) => {
                 // The one before is dropped first.
                 self.skipped_unnamed
-                    .push((turn, before.filter(|_| !failed)));
+                    .push((turn, before.filter(|_| error.is_none())));
                 self.restore_unnamed();
             }
             Entry::Lacked(name) if name.is_empty() => {
@@ -135,14 +136,15 @@ impl Router {
                 }
             }
             Entry::Lacked(name) => self.state.not_parsed(&name, node),
+            // What it has made lasts as long as the transaction that has failed.
+            Entry::Bind(..)
+                if self.state.is_in_transaction() && error.is_some_and(leaves_a_portal) => {}
             Entry::Bind(name, number) => {
-                if self.portals.get(&name).is_some_and(|p| p.number == number) {
-                    self.portals.remove(&name);
-                }
+                self.portals.not_bound(&name, number);
             }
             Entry::Unbound(closed) => {
                 let (name, portal) = *closed;
-                self.portals.entry(name).or_insert(portal);
+                self.portals.not_closed(name, portal);
             }
             Entry::Parse(parsing) if parsing.fresh => {
                 let same = self
@@ -310,7 +312,8 @@ impl Router {
             return;
         }
         if !hidden && !more {
-            self.portals.clear();
+            self.portals.end();
+            self.elsewhere_earlier = Elsewhere::default();
         }
         if std::mem::take(&mut self.catalog_changed) {
             // What was learnt from uncommitted changes may be wrong, and what others learnt as well.
@@ -407,6 +410,16 @@ impl Router {
             self.diverge(strays);
         }
     }
+}
+
+/// Whether a Bind message that has failed so has made its portal all the same. PostgreSQL makes it
+/// before it looks at the values of parameters (`exec_bind_message` in `src/backend/tcop/postgres.c`).
+fn leaves_a_portal(error: &[u8]) -> bool {
+    let mut fields = error.split(|&b| b == 0);
+    let code = fields.find_map(|field| field.strip_prefix(b"C"));
+    // No such statement, another number of parameters, a failed transaction, a name that is taken.
+    let before: [&[u8]; 4] = [b"26000", b"08P01", b"25P02", b"42P03"];
+    !code.is_none_or(|code| before.contains(&code))
 }
 
 /// A ReadyForQuery.

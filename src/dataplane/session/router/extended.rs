@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use super::{
-    Before, Entry, Env, Ledger, Message, Parsing, Plan, Portal, Router, STATEMENT_LIMIT, Sending,
-    Step, ledger, split_cstr, statement_of,
+    Before, Entry, Env, Ledger, Message, Parsing, Plan, Router, STATEMENT_LIMIT, Sending, Step,
+    gives_no_rows, ledger, split_cstr, statement_of,
 };
 use crate::{
     cluster::NodeId,
     routing::{
-        facts::{Facts, Statement},
-        policy::{Catalog, Destination, Protocol, Rule},
+        facts::Facts,
+        policy::{Catalog, Protocol},
         session::{NodeSet, Parsed},
     },
 };
@@ -27,7 +27,7 @@ impl Router {
         }
         let Some((name, rest)) = split_cstr(message.body()) else {
             // No name ends in what has arrived: for the server to refuse.
-            return self.extended(b'P', self.to_primary(true), None, ledgers);
+            return self.extended(b'P', self.to_primary(true), Vec::new(), ledgers);
         };
         let parsed = self.parsed(message, rest);
         let sql = if parsed.message.is_empty() {
@@ -50,7 +50,8 @@ impl Router {
             if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
                 return step;
             }
-            let before = self.named(&parsed, &plan);
+            let before = self.named(&parsed, &plan).into_iter().collect();
+            self.note_elsewhere(b'P', &parsed.facts, &plan);
             let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
             let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
@@ -60,9 +61,11 @@ impl Router {
             return step;
         }
         // Whether it is, an earlier sequence may have to tell.
-        if self.state.prepared(name).is_some()
-            && let Some(step) = self.wait_for_current(ledgers)
-        {
+        let mut wait = self.wait_for_statement(name, ledgers);
+        if wait.is_none() && self.state.prepared(name).is_some() {
+            wait = self.wait_for_current(ledgers);
+        }
+        if let Some(step) = wait {
             return step;
         }
         // A name that is taken is refused where it is.
@@ -89,7 +92,10 @@ impl Router {
         let before = old
             .and_then(|old| self.lacking(name, old, &plan))
             .or_else(|| self.named(&parsed, &plan))
-            .or_else(|| self.doubtful(name, &plan));
+            .or_else(|| taken.is_none().then(|| self.doubtful(name, &plan))?);
+        let before = before.into_iter().collect();
+        self.note_elsewhere(b'P', &parsed.facts, &plan);
+        self.touched.add(name);
         let entry = Entry::Parse(Box::new(entry));
         let step = self.extended_with(b'P', plan, before, entry, ledgers);
         if matches!(step, Step::Send(_)) && taken.is_none() {
@@ -124,201 +130,6 @@ impl Router {
         })
     }
 
-    pub(super) fn bind<C: Catalog>(
-        &mut self,
-        message: Message<'_>,
-        ledgers: &mut [Ledger],
-        env: &mut Env<'_, C>,
-    ) -> Step {
-        let names = split_cstr(message.body())
-            .and_then(|(portal, rest)| split_cstr(rest).map(|(name, _)| (portal, name)));
-        let Some((portal, name)) = names else {
-            return if message.is_whole() || message.bytes.len() > STATEMENT_LIMIT {
-                self.extended(b'B', self.to_primary(true), None, ledgers)
-            } else {
-                Step::NeedsMore
-            };
-        };
-        if let Some(step) = self.wait_for_unnamed(name, ledgers) {
-            return step;
-        }
-        let (parsed, known) = self.statement(name);
-        let planned = match &parsed {
-            Some(parsed) => {
-                let have = match known {
-                    Some(nodes) if name.is_empty() => nodes,
-                    _ => NodeSet::EMPTY,
-                };
-                let sql = statement_of(parsed);
-                self.plan(&parsed.facts, sql, Protocol::Extended, have, ledgers, env)
-            }
-            // Of PREPARE, or nobody's.
-            None => {
-                let mut plan = self.to_primary(true);
-                plan.leader = known
-                    .and_then(|nodes| self.preferred(nodes))
-                    .unwrap_or(plan.leader);
-                Ok(plan)
-            }
-        };
-        let mut plan = match planned {
-            Ok(plan) => plan,
-            Err(step) => return step,
-        };
-        // A name that is taken is refused by the node that has it. It may be free after all, so a
-        // write does not go to a standby for it.
-        let writes = plan.decision.writes && plan.decision.destination == Destination::Primary;
-        let mut fresh = true;
-        if !portal.is_empty()
-            && let Some(taken) = self.portals.get(portal)
-            && (!writes || taken.leader == self.primary)
-        {
-            fresh = false;
-            plan.leader = taken.leader;
-            plan.followers = if writes {
-                NodeSet::EMPTY
-            } else {
-                taken.followers
-            };
-        }
-        // Only a Parse of the client's own is made a plain BEGIN.
-        if plan.decision.plain_begin_on_standbys {
-            plan.followers = plan.followers.intersection(known.unwrap_or_default());
-        }
-        if !plan.followers.is_empty() && !message.is_whole() {
-            if message.body_len <= STATEMENT_LIMIT {
-                return Step::NeedsMore;
-            }
-            plan.followers = NodeSet::EMPTY;
-        }
-        if let Some(step) = self.place_extended(b'B', &plan, ledgers) {
-            return step;
-        }
-        let before = match &parsed {
-            Some(parsed) => self
-                .lacking(name, parsed, &plan)
-                .or_else(|| self.named(parsed, &plan)),
-            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
-            None => None,
-        };
-        self.binds = self.binds.wrapping_add(1);
-        let new = Portal {
-            number: self.binds,
-            savepoints: self.state.savepoints(),
-            parsed,
-            decision: plan.decision,
-            leader: plan.leader,
-            followers: plan.followers,
-        };
-        if portal.is_empty() {
-            match &mut self.portal {
-                Some(old) => **old = new,
-                none => *none = Some(Box::new(new)),
-            }
-            return self.extended(b'B', plan, before, ledgers);
-        }
-        let mut entry = Entry::Nothing;
-        if fresh {
-            self.portals.insert(portal.into(), new);
-            entry = Entry::Bind(portal.into(), self.binds);
-        }
-        self.extended_with(b'B', plan, before, entry, ledgers)
-    }
-
-    pub(super) fn execute<C: Catalog>(
-        &mut self,
-        message: Message<'_>,
-        ledgers: &mut [Ledger],
-        env: &mut Env<'_, C>,
-    ) -> Step {
-        if let Some(step) = self.wait_for_whole(message, ledgers) {
-            return step;
-        }
-        let name = super::text(message.body());
-        let portal = if name.is_empty() {
-            self.portal.as_deref()
-        } else {
-            self.portals.get(name)
-        };
-        // Another one is the server's: a cursor of DECLARE, or none.
-        let Some(portal) = portal else {
-            return self.extended(b'E', self.to_primary(true), None, ledgers);
-        };
-        let plan = Plan {
-            decision: portal.decision,
-            leader: portal.leader,
-            followers: portal.followers,
-        };
-        let Some(parsed) = portal.parsed.clone() else {
-            return self.execute_unknown(plan, ledgers, env);
-        };
-        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
-            return step;
-        }
-        // It ends the transaction of a sequence, that of other nodes as well.
-        if matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
-        ) && let Some(step) = self.end_sequences(&plan, ledgers)
-        {
-            return step;
-        }
-        let entry = self
-            .executed(&parsed.facts, statement_of(&parsed), &plan)
-            .map_or(Entry::Nothing, Entry::Executed);
-        let nodes = plan.nodes();
-        // Decided in a transaction that counts as one that writes, functions have not been looked at,
-        // and by now it may be over.
-        let unread = plan.decision.rule != Rule::Balanced && !parsed.facts.functions().is_empty();
-        let writes = plan.decision.writes || unread;
-        self.state.sent(&parsed.facts, env.settings, writes, nodes);
-        self.note_sent(&parsed.facts, &plan, None, env.view);
-        self.end_portals(&parsed.facts);
-        self.extended_with(b'E', plan, None, entry, ledgers)
-    }
-
-    /// What was made by PREPARE, or is nobody's: it may write.
-    fn execute_unknown<C>(
-        &mut self,
-        plan: Plan,
-        ledgers: &mut [Ledger],
-        env: &mut Env<'_, C>,
-    ) -> Step {
-        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
-            return step;
-        }
-        env.facts.read_unknown();
-        let entry = self
-            .executed(env.facts, b"", &plan)
-            .map_or(Entry::Nothing, Entry::Executed);
-        self.state.sent(env.facts, env.settings, true, plan.nodes());
-        self.extended_with(b'E', plan, None, entry, ledgers)
-    }
-
-    /// Portals end with their transaction or savepoint.
-    pub(super) fn end_portals(&mut self, facts: &Facts) {
-        if self.portals.is_empty() {
-            return;
-        }
-        for statement in facts.statements() {
-            match statement {
-                Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::PrepareTransaction
-                | Statement::ClosePortal(None) => self.portals.clear(),
-                Statement::ClosePortal(Some(name)) => {
-                    self.portals.remove(facts.text(*name));
-                }
-                Statement::RollbackTo(name) => {
-                    if let Some(at) = self.state.savepoints_before(facts.text(*name)) {
-                        self.portals.retain(|_, portal| portal.savepoints <= at);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
     pub(super) fn describe(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
         if let Some(step) = self.wait_for_whole(message, ledgers) {
             return step;
@@ -329,13 +140,16 @@ impl Router {
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
-                if let Some(step) = self.wait_for_unnamed(name, ledgers) {
+                if let Some(step) = self.wait_for_statement(name, ledgers) {
                     return step;
                 }
                 let (parsed, nodes) = self.statement(name);
                 known = nodes.is_some();
+                // A failed transaction refuses to describe rows, and any parsing.
+                let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
                 let fit = |&node: &NodeId| {
                     node == self.primary
+                        || self.state.has_failed() && !rows
                         || (self.state.has_failed() || !self.unfit.contains(node))
                             && self.state.is_node_in_transaction(node)
                                 == self.state.is_in_transaction()
@@ -356,11 +170,10 @@ impl Router {
             }
             [b'P', name @ ..] => {
                 let name = super::text(name);
-                let portal = if name.is_empty() {
-                    self.portal.as_deref()
-                } else {
-                    self.portals.get(name)
-                };
+                if let Some(step) = self.wait_for_portal(name, ledgers) {
+                    return step;
+                }
+                let portal = self.portals.get(name);
                 known = portal.is_some();
                 if let Some(portal) = portal {
                     plan.leader = portal.leader;
@@ -370,7 +183,7 @@ impl Router {
         }
         // What is not there is an error.
         self.lone |= !known;
-        self.extended(b'D', plan, before, ledgers)
+        self.extended(b'D', plan, before.into_iter().collect(), ledgers)
     }
 
     pub(super) fn close(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
@@ -401,24 +214,23 @@ impl Router {
                     }
                     _ => Entry::Nothing,
                 };
-                let step = self.extended_with(b'C', plan, None, entry, ledgers);
+                let step = self.extended_with(b'C', plan, Vec::new(), entry, ledgers);
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
                         self.set_unnamed(None);
                     } else {
                         self.state.closed(name);
+                        self.touched.add(name);
                     }
                 }
                 step
             }
             [b'P', name @ ..] => {
                 let name = super::text(name);
-                let portal = if name.is_empty() {
-                    self.portal.as_deref()
-                } else {
-                    self.portals.get(name)
-                };
-                if let Some(portal) = portal {
+                if let Some(step) = self.wait_for_portal(name, ledgers) {
+                    return step;
+                }
+                if let Some(portal) = self.portals.get(name) {
                     plan.leader = portal.leader;
                     plan.followers = portal.followers;
                 }
@@ -426,40 +238,50 @@ impl Router {
                     return step;
                 }
                 let entry = if name.is_empty() {
-                    self.portal = None;
+                    self.portals.unnamed = None;
                     Entry::Nothing
                 } else {
-                    let portal = self.portals.remove_entry(name);
+                    self.touched.add(name);
+                    let portal = self.portals.named.remove_entry(name);
                     portal.map_or(Entry::Nothing, |closed| Entry::Unbound(Box::new(closed)))
                 };
-                self.extended_with(b'C', plan, None, entry, ledgers)
+                self.extended_with(b'C', plan, Vec::new(), entry, ledgers)
             }
-            _ => self.extended(b'C', plan, None, ledgers),
+            _ => self.extended(b'C', plan, Vec::new(), ledgers),
         }
     }
 
     /// Execute, Describe and Close are short; a longer one is for the server to refuse.
-    fn wait_for_whole(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Option<Step> {
+    pub(super) fn wait_for_whole(
+        &mut self,
+        message: Message<'_>,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
         if message.is_whole() {
             return None;
         }
         if message.body_len <= STATEMENT_LIMIT {
             return Some(Step::NeedsMore);
         }
-        Some(self.extended(message.kind, self.to_primary(true), None, ledgers))
+        Some(self.extended(message.kind, self.to_primary(true), Vec::new(), ledgers))
     }
 
-    fn extended(
+    pub(super) fn extended(
         &mut self,
         kind: u8,
         plan: Plan,
-        before: Option<(NodeSet, Before)>,
+        before: Vec<(NodeSet, Before)>,
         ledgers: &mut [Ledger],
     ) -> Step {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
-    fn place_extended(&mut self, kind: u8, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+    pub(super) fn place_extended(
+        &mut self,
+        kind: u8,
+        plan: &Plan,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
         // Whoever does not get to a Close of the same sequence has the name back.
         let lone = self.lone && kind != b'C';
         self.wait_for_earlier(lone, plan, ledgers)
@@ -467,11 +289,11 @@ impl Router {
     }
 
     /// Sends a message of a sequence.
-    fn extended_with(
+    pub(super) fn extended_with(
         &mut self,
         kind: u8,
         plan: Plan,
-        before: Option<(NodeSet, Before)>,
+        before: Vec<(NodeSet, Before)>,
         entry: Entry,
         ledgers: &mut [Ledger],
     ) -> Step {
@@ -479,7 +301,8 @@ impl Router {
             return step;
         }
         self.commit(&plan, ledgers);
-        self.before_sent(before.as_ref(), ledgers);
+        self.before_sent(&before, ledgers);
+        self.pipelining |= kind == b'E';
         let alone = plan.followers.is_empty();
         self.lone |= alone && matches!(kind, b'P' | b'B' | b'E');
         let closing = match &entry {

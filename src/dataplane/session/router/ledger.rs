@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Portal;
+use super::portals::Portal;
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Owed,
@@ -48,7 +48,7 @@ pub enum Entry {
     /// A follower's part of closing the statement of this name.
     Closing(Box<[u8]>),
     /// A Bind message of this number, which makes a portal of this name.
-    Bind(Box<[u8]>, u32),
+    Bind(Box<[u8]>, u64),
     /// A portal that is closed, and its name.
     Unbound(Box<(Box<[u8]>, Portal)>),
     Close(Box<(Box<[u8]>, Prepared)>),

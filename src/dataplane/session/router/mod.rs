@@ -13,16 +13,23 @@
 //! * **A transaction fails as a whole**, also the one that a pipeline is. An error of one node makes
 //!   the parts of all others fail.
 //!
-//! A statement that was prepared on one node and is bound on another is prepared there first. A node
-//! that was not told of a SET is never taken for a load balance node afterwards. What is taken for
-//! granted when a message is sent is undone when an error turns out to have skipped it.
+//! A statement that was prepared on one node and is bound on another is prepared there first, and what
+//! a statement would find of its pipeline is done for it first ([`join`]). A node that was not told of
+//! a SET is never taken for a load balance node afterwards.
+//!
+//! What is taken for granted when a message is sent is undone when an error turns out to have skipped
+//! it. Behind its Sync nobody relies on it before it is answered ([`names`]).
 //!
 //! `sim` compares all of this with one server alone, in random histories.
 
 mod answers;
 mod extended;
+mod join;
 mod ledger;
+mod names;
+mod orders;
 mod plan;
+mod portals;
 #[cfg(test)]
 mod sim;
 mod simple;
@@ -33,10 +40,14 @@ mod waits;
 
 use std::{collections::HashMap, rc::Rc};
 
+use join::Elsewhere;
 pub use ledger::{Entry, Ledger};
 use ledger::{Executed, Parsing, Replay};
+use names::Touched;
+pub use orders::{Before, Order};
+use portals::Portals;
 
-use super::client_side::Message;
+use super::{client_side::Message, owed::Owed};
 use crate::{
     cluster::{ClusterView, NodeId, NodeReplication},
     protocol::frame::HEADER_LEN,
@@ -99,45 +110,9 @@ pub struct Sending {
     pub leader: NodeId,
     pub followers: NodeSet,
     /// What the nodes need to be sent first.
-    pub before: Option<(NodeSet, Before)>,
+    pub before: Vec<(NodeSet, Before)>,
     /// Followers get a plain `BEGIN` instead.
     pub plain_begin: bool,
-}
-
-#[derive(Clone, Debug)]
-pub enum Before {
-    /// This statement, which they lack. A Close of its name goes first, in case that they have one
-    /// all the same.
-    Parse {
-        name: Box<[u8]>,
-        parsed: Rc<Parsed>,
-        /// A Sync behind it: a Query comes next.
-        sync: bool,
-    },
-    /// Close the statement of this name: PostgreSQL alone would have none.
-    Close { name: Box<[u8]> },
-}
-
-impl Before {
-    fn close_unnamed() -> Before {
-        Before::Close {
-            name: Box::default(),
-        }
-    }
-}
-
-/// Bytes that a node is to be sent on the router's own account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    Flush,
-    Sync,
-    /// Makes the open transaction fail.
-    Abort {
-        sync: bool,
-    },
-    Rollback,
-    /// Runs these statements.
-    Replay(Box<[u8]>),
 }
 
 /// What a caller has to do after [`Router::answer`] or [`Router::step`].
@@ -157,19 +132,6 @@ pub struct Effects {
 pub struct Explanation {
     pub nodes: NodeSet,
     pub rule: Rule,
-}
-
-/// A portal of the extended protocol.
-#[derive(Debug)]
-pub struct Portal {
-    /// Which Bind message has made it.
-    number: u32,
-    /// How many savepoints there were.
-    savepoints: usize,
-    parsed: Option<Rc<Parsed>>,
-    decision: Decision,
-    leader: NodeId,
-    followers: NodeSet,
 }
 
 /// A statement with followers, until all have answered.
@@ -195,10 +157,14 @@ pub struct Router {
     current: NodeId,
     standard_strings: bool,
     unnamed: Option<(Rc<Parsed>, NodeSet)>,
-    portal: Option<Box<Portal>>,
-    portals: HashMap<Box<[u8]>, Portal>,
-    /// Number of the last Bind message.
-    binds: u32,
+    portals: Portals,
+    touched: Touched,
+    /// In the sequence that is open.
+    elsewhere: Elsewhere,
+    /// In earlier ones of the open transaction.
+    elsewhere_earlier: Elsewhere,
+    /// The sequence that is open has executed something, anywhere.
+    pipelining: bool,
     /// Nodes with an open sequence of the extended protocol: they need the next Sync.
     used: NodeSet,
     /// Nodes that were not told of a change of the session.
@@ -258,9 +224,11 @@ impl Router {
             current: primary,
             standard_strings: true,
             unnamed: None,
-            portal: None,
-            portals: HashMap::new(),
-            binds: 0,
+            portals: Portals::default(),
+            touched: Touched::default(),
+            elsewhere: Elsewhere::default(),
+            elsewhere_earlier: Elsewhere::default(),
+            pipelining: false,
             used: NodeSet::default(),
             unfit: NodeSet::default(),
             lost: NodeSet::default(),
@@ -330,10 +298,12 @@ impl Router {
         ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Step {
-        let at_current = ledger(ledgers, self.current);
-        let (copying, skipping) = at_current.map_or((false, false), |l| {
-            (l.owed.is_copying_in(), l.owed.is_skipping())
-        });
+        let at_current = ledger(ledgers, self.current).map(|l| &l.owed);
+        let copying = at_current.is_some_and(Owed::is_copying_in);
+        let skipping = at_current.is_some_and(Owed::is_skipping);
+        if at_current.is_some_and(Owed::is_settled) {
+            self.settled();
+        }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),
             kind => matches!(kind, b'Q' | b'B'),
@@ -440,13 +410,7 @@ impl Router {
         if let Some((_, nodes)) = &mut self.unnamed {
             nodes.remove(node);
         }
-        self.portals.retain(|_, portal| portal.leader != node);
-        if self.portal.as_ref().is_some_and(|p| p.leader == node) {
-            self.portal = None;
-        }
-        for portal in self.portals.values_mut().chain(self.portal.as_deref_mut()) {
-            portal.followers.remove(node);
-        }
+        self.portals.node_lost(node);
         if self.current == node {
             self.current = self.primary;
         }
@@ -461,7 +425,11 @@ impl Router {
     /// Whether the client is in the middle of something that only this node can finish.
     pub fn depends_on(&self, node: NodeId, ledgers: &[Ledger]) -> bool {
         node == self.primary
-            || self.portals.values().any(|portal| portal.leader == node)
+            || self
+                .portals
+                .named
+                .values()
+                .any(|portal| portal.leader == node)
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
@@ -496,7 +464,7 @@ impl Sending {
         Sending {
             leader,
             followers: NodeSet::default(),
-            before: None,
+            before: Vec::new(),
             plain_begin: false,
         }
     }
@@ -519,6 +487,23 @@ fn is_transaction_command(statement: &Statement) -> bool {
             | Statement::RollbackTo(_)
             | Statement::PrepareTransaction
     )
+}
+
+/// What a failed transaction still parses and carries out.
+fn is_taken_when_failed(facts: &Facts) -> bool {
+    matches!(
+        facts.first(),
+        Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::RollbackTo(_)
+            | Statement::PrepareTransaction
+            | Statement::Empty
+    )
+}
+
+/// Of those that a standby may be the only one to have.
+fn gives_no_rows(facts: &Facts) -> bool {
+    matches!(facts.first(), Statement::Copy(_) | Statement::Empty)
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {

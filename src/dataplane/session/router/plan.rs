@@ -10,9 +10,12 @@ impl Router {
         sql: &[u8],
         protocol: Protocol,
         parsed_on: NodeSet,
-        ledgers: &[Ledger],
+        ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Result<Plan, Step> {
+        if let Some(step) = self.wait_for_named(facts, ledgers) {
+            return Err(step);
+        }
         if let Some(plan) = self.at_portals(facts) {
             return Ok(plan);
         }
@@ -61,7 +64,7 @@ impl Router {
 
     /// FETCH, MOVE, CLOSE and DECLARE find the portals of the extended protocol by their names.
     fn at_portals(&self, facts: &Facts) -> Option<Plan> {
-        if facts.count() != 1 || self.portals.is_empty() {
+        if facts.count() != 1 || self.portals.named.is_empty() {
             return None;
         }
         let mut plan = self.to_primary(false);
@@ -72,7 +75,7 @@ impl Router {
                 plan.leader = self.portals.get(facts.text(name))?.leader;
             }
             Statement::ClosePortal(None) => {
-                let nodes: NodeSet = self.portals.values().map(|p| p.leader).collect();
+                let nodes: NodeSet = self.portals.named.values().map(|p| p.leader).collect();
                 plan.followers = nodes.without(NodeSet::of(plan.leader));
             }
             _ => return None,

@@ -56,24 +56,51 @@ impl Router {
             }
             None => Some(facts),
         };
-        let plan = match plan {
+        let mut plan = match plan {
             Ok(plan) => plan,
             Err(step) => {
                 give_back(env, facts);
                 return Err(step);
             }
         };
+        if let Some(facts) = &facts {
+            self.without_followers(facts, &mut plan);
+        }
         let taken = facts.as_ref().and_then(|facts| self.taken(facts));
         let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
         let wait = wait.or_else(|| self.place(&plan, true, ledgers));
-        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
+        let looked_at = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref());
+        let ends = looked_at.is_some_and(|facts| self.ends_portals(facts));
+        let wait = wait.or_else(|| {
+            if ends {
+                self.wait_for_current(ledgers)
+            } else {
+                None
+            }
+        });
+        if let Some(step) = wait {
+            give_back(env, facts);
+            return Err(step);
+        }
+        let join = match looked_at {
+            Some(facts) => self.join(facts, sql, Protocol::Simple, &plan, ledgers),
+            None => Ok(None),
+        };
+        let join = match join {
+            Ok(join) => join,
+            Err(step) => {
+                give_back(env, facts);
+                return Err(step);
+            }
+        };
+        if let Some(step) = self.end_sequences(&plan, ledgers) {
             give_back(env, facts);
             return Err(step);
         }
         // It ends the transaction of the sequence that it stands in, unless it makes it one to stay.
         let begins = |facts: &Facts| matches!(facts.first(), Statement::Begin(_));
         if !self.state.is_in_transaction() && !facts.as_ref().is_some_and(begins) {
-            self.portals.clear();
+            self.portals.end();
         }
         let replay = facts
             .as_ref()
@@ -89,6 +116,7 @@ impl Router {
             self.state
                 .sent(facts, env.settings, plan.decision.writes, nodes);
             self.note_sent(facts, &plan, told, env.view);
+            self.note_elsewhere(b'Q', facts, &plan);
             self.end_portals(facts);
         }
         if let Some(executed) = &mut executed {
@@ -96,23 +124,11 @@ impl Router {
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
-        let mut before = prepared
+        let lacks = prepared
             .or(taken)
             .and_then(|(name, parsed)| self.lacking(&name, &parsed, &plan));
-        if let Some((nodes, Before::Parse { name, sync, .. })) = &mut before {
-            // A sequence of the client's goes on to be one.
-            *sync = nodes.intersection(self.used).is_empty();
-            self.lacked = true;
-            for node in nodes.iter() {
-                if let Some(ledger) = ledgers.get_mut(node) {
-                    ledger.owed.sent_ours(Entry::Nothing);
-                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
-                    if *sync {
-                        ledger.owed.sent_our_sync();
-                    }
-                }
-            }
-        }
+        let mut before: Vec<_> = join.into_iter().chain(lacks).collect();
+        self.before_query(&mut before, ledgers);
         let compare = !plan.followers.is_empty();
         let entry = match executed {
             Some(executed) => Entry::Executed(executed),
@@ -128,7 +144,8 @@ impl Router {
         self.lone = plan.followers.is_empty();
         // PostgreSQL drops the unnamed statement and portal at each Query.
         self.set_unnamed(None);
-        self.portal = None;
+        self.portals.unnamed = None;
+        self.end_sequence();
         Ok(Step::Send(Sending {
             leader: plan.leader,
             followers: plan.followers,
@@ -203,9 +220,10 @@ impl Router {
         self.compare(&plan);
         self.used = NodeSet::default();
         self.unnamed_here = false;
+        self.end_sequence();
         if !self.state.is_in_transaction() {
             // Outside a transaction none outlives its sequence.
-            self.portals.clear();
+            self.portals.end();
         }
         Step::Send(Sending {
             followers: plan.followers,

@@ -140,31 +140,58 @@ impl Router {
             Some((_, nodes)) if name.is_empty() => *nodes = nodes.union(lacking),
             _ => self.state.parsed_also(name, lacking),
         }
+        self.doubtful(name, plan);
         let parsed = parsed.clone();
         let name = name.into();
         let sync = false;
         Some((lacking, Before::Parse { name, parsed, sync }))
     }
 
-    /// For messages of the extended protocol.
-    pub(super) fn before_sent(
+    /// A Query comes next: a Sync ends what goes out before it, unless that belongs to a sequence or
+    /// to the transaction of one.
+    pub(super) fn before_query(
         &mut self,
-        before: Option<&(NodeSet, Before)>,
+        befores: &mut [(NodeSet, Before)],
         ledgers: &mut [Ledger],
     ) {
-        let Some((nodes, before)) = before else {
-            return;
-        };
-        for node in nodes.iter() {
-            let Some(ledger) = ledgers.get_mut(node) else {
-                continue;
+        for one in befores {
+            let (nodes, before) = one;
+            let amid = !nodes.intersection(self.used).is_empty();
+            match before {
+                Before::Parse { sync, .. } => *sync = !amid,
+                // Within the transaction of a sequence it would end that.
+                Before::Join { sync, .. } => *sync &= !amid,
+                Before::Close { .. } | Before::Occupy { .. } => {}
+            }
+            self.before_sent(std::slice::from_ref(one), ledgers);
+        }
+    }
+
+    pub(super) fn before_sent(&mut self, befores: &[(NodeSet, Before)], ledgers: &mut [Ledger]) {
+        for (nodes, before) in befores {
+            let (messages, sync) = match before {
+                Before::Close { .. } => (1, false),
+                Before::Parse { sync, .. } => (1, *sync),
+                Before::Occupy { .. } => (3, false),
+                Before::Join { execute, sync, .. } => (if *execute { 5 } else { 2 }, *sync),
             };
-            self.used.insert(node);
-            ledger.flushed = false;
-            ledger.owed.sent_ours(Entry::Nothing);
-            if let Before::Parse { name, .. } = before {
-                self.lacked = true;
-                ledger.owed.sent_ours(Entry::Lacked(name.clone()));
+            for node in nodes.iter() {
+                let Some(ledger) = ledgers.get_mut(node) else {
+                    continue;
+                };
+                for _ in 0..messages {
+                    ledger.owed.sent_ours(Entry::Nothing);
+                }
+                if let Before::Parse { name, .. } = before {
+                    self.lacked = true;
+                    ledger.owed.sent_ours(Entry::Lacked(name.clone()));
+                }
+                if sync {
+                    ledger.owed.sent_our_sync();
+                } else {
+                    self.used.insert(node);
+                    ledger.flushed = false;
+                }
             }
         }
     }
@@ -202,14 +229,7 @@ impl Router {
 
     /// Who refuses a Parse of a name that is taken as PostgreSQL alone would.
     pub(super) fn refusing(&self, taken: &Prepared, parsed: &Parsed) -> NodeId {
-        let ends = matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::RollbackTo(_)
-                | Statement::PrepareTransaction
-        );
-        // A failed transaction takes nothing else, whatever it is called.
+        let ends = is_taken_when_failed(&parsed.facts);
         if taken.parsed.is_some() && !(self.state.has_failed() && ends) {
             return self.primary;
         }

@@ -1,5 +1,7 @@
 //! What the module promises, in a session of two nodes: 0 is the primary, 1 the load balance node.
 
+mod pipelines;
+
 use super::*;
 use crate::{
     failover::testing,
@@ -65,11 +67,16 @@ impl Session {
         };
         match self.router.step(message, &mut self.ledgers, &mut env) {
             Step::Send(sending) => {
-                let mut text = match sending.before {
-                    Some((nodes, Before::Parse { .. })) => format!("parse on {}, ", list(nodes)),
-                    Some((nodes, Before::Close { .. })) => format!("close on {}, ", list(nodes)),
-                    None => String::new(),
-                };
+                let mut text = String::new();
+                for (nodes, before) in &sending.before {
+                    let what = match before {
+                        Before::Parse { .. } => "parse",
+                        Before::Close { .. } => "close",
+                        Before::Occupy { .. } => "occupy",
+                        Before::Join { .. } => "join",
+                    };
+                    text += &format!("{what} on {}, ", list(*nodes));
+                }
                 text += &sending.leader.to_string();
                 for node in sending.followers.iter() {
                     text += &format!("+{node}");
@@ -506,7 +513,7 @@ fn a_portal_ends_with_the_savepoint_that_it_was_made_behind() {
     s.says(0, "12ZT");
     s.query("ROLLBACK TO a");
     s.says(0, "CZT").says(1, "CZT");
-    assert!(s.router.portals.is_empty());
+    assert!(s.router.portals.named.is_empty());
 }
 
 #[test]

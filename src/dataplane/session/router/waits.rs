@@ -23,9 +23,7 @@ impl Router {
     pub(super) fn wait_for_current(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
         let ledger = ledgers.get_mut(self.current)?;
         if ledger.owed.is_settled() {
-            self.lone = false;
-            self.in_doubt = false;
-            self.lacked = false;
+            self.settled();
             return None;
         }
         if ledger.wants_flush() {
@@ -35,13 +33,16 @@ impl Router {
         Some(Step::Wait)
     }
 
-    /// Which the unnamed statement is, if an earlier sequence has made it, the answers to that tell.
-    pub(super) fn wait_for_unnamed(&mut self, name: &[u8], ledgers: &mut [Ledger]) -> Option<Step> {
-        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-        if !name.is_empty() || self.unnamed_here || !owes {
-            return None;
+    /// Whatever was sent is answered: nothing is in doubt.
+    pub(super) fn settled(&mut self) {
+        self.lone = false;
+        self.in_doubt = false;
+        self.lacked = false;
+        self.touched.settled();
+        self.state.settled();
+        if !self.state.is_in_transaction() {
+            self.portals.end_earlier();
         }
-        self.wait_for_current(ledgers)
     }
 
     /// Whether a Query or FunctionCall amid a sequence is skipped has to be known first.
@@ -104,6 +105,13 @@ impl Router {
             && let Some(comparison) = &self.comparison
         {
             waits.insert(comparison.leader);
+            waits = waits.union(comparison.pending);
+        }
+        // Who has done what the leader has not is no place to read from.
+        if let Some(comparison) = &self.comparison
+            && comparison.leader_failed == Some(true)
+            && plan.leader != self.primary
+        {
             waits = waits.union(comparison.pending);
         }
         // Whoever has answered already is not waited for: it may be gone.

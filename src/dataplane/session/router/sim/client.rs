@@ -123,7 +123,7 @@ impl Client<'_> {
                 let sql = self.text();
                 self.query(&sql);
             } else {
-                let sql = self.for_sequence();
+                let sql = self.statement();
                 self.prepared("", &sql);
                 self.sync();
             }
@@ -169,7 +169,7 @@ impl Client<'_> {
             if self.random.chance(80) {
                 let mut name = self.pick(&["", "", "", "s1", "s2", "p1"]);
                 let sql = if self.random.chance(96) {
-                    self.for_sequence()
+                    self.statement()
                 } else {
                     self.text()
                 };
@@ -204,9 +204,7 @@ impl Client<'_> {
         if self.random.chance(20) {
             self.describe(b'S', name);
         }
-        // A name that is taken: what may write is not sent to a standby to be refused there.
-        let reads = name.is_empty() && sql.starts_with("SELECT *") && !sql.contains("UPDATE");
-        if !portal.is_empty() && (self.random.chance(50) || !reads) {
+        if !portal.is_empty() && self.random.chance(70) {
             self.close(b'P', portal);
         }
         self.bind(portal, name);
@@ -231,9 +229,19 @@ impl Client<'_> {
     }
 
     fn bind(&mut self, portal: &str, name: &str) {
+        // One that is wrong, or too many.
+        let parameters = match self.random.below(60) {
+            0 | 1 => 1,
+            2 => 2,
+            _ => 0,
+        };
         self.put(b'B', |out| {
             out.extend_from_slice(format!("{portal}\0{name}\0").as_bytes());
-            out.extend_from_slice(&[0; 6]);
+            out.extend_from_slice(&[0, 0, 0, parameters]);
+            for _ in 0..parameters {
+                out.extend_from_slice(b"\0\0\0\x03odd");
+            }
+            out.extend_from_slice(&[0; 2]);
         });
     }
 
@@ -259,18 +267,6 @@ impl Client<'_> {
         });
     }
 
-    /// A statement for the extended protocol. PostgreSQL refuses COMMIT PREPARED within a pipeline;
-    /// what stands before it may be on another node.
-    fn for_sequence(&mut self) -> String {
-        let sql = self.statement();
-        // DISCARD ALL is refused there as well.
-        if sql.contains("PREPARED") || sql == "DISCARD ALL" {
-            "SELECT * FROM fixed1".to_owned()
-        } else {
-            sql
-        }
-    }
-
     /// A message of a sequence without what usually comes before it.
     fn message(&mut self) {
         let name = self.pick(&["", "s1", "s2", "p1"]);
@@ -282,13 +278,13 @@ impl Client<'_> {
         let named = self.pick(&["q1", "q2"]);
         match self.random.below(9) {
             0 => {
-                let sql = self.for_sequence();
+                let sql = self.statement();
                 let odd = sql.starts_with("EXECUTE") || sql.contains(" nt");
                 let name = if odd { "" } else { name };
                 self.parse(name, &sql);
             }
             1 | 2 => {
-                if !portal.is_empty() {
+                if !portal.is_empty() && self.random.chance(70) {
                     self.close(b'P', portal);
                 }
                 self.bind(portal, name);
@@ -402,6 +398,7 @@ impl Client<'_> {
             "BEGIN",
             "BEGIN",
             "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
             "BEGIN READ ONLY",
             "BEGIN READ WRITE",
             "COMMIT",
@@ -437,7 +434,12 @@ impl Client<'_> {
                 "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE".to_owned()
             }
             11 => "SET default_transaction_isolation TO 'read committed'".to_owned(),
-            12 => "SET TRANSACTION READ ONLY".to_owned(),
+            12 => self
+                .pick(&[
+                    "SET TRANSACTION READ ONLY",
+                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                ])
+                .to_owned(),
             _ => format!("SET {name} TO {value}"),
         }
     }

@@ -65,6 +65,7 @@ impl Server {
 
     pub(super) fn carry_out(&mut self, sql: &Sql) -> Done<Outcome> {
         let tag = |tag: &str| Ok(Outcome::Tag(tag.to_owned()));
+        self.transaction.snapshot |= sql.takes_snapshot();
         let transaction = &mut self.transaction;
         match sql {
             Sql::Select(select) => self.current(select),
@@ -152,8 +153,7 @@ impl Server {
             Sql::Characteristics(modes) => {
                 let state = &mut transaction.state;
                 state.default_read_only = modes.read_only.unwrap_or(state.default_read_only);
-                state.default_serializable =
-                    modes.serializable.unwrap_or(state.default_serializable);
+                state.default_isolation = modes.isolation.unwrap_or(state.default_isolation);
                 tag("SET")
             }
             Sql::Reset(Some(name)) => {
@@ -250,6 +250,7 @@ impl Server {
                 transaction.publish();
                 tag("DROP TABLE")
             }
+            Sql::Unlisten => tag("UNLISTEN"),
             Sql::Lock { strong } => {
                 if *strong && transaction.standby {
                     self.misled = Some("LOCK".to_owned());
@@ -284,7 +285,7 @@ impl Server {
     pub(super) fn set(&mut self, name: &str, value: i64, local: bool) {
         let state = &mut self.transaction.state;
         if name == "default_transaction_isolation" {
-            state.default_serializable = self.database.borrow().serializable;
+            state.default_isolation = self.database.borrow().default_isolation();
             return;
         }
         let at = usize::from(name == PARAMETERS[1]);
@@ -299,12 +300,12 @@ impl Server {
     }
 
     pub(super) fn reset_all(&mut self) {
-        let serializable = self.database.borrow().serializable;
+        let isolation = self.database.borrow().default_isolation();
         let state = &mut self.transaction.state;
         state.parameters = [0; 2];
         state.lasting = [0; 2];
         state.default_read_only = false;
-        state.default_serializable = serializable;
+        state.default_isolation = isolation;
     }
 
     pub(super) fn discard(&mut self, what: &str) -> Done {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    sql::{self, Failure, Select, Sql, failure},
+    sql::{self, Failure, Sql, failure},
     state::{Database, PARAMETERS, State},
     transaction::{Block, Change, Level, Transaction},
 };
@@ -24,7 +24,7 @@ use crate::protocol::{
 pub(super) type Done<T = ()> = Result<T, Failure>;
 
 /// What a statement of a name stands for; `None`: an empty query.
-type Prepared = Option<Rc<Sql>>;
+pub(super) type Prepared = Option<Rc<Sql>>;
 
 #[derive(Debug)]
 pub(super) struct Portal {
@@ -154,13 +154,13 @@ impl Server {
         self.flush();
     }
 
-    fn say(&mut self, kind: u8, text: &str) {
+    pub(super) fn say(&mut self, kind: u8, text: &str) {
         frame(kind, &mut self.out, |out| {
             out.extend_from_slice(text.as_bytes())
         });
     }
 
-    fn complete(&mut self, tag: &str) {
+    pub(super) fn complete(&mut self, tag: &str) {
         self.say(b'C', &format!("{tag}\0"));
     }
 
@@ -213,7 +213,7 @@ impl Server {
         }
     }
 
-    fn finish(&mut self) -> Done {
+    pub(super) fn finish(&mut self) -> Done {
         if self.transaction.block == Block::Single {
             self.keep_held_cursors()?;
         }
@@ -232,7 +232,7 @@ impl Server {
         names.iter().try_for_each(|name| self.fill(name))
     }
 
-    fn failed_block(&self, sql: Option<&Sql>) -> Done {
+    pub(super) fn failed_block(&self, sql: Option<&Sql>) -> Done {
         if self.transaction.block == Block::Failed && !sql.is_some_and(Sql::is_exit) {
             return failure("25P02", "current transaction is aborted");
         }
@@ -240,7 +240,8 @@ impl Server {
     }
 
     /// What is found out before a statement is carried out.
-    pub(super) fn analyse(&self, sql: &Sql) -> Done {
+    pub(super) fn analyse(&mut self, sql: &Sql) -> Done {
+        self.transaction.snapshot |= sql.is_analysed();
         let state = &self.transaction.state;
         match sql {
             Sql::Select(select) | Sql::Declare { select, .. } => {
@@ -335,237 +336,13 @@ impl Server {
         Ok(())
     }
 
-    fn parse(&mut self, body: &[u8]) -> Done {
-        let (name, rest) = cstr(body);
-        let (text, _) = cstr(rest);
-        self.transaction.start();
-        if name.is_empty() {
-            self.statements.remove("");
-        }
-        let question = self.database.borrow().questions.get(&text).cloned();
-        let mut statements = match question {
-            Some(_) => vec![Sql::Show(text)],
-            None => sql::parse(&text)?,
-        };
-        if statements.len() > 1 {
-            return failure("42601", "cannot insert multiple commands");
-        }
-        let sql = statements.pop();
-        if let Some(sql) = &sql {
-            self.failed_block(Some(sql))?;
-            self.analyse(sql)?;
-        }
-        if self.statements.contains_key(&name) {
-            return failure("42P05", format!("prepared statement {name} already exists"));
-        }
-        self.statements.insert(name, sql.map(Rc::new));
-        self.say(b'1', "");
-        Ok(())
-    }
-
-    pub(super) fn prepared(&self, name: &str) -> Done<Prepared> {
-        match self.statements.get(name) {
-            Some(sql) => Ok(sql.clone()),
-            None => failure("26000", format!("prepared statement {name} does not exist")),
-        }
-    }
-
-    fn bind(&mut self, body: &[u8]) -> Done {
-        let (portal, rest) = cstr(body);
-        let (name, _) = cstr(rest);
-        self.transaction.start();
-        let sql = self.prepared(&name)?;
-        if let Some(sql) = &sql {
-            self.failed_block(Some(sql))?;
-        }
-        if portal.is_empty() {
-            self.portals.remove("");
-        }
-        if let Some(sql) = &sql {
-            self.analyse(sql)?;
-        }
-        self.new_portal(&portal, sql, false)?;
-        self.say(b'2', "");
-        Ok(())
-    }
-
-    pub(super) fn new_portal(&mut self, name: &str, sql: Prepared, from_declare: bool) -> Done {
-        if self.portals.contains_key(name) {
-            return failure("42P03", format!("cursor {name} already exists"));
-        }
-        let portal = Portal {
-            sql,
-            level: self.transaction.level(),
-            snapshot: self.transaction.state.clone(),
-            rows: None,
-            done: false,
-            failed: false,
-            hold: false,
-            from_declare,
-        };
-        self.portals.insert(name.to_owned(), portal);
-        Ok(())
-    }
-
-    fn describe(&mut self, body: &[u8]) -> Done {
-        let (name, _) = cstr(&body[1..]);
-        self.transaction.start();
-        let sql = if body[0] == b'S' {
-            let sql = self.prepared(&name)?;
-            self.failed_rows(&sql)?;
-            self.say(b't', "\0\0");
-            sql
-        } else {
-            match self.portals.get(&name) {
-                Some(portal) => {
-                    let sql = portal.sql.clone();
-                    self.failed_rows(&sql)?;
-                    sql
-                }
-                None => return failure("34000", format!("portal {name} does not exist")),
-            }
-        };
-        if self.gives_rows(&sql) {
-            self.describe_rows();
-        } else {
-            self.say(b'n', "");
-        }
-        Ok(())
-    }
-
-    fn gives_rows(&self, sql: &Prepared) -> bool {
-        match sql.as_deref() {
-            Some(Sql::Execute(name)) => self
-                .statements
-                .get(name)
-                .is_some_and(|inner| inner.as_deref().is_some_and(Sql::returns_rows)),
-            Some(Sql::Fetch { name, .. }) => self.portals.contains_key(name),
-            Some(sql) => sql.returns_rows(),
-            None => false,
-        }
-    }
-
-    fn failed_rows(&self, sql: &Prepared) -> Done {
-        if self.gives_rows(sql) {
-            return self.failed_block(None);
-        }
-        Ok(())
-    }
-
-    fn execute(&mut self, body: &[u8]) -> Done {
-        let (name, rest) = cstr(body);
-        let limit = i32::from_be_bytes(rest[..4].try_into().expect("four bytes"));
-        let limit = usize::try_from(limit).unwrap_or(0);
-        let Some(portal) = self.portals.get(&name) else {
-            return failure("34000", format!("portal {name} does not exist"));
-        };
-        let sql = portal.sql.clone();
-        let (failed, done) = (portal.failed, portal.done);
-        let begun = portal.rows.is_some();
-        let Some(sql) = sql else {
-            self.say(b'I', "");
-            return Ok(());
-        };
-        self.transaction.start();
-        self.failed_block((!failed).then_some(&*sql))?;
-        if failed || done {
-            return failure("55000", format!("portal {name} cannot be run"));
-        }
-        if !begun {
-            let outcome = match (&*sql, portal.from_declare) {
-                (Sql::Select(select), _) => self.portal_rows(&name, select)?,
-                (sql, _) => self.carry_out(sql)?,
-            };
-            match outcome {
-                Outcome::Rows(rows, _) => {
-                    if let Some(portal) = self.portals.get_mut(&name) {
-                        portal.rows = Some(rows.into());
-                    }
-                }
-                Outcome::Tag(tag) => {
-                    if let Some(portal) = self.portals.get_mut(&name) {
-                        portal.done = true;
-                    }
-                    self.executed(&sql)?;
-                    self.complete(&tag);
-                    return Ok(());
-                }
-                Outcome::CopyOut(rows) => {
-                    if let Some(portal) = self.portals.get_mut(&name) {
-                        portal.done = true;
-                    }
-                    self.copy_out(&rows);
-                    self.executed(&sql)?;
-                    self.complete(&rows_tag("COPY", rows.len()));
-                    return Ok(());
-                }
-                Outcome::CopyIn(table) => {
-                    if let Some(portal) = self.portals.get_mut(&name) {
-                        portal.done = true;
-                    }
-                    self.begin_copy(table);
-                    return Ok(());
-                }
-            }
-        }
-        let portal = self.portals.get_mut(&name);
-        let rows = portal.and_then(|p| p.rows.as_mut()).expect("rows");
-        let take = if limit == 0 {
-            rows.len()
-        } else {
-            limit.min(rows.len())
-        };
-        let now: Vec<String> = rows.drain(..take).collect();
-        self.rows(&now);
-        if limit > 0 && now.len() == limit {
-            self.say(b's', "");
-            return Ok(());
-        }
-        self.executed(&sql)?;
-        let tag = match &*sql {
-            Sql::Show(_) => "SHOW",
-            Sql::Fetch { .. } => "FETCH",
-            Sql::Write(write) => write.tag,
-            Sql::Select(select) => select.tag,
-            _ => "SELECT",
-        };
-        self.complete(&rows_tag(tag, now.len()));
-        Ok(())
-    }
-
-    fn executed(&mut self, sql: &Sql) -> Done {
-        if sql.is_transaction() || matches!(sql, Sql::Discard(what) if what == "ALL") {
-            return self.finish();
-        }
-        Ok(())
-    }
-
-    pub(super) fn portal_rows(&mut self, name: &str, select: &Select) -> Done<Outcome> {
-        let Some(portal) = self.portals.get(name) else {
-            return failure("34000", "gone");
-        };
-        let snapshot = portal.snapshot.clone();
-        self.select(select, &snapshot)
-    }
-
-    fn close(&mut self, body: &[u8]) -> Done {
-        let (name, _) = cstr(&body[1..]);
-        if body[0] == b'S' {
-            self.statements.remove(&name);
-        } else {
-            self.portals.remove(&name);
-        }
-        self.say(b'3', "");
-        Ok(())
-    }
-
     fn sync(&mut self) -> Done {
         self.finish()?;
         self.ready();
         Ok(())
     }
 
-    fn begin_copy(&mut self, table: String) {
+    pub(super) fn begin_copy(&mut self, table: String) {
         self.say(b'G', "\0\0\0");
         self.flush();
         self.copy = Some((table, 0));
@@ -597,6 +374,7 @@ impl Server {
         self.transaction.state.add(&table, rows)?;
         let tag = format!("COPY {rows}");
         let Some((left, _)) = &self.query else {
+            self.transaction.pipelining = true;
             self.complete(&tag);
             return Ok(());
         };
@@ -606,7 +384,7 @@ impl Server {
         self.go_on()
     }
 
-    fn copy_out(&mut self, rows: &[String]) {
+    pub(super) fn copy_out(&mut self, rows: &[String]) {
         self.say(b'H', "\0\0\0");
         for row in rows {
             self.say(b'd', row);
@@ -614,11 +392,11 @@ impl Server {
         self.say(b'c', "");
     }
 
-    fn describe_rows(&mut self) {
+    pub(super) fn describe_rows(&mut self) {
         self.say(b'T', "\0\x01row\0");
     }
 
-    fn rows(&mut self, rows: &[String]) {
+    pub(super) fn rows(&mut self, rows: &[String]) {
         for row in rows {
             // The answers to the router's questions are columns already.
             if let Some(columns) = row.strip_prefix("columns ") {
@@ -636,7 +414,7 @@ impl Server {
     }
 }
 
-fn rows_tag(tag: &str, rows: usize) -> String {
+pub(super) fn rows_tag(tag: &str, rows: usize) -> String {
     match tag {
         "SHOW" | "EXPLAIN" => tag.to_owned(),
         "INSERT" => format!("INSERT 0 {rows}"),
@@ -644,7 +422,7 @@ fn rows_tag(tag: &str, rows: usize) -> String {
     }
 }
 
-fn cstr(bytes: &[u8]) -> (String, &[u8]) {
+pub(super) fn cstr(bytes: &[u8]) -> (String, &[u8]) {
     let end = bytes.iter().position(|&b| b == 0).expect("a string");
     let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
     (text, &bytes[end + 1..])

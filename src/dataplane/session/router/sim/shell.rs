@@ -203,7 +203,7 @@ impl Shell {
     }
 
     fn send(&mut self, sending: &Sending, message: Message<'_>) {
-        if let Some((nodes, before)) = &sending.before {
+        for (nodes, before) in &sending.before {
             for node in nodes.iter() {
                 self.to_nodes[node].extend(before.encode());
             }

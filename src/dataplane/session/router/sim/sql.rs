@@ -16,11 +16,20 @@ pub fn failure<T>(code: &'static str, text: impl Into<String>) -> Result<T, Fail
     })
 }
 
+/// Snapshots of the second are left out: it is there for who may set it when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    #[default]
+    ReadCommitted,
+    RepeatableRead,
+    Serializable,
+}
+
 /// Options of BEGIN and of SET TRANSACTION; `None`: not mentioned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
     pub read_only: Option<bool>,
-    pub serializable: Option<bool>,
+    pub isolation: Option<Isolation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +82,8 @@ pub enum Sql {
     Lock {
         strong: bool,
     },
+    /// Only the router says it.
+    Unlisten,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +95,8 @@ pub struct Select {
     pub fails: bool,
     /// FOR UPDATE: a standby refuses it.
     pub locks: bool,
+    /// Gives no row.
+    pub empty: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +119,32 @@ impl Sql {
                 | Sql::RollbackTo(_)
                 | Sql::PrepareTransaction
         )
+    }
+
+    /// Whether it is analysed before it is carried out, which takes a snapshot.
+    pub fn is_analysed(&self) -> bool {
+        match self {
+            Sql::Select(select) => select.tag != "COPY",
+            Sql::Write(write) => write.tag != "TRUNCATE" && write.tag != "DO",
+            Sql::Declare { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether carrying it out takes a snapshot.
+    pub fn takes_snapshot(&self) -> bool {
+        !self.is_transaction()
+            && !matches!(
+                self,
+                Sql::Set { .. }
+                    | Sql::SetModes(_)
+                    | Sql::Characteristics(_)
+                    | Sql::Reset(_)
+                    | Sql::Show(_)
+                    | Sql::Fetch { .. }
+                    | Sql::Lock { .. }
+                    | Sql::Unlisten
+            )
     }
 
     /// The commands behind which PostgreSQL ends its part of the transaction at once.
@@ -168,7 +207,13 @@ fn statement(text: &str) -> Result<Sql, Failure> {
         } else {
             None
         },
-        serializable: has("ISOLATION").then(|| has("SERIALIZABLE")),
+        isolation: has("ISOLATION").then(|| {
+            if has("SERIALIZABLE") {
+                Isolation::Serializable
+            } else {
+                Isolation::RepeatableRead
+            }
+        }),
     };
     let chain = has("CHAIN");
     Ok(match words[0] {
@@ -217,7 +262,11 @@ fn statement(text: &str) -> Result<Sql, Failure> {
         "SET" if has("TRANSACTION") => Sql::SetModes(modes),
         "SET" if name(1) == "default_transaction_isolation" => Sql::Characteristics(Modes {
             read_only: None,
-            serializable: Some(text.contains("serializable")),
+            isolation: Some(if text.contains("serializable") {
+                Isolation::Serializable
+            } else {
+                Isolation::ReadCommitted
+            }),
         }),
         "SET" => {
             let local = has("LOCAL");
@@ -245,6 +294,7 @@ fn statement(text: &str) -> Result<Sql, Failure> {
         "LOCK" => Sql::Lock {
             strong: !text.contains("ACCESS SHARE"),
         },
+        "UNLISTEN" => Sql::Unlisten,
         word => return failure("42601", format!("syntax error at or near \"{word}\"")),
     })
 }
@@ -266,5 +316,6 @@ fn select(text: &str, tag: &'static str) -> Select {
         function,
         fails: tag == "SELECT" && text.contains("1/0"),
         locks: tag == "SELECT" && text.contains("FOR UPDATE"),
+        empty: text.ends_with("WHERE false"),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use super::sql::{Failure, Select, Write, failure};
+use super::sql::{Failure, Isolation, Select, Write, failure};
 use crate::routing::relcache::{Question, Relation};
 
 /// The parameters that the session may set; each row of a result shows them.
@@ -37,6 +37,14 @@ impl Database {
             serializable,
             ..Database::default()
         }))
+    }
+
+    pub fn default_isolation(&self) -> Isolation {
+        if self.serializable {
+            Isolation::Serializable
+        } else {
+            Isolation::ReadCommitted
+        }
     }
 
     /// The row of booleans that answers a question about the catalog.
@@ -75,10 +83,10 @@ pub struct State {
     pub tables: Contents,
     pub temporary: Contents,
     pub default_read_only: bool,
-    pub default_serializable: bool,
+    pub default_isolation: Isolation,
     /// Of the transaction.
     pub read_only: bool,
-    pub serializable: bool,
+    pub isolation: Isolation,
     pub deferred_failure: bool,
     pub temporary_touched: bool,
     pub has_hold_cursor: bool,
@@ -108,7 +116,7 @@ impl State {
         snapshot: &State,
         standby: bool,
     ) -> Result<Vec<String>, Failure> {
-        if standby && self.serializable {
+        if standby && self.isolation == Isolation::Serializable {
             return failure("0A000", "cannot use serializable mode in a hot standby");
         }
         if select.locks && self.read_only {
@@ -116,6 +124,9 @@ impl State {
         }
         if select.fails {
             return failure("22012", "division by zero");
+        }
+        if select.empty {
+            return Ok(Vec::new());
         }
         let Some(name) = &select.relation else {
             let what = select.function.as_deref().unwrap_or("constant");

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    sql::{Failure, Modes, failure},
+    sql::{Failure, Isolation, Modes, failure},
     state::{Contents, Database, State},
 };
 
@@ -40,6 +40,10 @@ pub struct Transaction {
     pub standby: bool,
     pub block: Block,
     pub state: State,
+    /// A query has been analysed or carried out: modes are settled.
+    pub snapshot: bool,
+    /// An Execute message has carried out something in this transaction.
+    pub pipelining: bool,
     /// The state at the begin of the transaction, then at each savepoint.
     saved: Vec<(String, State)>,
     database: Rc<RefCell<Database>>,
@@ -47,14 +51,16 @@ pub struct Transaction {
 
 impl Transaction {
     pub fn new(standby: bool, database: Rc<RefCell<Database>>) -> Transaction {
-        let serializable = database.borrow().serializable;
+        let default_isolation = database.borrow().default_isolation();
         Transaction {
             standby,
             block: Block::None,
             state: State {
-                default_serializable: serializable,
+                default_isolation,
                 ..State::default()
             },
+            snapshot: false,
+            pipelining: false,
             saved: Vec::new(),
             database,
         }
@@ -86,7 +92,9 @@ impl Transaction {
         self.block = block;
         self.state.tables = self.database.borrow().tables.clone();
         self.state.read_only = self.standby || self.state.default_read_only;
-        self.state.serializable = self.state.default_serializable;
+        self.state.isolation = self.state.default_isolation;
+        self.snapshot = false;
+        self.pipelining = false;
         self.state.deferred_failure = false;
         self.state.temporary_touched = false;
         self.state.has_hold_cursor = false;
@@ -164,17 +172,35 @@ impl Transaction {
     }
 
     pub fn modes(&mut self, modes: Modes) -> Result<(), Failure> {
-        if self.standby && modes.serializable == Some(true) {
-            return failure("0A000", "cannot use serializable mode in a hot standby");
+        if let Some(isolation) = modes.isolation
+            && isolation != self.state.isolation
+        {
+            if self.snapshot {
+                return failure("25001", "isolation level must be set before any query");
+            }
+            if self.saved.len() > 1 {
+                return failure(
+                    "25001",
+                    "isolation level must not be set in a subtransaction",
+                );
+            }
+            if self.standby && isolation == Isolation::Serializable {
+                return failure("0A000", "cannot use serializable mode in a hot standby");
+            }
         }
-        if self.standby && modes.read_only == Some(false) {
-            return failure(
-                "0A000",
-                "cannot set transaction read-write mode during recovery",
-            );
+        if modes.read_only == Some(false) && self.state.read_only {
+            if self.saved.len() > 1 {
+                return failure("25001", "cannot set read-write mode in a subtransaction");
+            }
+            if self.snapshot {
+                return failure("25001", "read-write mode must be set before any query");
+            }
+            if self.standby {
+                return failure("0A000", "cannot set read-write mode during recovery");
+            }
         }
         self.state.read_only = modes.read_only.unwrap_or(self.state.read_only);
-        self.state.serializable = modes.serializable.unwrap_or(self.state.serializable);
+        self.state.isolation = modes.isolation.unwrap_or(self.state.isolation);
         Ok(())
     }
 
@@ -188,7 +214,7 @@ impl Transaction {
         if chain && !open {
             return failure("25P01", "AND CHAIN can only be used in transaction blocks");
         }
-        let modes = (self.state.read_only, self.state.serializable);
+        let modes = (self.state.read_only, self.state.isolation);
         let commits = commit && self.block != Block::Failed;
         let change = if commits {
             self.commit()?
@@ -198,7 +224,7 @@ impl Transaction {
         };
         if chain {
             self.begin(Block::Open);
-            (self.state.read_only, self.state.serializable) = modes;
+            (self.state.read_only, self.state.isolation) = modes;
         }
         let tag = if commits { "COMMIT" } else { "ROLLBACK" };
         Ok((tag, !open, change))
@@ -309,9 +335,7 @@ impl Transaction {
     }
 
     pub fn prevent_in_block(&self, what: &str) -> Result<(), Failure> {
-        // Within a pipeline PostgreSQL refuses it as well; the router does not copy that, since the
-        // statements before it may have gone to another node.
-        if self.block == Block::Single {
+        if self.block == Block::Single && !self.pipelining {
             return Ok(());
         }
         failure(
