@@ -17,7 +17,7 @@
 #   make pg-regress  PostgreSQL's own regression suite directly and through us (fetches its source, four minutes)
 #   make grammar-check  what routing reads from statements against PostgreSQL's own grammar (builds pg_query, three minutes)
 #   make demo    a cluster of three servers behind pgpool, and a failover, in a minute
-#   make bench   speed and memory beside the original and PgBouncer
+#   make bench   speed and memory beside the original and PgBouncer, and for how long a failover stops writes
 #   make deny    licences and known vulnerabilities of the crates (needs cargo-deny)
 #   make man     read the manual page
 #

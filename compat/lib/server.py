@@ -181,7 +181,10 @@ class Server:
     def pause(self):
         """SIGSTOP of all processes: the port accepts (the kernel does), nobody answers."""
         for pid in proc.tree(self.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+            try:
+                os.kill(pid, signal.SIGSTOP)
+            except OSError:
+                pass  # a process of a session that has just ended
 
     def resume(self):
         if self.process is None:

@@ -81,6 +81,50 @@ BASE_40 = {
     "connect_timeout": 10000,
 }
 
+#: The parameters of a three-node 4.0 installation. Left out: watchdog, online recovery, follow_master_command.
+#: Other than there: one host, free ports, folders in the scratch folder.
+SEED_40 = {
+    "listen_addresses": "*",
+    "pcp_listen_addresses": "*",
+    "listen_backlog_multiplier": 2,
+    "serialize_accept": False,
+    "enable_pool_hba": True,
+    "pool_passwd": "pool_passwd",
+    "authentication_timeout": 60,
+    "ssl": False,
+    "num_init_children": 100,
+    "max_pool": 5,
+    "child_life_time": 300,
+    "child_max_connections": 0,
+    "connection_life_time": 600,
+    "client_idle_limit": 0,
+    "syslog_facility": "LOCAL1",
+    "syslog_ident": "pgpool",
+    "debug_level": 0,
+    "connection_cache": True,
+    "reset_query_list": "ABORT; DISCARD ALL",
+    "replication_mode": False,
+    "load_balance_mode": False,
+    "master_slave_mode": True,
+    "master_slave_sub_mode": "stream",
+    "sr_check_period": 10,
+    "sr_check_user": "repmgr",
+    "sr_check_password": "rep123",
+    "sr_check_database": "repmgr",
+    "delay_threshold": 10000000,
+    "failback_command": "echo failback %d %h %p %D %m %H %M %P",
+    "failover_on_backend_error": "off",
+    "search_primary_node_timeout": 300,
+    "health_check_period": 40,
+    "health_check_timeout": 10,
+    "health_check_user": "hcuser",
+    "health_check_password": "hcuser",
+    "health_check_database": "postgres",
+    "health_check_max_retries": 3,
+    "health_check_retry_delay": 1,
+    "connect_timeout": 10000,
+}
+
 HBA_SEED = """\
 local   all         all                               trust
 # IPv4 local connections:
@@ -159,6 +203,11 @@ class Pgpool:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         return copy
+
+    @staticmethod
+    def md5_entries(passwords):
+        """pool_passwd for these users."""
+        return "".join(f"{u}:md5{md5(p + u)}\n" for u, p in passwords.items())
 
     def write(self, path, text, mode=0o644):
         with open(path, "w") as out:

@@ -29,6 +29,9 @@ pub enum Report {
         sqlstate: String,
         fatal: bool,
     },
+    /// The server's end of a connection that a session works on is gone, and nothing was said
+    /// before. `error` of the socket; `None`: closed.
+    BackendCut { node: NodeId, error: Option<String> },
     /// The first session has used a waiting node: waiting becomes up.
     NodeUsed { node: NodeId },
     /// A health check failed after its last retry, or a look found the node gone.
@@ -97,6 +100,8 @@ pub enum Command {
     },
     /// The process is about to end, and so are commands that follow a new primary, by this signal.
     Stopping {
+        /// Told when the next start would know what is left.
+        done: oneshot::Sender<()>,
         signal: i32,
     },
 }

@@ -4,6 +4,8 @@
 //! file, views, hooks, questions to servers), and keeps the health checks and the replication check
 //! running. It decides only what is done with a report; the rest is decided by the cores.
 
+mod running;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
@@ -28,7 +30,7 @@ use crate::{
         hooks, promotion,
         request::{Entry, Request, Source},
         search::Answer,
-        what_if,
+        unfinished, what_if,
     },
     health,
     observe::{Reporter, Severity},
@@ -40,6 +42,10 @@ const CLIENTS_POLL: Duration = Duration::from_millis(500);
 
 /// What tasks of the supervisor tell it.
 enum Internal {
+    HookBegun {
+        kind: HookKind,
+        process: Option<unfinished::Process>,
+    },
     HookFinished {
         call: u64,
     },
@@ -84,6 +90,8 @@ pub struct Supervisor {
     hands_off: watch::Sender<bool>,
     /// Of the `follow_primary_command` that runs.
     follow_group: hooks::Group,
+    /// For the next start, should this process be killed.
+    record: unfinished::Record,
     health: BTreeMap<NodeId, health::task::Handle>,
     replication: Option<replication::task::Handle>,
     recovery: Option<recovery::task::Handle>,
@@ -98,6 +106,9 @@ pub struct Supervisor {
 pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
     let reporter = Reporter::new("main");
     let statuses = status_file::read(&config.settings.work_dir, discard_status, &reporter);
+    if discard_status {
+        running::discard_record(&config.settings.work_dir);
+    }
     initial::initial_view(&config.settings, &statuses, std::time::SystemTime::now())
 }
 
@@ -115,10 +126,10 @@ impl Supervisor {
     ) -> (Supervisor, oneshot::Receiver<()>) {
         let (to_me, internal) = mpsc::unbounded_channel();
         let (search_done, done) = oneshot::channel();
-        let core = Core::new(
-            settings(&shared.config.load()),
-            ClusterView::clone(&shared.view.load()),
-        );
+        let config = shared.config.load_full();
+        let record = running::read_record(&config.settings.work_dir);
+        let view = ClusterView::clone(&shared.view.load());
+        let core = Core::new(settings(&config), view).resuming(record.unfinished.clone());
         let supervisor = Supervisor {
             shared,
             messages,
@@ -130,6 +141,7 @@ impl Supervisor {
             busy: watch::Sender::new(true),
             hands_off: watch::Sender::new(true),
             follow_group: hooks::Group::default(),
+            record,
             health: BTreeMap::new(),
             replication: None,
             recovery: None,
@@ -286,6 +298,10 @@ impl Supervisor {
 
     async fn internal(&mut self, internal: Internal) {
         match internal {
+            Internal::HookBegun { kind, process } => {
+                self.record.runs(kind, process);
+                self.write_record().await;
+            }
             Internal::HookFinished { call } => self.event(Event::HookFinished { call }).await,
             Internal::Answered {
                 sweep,
@@ -320,6 +336,21 @@ impl Supervisor {
             Report::BackendError { node, reason } => {
                 if self.shared.config.load().settings.failover_on_backend_error {
                     self.look(node, health::core::Cause::Error { reason }).await;
+                }
+                return;
+            }
+            Report::BackendCut { node, error } => {
+                let on_error = self.shared.config.load().settings.failover_on_backend_error;
+                match error {
+                    Some(reason) if on_error => {
+                        self.look(node, health::core::Cause::Error { reason }).await;
+                    }
+                    error if self.is_checked(node) => {
+                        let how = error.unwrap_or_else(|| "it closed the connection".to_owned());
+                        self.look(node, health::core::Cause::Cut { how }).await;
+                    }
+                    // Whoever has switched everything off wants nothing to be detached without an order.
+                    _ => {}
                 }
                 return;
             }
@@ -409,22 +440,25 @@ impl Supervisor {
     fn on_shutdown(&self, node: NodeId) -> OnShutdown {
         let config = self.shared.config.load();
         let settings = &config.settings;
-        // Up to 4.2 there is no such parameter, and the notice always detaches.
-        let is_off = match settings.failover_on_backend_shutdown {
-            Some(on) if on => return OnShutdown::Detach,
-            Some(_) => true,
-            None => config.dialect >= Release::V4_3,
-        };
-        let is_checked = settings
-            .backends
-            .get(node)
-            .is_some_and(|b| b.health_check.period.is_some());
-        if is_off && !is_checked && !settings.failover_on_backend_error {
+        // Up to 4.2 there is no such parameter, so nobody has asked for more than a look.
+        let asked = settings.failover_on_backend_shutdown;
+        if asked == Some(true) {
+            return OnShutdown::Detach;
+        }
+        let may_be_off = asked.is_some() || config.dialect >= Release::V4_3;
+        if may_be_off && !self.is_checked(node) && !settings.failover_on_backend_error {
             // Whoever has switched everything off wants nothing to be detached without an order.
             OnShutdown::Nothing
         } else {
             OnShutdown::Look
         }
+    }
+
+    /// The node has a health check with a period.
+    fn is_checked(&self, node: NodeId) -> bool {
+        let config = self.shared.config.load();
+        let backend = config.settings.backends.get(node);
+        backend.is_some_and(|b| b.health_check.period.is_some())
     }
 
     /// Lets the health check of a valid node look at once.
@@ -495,9 +529,11 @@ impl Supervisor {
                 // The process ends itself; if it is not there any more, it has ended.
                 let _ = self.stop.send(mode);
             }
-            Command::Stopping { signal } => {
+            Command::Stopping { done, signal } => {
                 self.event(Event::Stopping).await;
-                self.follow_group.signal(signal);
+                self.follow_group.end(signal);
+                // The process may have ended without waiting.
+                let _ = done.send(());
             }
         }
     }
@@ -653,6 +689,11 @@ impl Supervisor {
                 Action::WriteStatusFile(text) => self.write_status_file(text).await,
                 Action::Publish(view) => self.publish(view),
                 Action::RunHook(hook) => self.run_hook(hook),
+                Action::Remember(unfinished) => {
+                    self.record.remember(unfinished);
+                    self.write_record().await;
+                }
+                Action::AwaitHook { call, kind } => self.await_hook(call, kind),
                 Action::Ask { sweep, nodes } => self.ask(sweep, nodes),
                 Action::WakeAt(at) => self.wake_at = Some(at.into()),
                 Action::LookAgain { node } => {
@@ -709,29 +750,6 @@ impl Supervisor {
         if let Some(recovery) = &self.recovery {
             recovery.view_changed();
         }
-    }
-
-    fn run_hook(&self, hook: HookCall) {
-        let (to_me, reporter) = (self.to_me.clone(), self.reporter.clone());
-        let group = self.follow_group.clone();
-        let name = hook.kind.parameter(self.shared.config.load().dialect);
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_local(async move {
-            let line = &hook.line;
-            let ended = match hook.kind {
-                HookKind::Failover | HookKind::Failback => hooks::run(name, line, &reporter).await,
-                HookKind::Follow => {
-                    let reporter = Reporter::new("follow_child");
-                    hooks::run_in(&group, name, line, &reporter).await
-                }
-            };
-            let operation = Some((Origin::Failover, hook.operation));
-            shared
-                .events
-                .record(operation, hook_note(name, &hook, ended));
-            // The supervisor has ended: the process does.
-            let _ = to_me.send(Internal::HookFinished { call: hook.call });
-        });
     }
 
     fn ask(&mut self, sweep: u64, nodes: Vec<NodeId>) {

@@ -37,10 +37,19 @@ impl SharedCatalog {
 
     /// All that is known may be wrong.
     pub fn changed(&self) {
-        self.generation.fetch_add(1, Relaxed);
-        if let Some(cache) = &self.cache {
-            cache.clear();
+        let next = || {
+            self.generation.fetch_add(1, Relaxed);
+        };
+        match &self.cache {
+            // At once: a worker that knows of the change must not find what was there before, and
+            // none may put it back.
+            Some(cache) => cache.clear_and(next),
+            None => next(),
         }
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
     }
 
     fn get(&self, database: &[u8], question: &Question, now: Instant) -> Option<Answer> {
@@ -72,13 +81,14 @@ impl Catalogs {
         database: &'a [u8],
         now: Instant,
     ) -> (&'a mut Facts, Known<'a>) {
-        let generation = shared.generation.load(Relaxed);
+        let generation = shared.generation();
         if generation != self.generation {
             self.generation = generation;
             self.own.clear();
         }
         let known = Known {
             own: &mut self.own,
+            generation,
             shared,
             database,
             now,
@@ -90,16 +100,28 @@ impl Catalogs {
 /// What is known of one database.
 pub struct Known<'a> {
     own: &'a mut RelCache,
+    generation: u64,
     shared: &'a SharedCatalog,
     database: &'a [u8],
     now: Instant,
 }
 
 impl Known<'_> {
-    pub fn learn(&mut self, question: &Question, answer: Answer) {
+    /// Grows with each change of a catalog.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// An answer to what was asked when [`Known::generation`] was `asked`. It is not kept if a catalog
+    /// has changed since: nothing would ever tell that it is about the time before.
+    pub fn learn(&mut self, question: &Question, answer: Answer, asked: u64) {
+        if asked != self.generation {
+            return;
+        }
         self.own.put(self.database, question, answer, self.now);
         if let Some(cache) = &self.shared.cache {
-            cache.put(self.database, question, answer, self.now);
+            let unchanged = || self.shared.generation() == asked;
+            cache.put_if(self.database, question, answer, self.now, unchanged);
         }
     }
 
@@ -181,7 +203,9 @@ mod tests {
         let settings = Settings::default();
         let shared = SharedCatalog::new(&settings);
         let (mut one, mut other) = (Catalogs::new(&settings), Catalogs::new(&settings));
-        one.parts(&shared, b"d", now).1.learn(&function(), VOLATILE);
+        one.parts(&shared, b"d", now)
+            .1
+            .learn(&function(), VOLATILE, 0);
         assert_eq!(
             other.parts(&shared, b"d", now).1.volatile(None, b"f"),
             Some(true)
@@ -197,6 +221,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_a_change_has_overtaken_is_not_kept() {
+        let now = Instant::now();
+        for enable_shared_relcache in [true, false] {
+            let settings = Settings {
+                enable_shared_relcache,
+                ..Settings::default()
+            };
+            let shared = SharedCatalog::new(&settings);
+            let mut catalogs = Catalogs::new(&settings);
+            let asked = catalogs.parts(&shared, b"d", now).1.generation();
+            shared.changed();
+            let mut known = catalogs.parts(&shared, b"d", now).1;
+            known.learn(&function(), VOLATILE, asked);
+            assert_eq!(known.volatile(None, b"f"), None);
+            // Or at the very moment when it is learnt.
+            let asked = known.generation();
+            shared.changed();
+            known.learn(&function(), VOLATILE, asked);
+            let mut known = catalogs.parts(&shared, b"d", now).1;
+            assert_eq!(known.volatile(None, b"f"), None);
+        }
+    }
+
+    #[test]
     fn without_a_shared_cache_each_worker_learns_for_itself() {
         let now = Instant::now();
         let settings = Settings {
@@ -205,7 +253,9 @@ mod tests {
         };
         let shared = SharedCatalog::new(&settings);
         let (mut one, mut other) = (Catalogs::new(&settings), Catalogs::new(&settings));
-        one.parts(&shared, b"d", now).1.learn(&function(), VOLATILE);
+        one.parts(&shared, b"d", now)
+            .1
+            .learn(&function(), VOLATILE, 0);
         assert_eq!(
             one.parts(&shared, b"d", now).1.volatile(None, b"f"),
             Some(true)

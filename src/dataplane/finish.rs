@@ -138,10 +138,10 @@ async fn say_goodbye(worker: &Worker, parts: &mut Parts, exit: &Exit) {
             announced,
             error,
         } => {
-            if let Some(error) = error {
-                worker.shared.report(Report::BackendError {
+            if !announced {
+                worker.shared.report(Report::BackendCut {
                     node: *node,
-                    reason: errors::message(error),
+                    error: error.as_ref().map(errors::message),
                 });
             }
             let last =

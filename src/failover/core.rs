@@ -7,13 +7,15 @@
 //!
 //! - the set of failed nodes does not accumulate over requests: one hook call per node and event;
 //! - a primary that is valid and merely does not answer during an attach stays the primary;
-//! - a search without hope ends when the next request can help (see `is_hopeless`).
+//! - a search without hope ends when the next request can help (see `is_hopeless`);
+//! - a start goes on with what a killed pgpool was in the middle of (see [`Core::resuming`]).
 
 mod follow;
 mod operation;
 mod promote;
 mod queue;
 mod record;
+mod resume;
 mod searching;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,7 @@ pub use self::{
 use super::{
     request::{Entry, Source},
     search::Answer,
+    unfinished::{self, Unfinished},
 };
 use crate::{
     cluster::{ClusterView, Node, NodeId, NodeStatus, status_file},
@@ -111,6 +114,13 @@ pub enum Action {
     Publish(ClusterView),
     /// Run in the background, then send [`Event::HookFinished`], whatever the exit status.
     RunHook(HookCall),
+    /// Keep it for the next start, before the next action.
+    Remember(Unfinished),
+    /// A hook of an earlier life may still run: send [`Event::HookFinished`] when it does not.
+    AwaitHook {
+        call: u64,
+        kind: HookKind,
+    },
     /// Ask each node in the background; answer each with [`Event::Answered`], always, within a
     /// bounded time. Answers to older sweeps may be dropped.
     Ask {
@@ -163,14 +173,21 @@ pub struct Core {
     /// Numbers hook calls and sweeps, so that late answers are known.
     last_ticket: u64,
     record: Record,
+    /// The failover or failback that goes on, for a start after a kill.
+    unfinished: Option<unfinished::Hook>,
+    /// As the last [`Action::Remember`] had it.
+    remembered: Unfinished,
+    /// For the first start: what an earlier life has left.
+    left: Unfinished,
+    /// The primary of an earlier life, which was about to be detached.
+    was_to_go: Option<NodeId>,
 }
 
 /// What is being worked off.
 #[derive(Clone, Debug)]
 struct Operation {
     kind: Kind,
-    /// As they were before this operation: the `%M` and `%P` of hooks.
-    old_main: Option<NodeId>,
+    /// As it was before this operation.
     old_primary: Option<NodeId>,
     /// The `%m` of hooks: the valid node with the lowest number after the change, or the one that
     /// a switchover asks for.
@@ -181,6 +198,8 @@ struct Operation {
     hold: bool,
     /// For an attach.
     all_were_down: bool,
+    /// For a start: the failover or failback that it goes on with.
+    resumed: Option<Kind>,
     stage: Stage,
 }
 
@@ -229,6 +248,10 @@ impl Core {
             attached: Vec::new(),
             last_ticket: 0,
             record: Record::default(),
+            unfinished: None,
+            remembered: Unfinished::default(),
+            left: Unfinished::default(),
+            was_to_go: None,
         }
     }
 
@@ -264,6 +287,7 @@ impl Core {
             Event::Stopping => self.stop_following(now, &mut out),
         }
         self.pump(now, &mut out);
+        self.remember(&mut out);
         out
     }
 
@@ -307,17 +331,19 @@ impl Core {
         self.write_status_file(out);
         self.operation = Some(Operation {
             kind: Kind::Start,
-            old_main: self.main,
             old_primary: None,
             new_main: self.main,
             wish: None,
             hold: true,
             all_were_down: false,
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
         self.record_request(Why::new("", self.nodes_in_words()));
         self.record_began(now, out);
-        self.search_or_finish(now, out);
+        if !self.resume_hook(out) {
+            self.search_or_finish(now, out);
+        }
     }
 
     /// A node was promoted, or turned into a standby, and nobody told us.
@@ -334,12 +360,12 @@ impl Core {
         );
         self.operation = Some(Operation {
             kind: Kind::Search,
-            old_main: self.main,
             old_primary: self.view.primary,
             new_main: self.view.main_node(),
             wish: None,
             hold: false,
             all_were_down: false,
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
         let known = number(self.view.primary);

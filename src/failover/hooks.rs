@@ -6,21 +6,37 @@
 //! runs when pgpool ends goes on, unless it is in a [`Group`].
 
 use std::{
-    cell::Cell, io, os::unix::process::ExitStatusExt, process::ExitStatus, rc::Rc, time::Instant,
+    cell::Cell,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    rc::Rc,
+    time::{Duration, Instant},
 };
 
 use tokio::process::Command;
 
+use super::unfinished::Process;
 use crate::{
     observe::{Reporter, Severity},
     sys::process,
 };
+
+/// Between two looks whether a process that is no child of ours has ended.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// The process group of a hook that ends with pgpool, as `follow_primary_command` does.
 #[derive(Clone, Debug, Default)]
 pub struct Group(Rc<Cell<Option<process::Pid>>>);
 
 impl Group {
+    /// As [`Group::signal`], for good: what a shell has put into the background ignores SIGINT and
+    /// SIGQUIT, and would outlive it.
+    pub fn end(&self, signal: i32) {
+        self.signal(signal);
+        self.signal(libc::SIGTERM);
+    }
+
     /// Sends the signal to the hook, and to what it has started and is in its group still. A hook
     /// that has ended gets none.
     pub fn signal(&self, signal: i32) {
@@ -43,11 +59,18 @@ impl Drop for Waiting<'_> {
 
 /// As [`run`], for a hook that ends with pgpool: its process group gets SIGTERM when the returned
 /// future is dropped. `group` serves one hook at a time.
-pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) -> Ended {
+pub async fn run_in(
+    group: &Group,
+    name: &str,
+    line: &str,
+    reporter: &Reporter,
+    begun: impl Fn(process::Pid),
+) -> Ended {
     let waiting = Waiting(group);
     run_and(name, line, reporter, |pid| {
         waiting.0.0.set(pid);
         if let Some(pid) = pid {
+            begun(pid);
             // It may take hours, and holds up promotions: an operator has to find it.
             reporter.log(format_args!("{name} runs as process group {pid}"));
         }
@@ -55,9 +78,41 @@ pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) 
     .await
 }
 
-/// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log.
-pub async fn run(name: &str, line: &str, reporter: &Reporter) -> Ended {
-    run_and(name, line, reporter, |_| {}).await
+/// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log; `begun` is
+/// told the process.
+pub async fn run(
+    name: &str,
+    line: &str,
+    reporter: &Reporter,
+    begun: impl Fn(process::Pid),
+) -> Ended {
+    run_and(name, line, reporter, |pid| {
+        if let Some(pid) = pid {
+            begun(pid);
+        }
+    })
+    .await
+}
+
+/// Waits for the end of a hook that is no child of ours: an earlier pgpool has begun it.
+pub async fn outlive(name: &str, process: Process, reporter: &Reporter) {
+    let began = Instant::now();
+    reporter.emit(
+        Severity::Warning,
+        format_args!(
+            "{name} still runs as process group {}: waiting for its end",
+            process.pid
+        ),
+        "",
+        "if it hangs, end it",
+    );
+    while process.is_alive() {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    reporter.log(format_args!(
+        "{name} of the earlier pgpool ended after {seconds:.3} more seconds"
+    ));
 }
 
 /// How a hook has ended.
@@ -151,7 +206,7 @@ mod tests {
     use super::*;
 
     async fn run_line(line: &str) -> Ended {
-        run("failover_command", line, &Reporter::new("main")).await
+        run("failover_command", line, &Reporter::new("main"), |_| {}).await
     }
 
     #[tokio::test]
@@ -217,20 +272,20 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let out = dir.path().join("out");
             let line = format!(
-                "echo $$ >> {0}; sh -c 'echo $$ >> {0}; exec sleep 60'; true",
+                "echo $$ >> {0}; sh -c 'echo $$ >> {0}; exec sleep 60' & wait; true",
                 out.display()
             );
             let group = Group::default();
             let reporter = Reporter::new("main");
             let started = {
-                let mut hook =
-                    std::pin::pin!(run_in(&group, "follow_primary_command", &line, &reporter));
+                let name = "follow_primary_command";
+                let mut hook = std::pin::pin!(run_in(&group, name, &line, &reporter, |_| {}));
                 let started = tokio::select! {
                     _ = &mut hook => panic!("ended"),
                     started = pids(&out) => started,
                 };
                 if !drop_it {
-                    group.signal(libc::SIGINT);
+                    group.end(libc::SIGINT);
                     hook.await;
                 }
                 started

@@ -1,7 +1,7 @@
 //! Failover: what happens to the cluster when a node goes down, comes back or becomes the primary.
 //!
 //! [`core`] decides and has no I/O; [`crate::control::supervisor`] carries its actions out with
-//! [`hooks`] and [`ask`].
+//! [`hooks`] and [`ask`]; [`unfinished`] is what the next start has to know after a kill -9.
 
 pub mod ask;
 pub mod core;
@@ -14,4 +14,5 @@ pub mod search;
 pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod unfinished;
 pub mod what_if;

@@ -10,6 +10,7 @@ mod follow;
 mod pgpool;
 pub(crate) mod random;
 mod records;
+mod restart;
 mod servers;
 
 use std::{
@@ -22,12 +23,14 @@ use self::{
     checks::{Arguments, expected_line},
     follow::Following,
     random::Random,
+    restart::Resumed,
 };
 use super::{
     core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
     request::{Request, Source},
     search::{Answer, Receiver},
     testing,
+    unfinished::{self, Unfinished},
 };
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus, status_file},
@@ -69,6 +72,11 @@ enum Due {
     HookEnds {
         run: u64,
     },
+    /// A hook of an earlier life that the core waits for has ended before.
+    HookIsOver {
+        call: u64,
+        life: u64,
+    },
     /// A script attaches its node before it ends.
     ScriptAttaches {
         node: NodeId,
@@ -96,6 +104,8 @@ struct Ongoing {
     /// The node that a switchover asks for.
     wish: Option<NodeId>,
     hook_calls: u32,
+    /// The status file has it.
+    written: bool,
     before: ClusterView,
 }
 
@@ -123,7 +133,16 @@ struct World {
     life: u64,
     hooks: HashMap<u64, Hook>,
     last_run: u64,
+    /// Hooks of earlier lives whose end the core waits for, and under which number.
+    awaited: HashMap<u64, u64>,
     file: Option<String>,
+    /// What the core has wanted to be remembered.
+    unfinished: Unfinished,
+    /// What a start has to go on with.
+    resumed: Option<Resumed>,
+    /// The primary that was about to be detached.
+    was_to_go: Option<NodeId>,
+    left: Option<Following>,
     published: ClusterView,
     /// Main node as the oracle follows it.
     main: Option<NodeId>,
@@ -197,7 +216,12 @@ impl World {
             life: 0,
             hooks: HashMap::new(),
             last_run: 0,
+            awaited: HashMap::new(),
             file: None,
+            unfinished: Unfinished::default(),
+            resumed: None,
+            was_to_go: None,
+            left: None,
             main: view.main_node(),
             published: view,
             ongoing: None,
@@ -301,6 +325,11 @@ impl World {
             }
             Due::Probed { node, probe, began } => self.probed(node, probe, began),
             Due::HookEnds { run } => self.hook_ends(run),
+            Due::HookIsOver { call, life } => {
+                if life == self.life {
+                    self.awaited_hook_ends(call);
+                }
+            }
             Due::ScriptAttaches { node } => {
                 let _ = self.request(Request::Up { node }, Source::Pcp, None);
             }

@@ -228,6 +228,8 @@ impl Walk {
                 Action::Log(_)
                 | Action::WriteStatusFile(_)
                 | Action::RunHook(_)
+                | Action::Remember(_)
+                | Action::AwaitHook { .. }
                 | Action::Ask { .. }
                 | Action::WakeAt(_)
                 | Action::LookAgain { .. }

@@ -4,7 +4,9 @@
 //! are those of `src/main/health_check.c @ V4_3_5`, with these differences:
 //!
 //! - a server that answers with an error is alive and is not detached ([`Outcome::Alive`]);
-//! - [`Event::Look`] looks at once when a session was told of a shutdown or could not connect;
+//! - [`Event::Look`] looks at once when a server has cut a session, or one could not connect;
+//! - a probe that we could not follow, because this process was stopped, is made again
+//!   ([`Outcome::HeldUp`]);
 //! - an answer to an older probe is ignored ([`Event::Probed::probe`]).
 
 use std::time::{Duration, Instant, SystemTime};
@@ -22,6 +24,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE_WITH_STARTUP: Duration = Duration::from_secs(2);
 /// The most time that a server which refuses connections has to be started again.
 const PATIENCE_WITH_RESTART: Duration = Duration::from_secs(1);
+/// The same from the moment on at which it has said that it shuts down, its last checkpoint
+/// included. Writes wait no longer than two seconds and the promotion, so this is below that.
+const PATIENCE_WITH_SHUTDOWN: Duration = Duration::from_millis(1500);
 
 /// The part of the parameters that decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +93,8 @@ pub enum Event {
 pub enum Cause {
     /// A session was told 57P01 or 57P02.
     Shutdown { sqlstate: String },
+    /// The server's end of a session's connection is gone, and nothing was said before.
+    Cut { how: String },
     /// A session could not connect or lost its connection, and `failover_on_backend_error` is on.
     Error { reason: String },
     /// The request of this check to detach the node had to wait for another failover.
@@ -100,6 +107,7 @@ impl Cause {
             Cause::Shutdown { sqlstate } => {
                 format!("a session was told SQLSTATE {sqlstate} by the server")
             }
+            Cause::Cut { how } => format!("the server has cut a session: {how}"),
             Cause::Error { reason } => format!("a session reported: {reason}"),
             Cause::Waited => "the request to detach it has waited for long".to_owned(),
         }
@@ -121,6 +129,29 @@ pub enum Outcome {
     NoAnswer { timed_out: bool },
     /// The fault is on our side; nothing is known of the server.
     Unknown { complaint: String },
+    /// The time was up long before we looked at the clock: this process was stopped for so long.
+    HeldUp { seconds: u64 },
+}
+
+/// What a look is made for: how much time the server has to get over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    /// It does not let somebody in: a look confirms it.
+    Unreachable,
+    /// It has cut a session; all of them when a backend had crashed.
+    Cut,
+    /// It has said that an administrator ends it, or that session.
+    ShutDown,
+}
+
+impl Suspicion {
+    fn of(cause: &Cause) -> Suspicion {
+        match cause {
+            Cause::Shutdown { sqlstate } if sqlstate == "57P01" => Suspicion::ShutDown,
+            Cause::Shutdown { .. } | Cause::Cut { .. } => Suspicion::Cut,
+            Cause::Error { .. } | Cause::Waited => Suspicion::Unreachable,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,15 +184,23 @@ enum State {
 enum Purpose {
     /// A check by the clock; retries made so far.
     Round { retries: u32, began: Instant },
-    /// `since` the first bad answer of that kind.
     Look {
-        shutdown: bool,
+        suspicion: Suspicion,
         retries: u32,
-        refused_since: Option<Instant>,
-        starting_since: Option<Instant>,
+        bad: Bad,
     },
     /// Is the detached node worth an attach?
     Failback,
+}
+
+/// When a look got the first bad answer of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bad {
+    /// "Not accepting connections", and it had not refused before.
+    ending: Option<Instant>,
+    refused: Option<Instant>,
+    /// "Not accepting connections", after it had refused or where it was not about to end.
+    starting: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -172,7 +211,7 @@ pub struct HealthCheck {
     /// Of the latest probe.
     probe: u64,
     /// A look was asked for while one was under way: the server may have gone since.
-    look_again: Option<bool>,
+    look_again: Option<Suspicion>,
     /// What was last complained of, so that it is said once.
     complaint: Option<String>,
     last_failback: Option<Instant>,
@@ -271,11 +310,11 @@ impl HealthCheck {
         if !matches!(node, NodeState::Checked { quarantine: false }) {
             return;
         }
-        let shutdown = matches!(cause, Cause::Shutdown { .. });
+        let suspicion = Suspicion::of(cause);
         if let State::Probing(Purpose::Look { .. }) | State::Pausing(Purpose::Look { .. }) =
             self.state
         {
-            self.look_again = Some(shutdown);
+            self.look_again = Some(suspicion);
             return;
         }
         out.push(Action::Log(
@@ -291,7 +330,7 @@ impl HealthCheck {
             // The round is given up; the next one counts.
             self.stats.total = self.stats.total.saturating_sub(1);
         }
-        self.start_probe(Purpose::look(shutdown), out);
+        self.start_probe(Purpose::look(suspicion), out);
     }
 
     fn changed(&mut self, settings: Settings, now: Now, out: &mut Vec<Action>) {
@@ -326,6 +365,21 @@ impl HealthCheck {
             Outcome::Up => {
                 self.complaint = None;
                 self.not_down(purpose, true, node, now, out);
+            }
+            Outcome::HeldUp { seconds } => {
+                out.push(Action::Log(
+                    Entry::warning(
+                        self.source(),
+                        format!(
+                            "the health check of node {} is made again, because pgpool could not follow it",
+                            self.node
+                        ),
+                    )
+                    .with_detail(format!(
+                        "pgpool was stopped, or had no processor, for about {seconds} seconds"
+                    )),
+                ));
+                self.start_probe(purpose, out);
             }
             failure => self.failed(purpose, failure, node, now, out),
         }
@@ -398,70 +452,89 @@ impl HealthCheck {
                 }
             }
             Purpose::Look {
-                shutdown,
-                retries: looks,
-                refused_since,
-                starting_since,
-            } => {
-                let retries = self
-                    .settings
-                    .retry_delay
-                    .saturating_mul(self.settings.max_retries);
-                let refused = !timed_out && failure != Outcome::NotAccepting;
-                let starting = failure == Outcome::NotAccepting;
-                // Somebody restarts the server: that is not a failure as long as the
-                // operator's own retries would bridge it.
-                let patience = if starting {
-                    retries.max(PATIENCE_WITH_STARTUP)
-                } else if failure == Outcome::Refused && shutdown {
-                    retries.min(PATIENCE_WITH_RESTART)
-                } else if refused && shutdown {
-                    // Cut without a word: perhaps with all others, when a backend had crashed.
-                    retries.min(PATIENCE_WITH_RESTART).max(LOOK_PAUSE)
-                } else {
-                    Duration::ZERO
-                };
-                let since = if starting {
-                    starting_since
-                } else {
-                    refused_since
-                }
-                .unwrap_or(now.instant);
-                if now.instant.saturating_duration_since(since) < patience {
-                    self.say_retrying(looks + 1, out);
-                    let purpose = Purpose::Look {
-                        shutdown,
-                        retries: looks + 1,
-                        refused_since: if refused { Some(since) } else { refused_since },
-                        starting_since: if starting {
-                            Some(since)
-                        } else {
-                            starting_since
-                        },
-                    };
-                    self.pause(purpose, LOOK_PAUSE, now, out);
-                } else if timed_out && shutdown {
-                    // Silence is weaker evidence than a refusal: the retries of the operator count.
-                    self.stats.total += 1;
-                    self.stats.last = Some(now.wall);
-                    self.failed(
-                        Purpose::Round {
-                            retries: 0,
-                            began: now.instant,
-                        },
-                        failure,
-                        node,
-                        now,
-                        out,
-                    );
-                } else {
-                    self.report(timed_out, node, out);
-                    self.rest(now, out);
-                }
-            }
+                suspicion,
+                retries,
+                bad,
+            } => self.look_failed(suspicion, retries, bad, failure, node, now, out),
             // The node was attached while the probe was under way.
             Purpose::Failback => self.rest(now, out),
         }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn look_failed(
+        &mut self,
+        suspicion: Suspicion,
+        looks: u32,
+        mut bad: Bad,
+        failure: Outcome,
+        node: NodeState,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) {
+        let timed_out = failure == Outcome::NoAnswer { timed_out: true };
+        if now.instant < self.patience(suspicion, &mut bad, &failure, now.instant) {
+            self.say_retrying(looks + 1, out);
+            let purpose = Purpose::Look {
+                suspicion,
+                retries: looks + 1,
+                bad,
+            };
+            self.pause(purpose, LOOK_PAUSE, now, out);
+        } else if timed_out && suspicion != Suspicion::Unreachable {
+            // Silence is weaker evidence than a refusal: the retries of the operator count.
+            self.stats.total += 1;
+            self.stats.last = Some(now.wall);
+            let round = Purpose::Round {
+                retries: 0,
+                began: now.instant,
+            };
+            self.failed(round, failure, node, now, out);
+        } else {
+            self.report(timed_out, node, out);
+            self.rest(now, out);
+        }
+    }
+
+    /// Until when a server that gives this answer may get over it; now: no longer.
+    ///
+    /// Somebody may be restarting it: that is not a failure as long as the operator's own retries
+    /// would bridge it, within bounds.
+    fn patience(
+        &self,
+        suspicion: Suspicion,
+        bad: &mut Bad,
+        failure: &Outcome,
+        now: Instant,
+    ) -> Instant {
+        let retries = self
+            .settings
+            .retry_delay
+            .saturating_mul(self.settings.max_retries);
+        let ends = suspicion == Suspicion::ShutDown && bad.refused.is_none();
+        let until = match failure {
+            Outcome::NoAnswer { timed_out: true } => return now,
+            Outcome::NotAccepting if ends => {
+                let since = *bad.ending.get_or_insert(now);
+                return since + retries.min(PATIENCE_WITH_SHUTDOWN);
+            }
+            Outcome::NotAccepting => {
+                let since = *bad.starting.get_or_insert(now);
+                return since + retries.max(PATIENCE_WITH_STARTUP);
+            }
+            _ => *bad.refused.get_or_insert(now),
+        };
+        let least = match (suspicion, failure) {
+            (Suspicion::Unreachable, _) => return now,
+            (_, Outcome::Refused) => Duration::ZERO,
+            // Cut without a word: perhaps with all others, when a backend had crashed.
+            _ => LOOK_PAUSE,
+        };
+        let refused = until + retries.min(PATIENCE_WITH_RESTART).max(least);
+        let ending = bad
+            .ending
+            .map(|since| since + retries.min(PATIENCE_WITH_SHUTDOWN));
+        ending.map_or(refused, |ending| refused.min(ending))
     }
 
     /// Somebody else has detached the node, or it is not worth an attach.
@@ -571,8 +644,8 @@ impl HealthCheck {
 
     /// Back to the schedule, or to a look that was asked for meanwhile.
     fn rest(&mut self, now: Now, out: &mut Vec<Action>) {
-        if let Some(shutdown) = self.look_again.take() {
-            self.pause(Purpose::look(shutdown), LOOK_PAUSE, now, out);
+        if let Some(suspicion) = self.look_again.take() {
+            self.pause(Purpose::look(suspicion), LOOK_PAUSE, now, out);
             return;
         }
         self.state = State::Idle;
@@ -588,12 +661,11 @@ impl HealthCheck {
 }
 
 impl Purpose {
-    fn look(shutdown: bool) -> Purpose {
+    fn look(suspicion: Suspicion) -> Purpose {
         Purpose::Look {
-            shutdown,
+            suspicion,
             retries: 0,
-            refused_since: None,
-            starting_since: None,
+            bad: Bad::default(),
         }
     }
 }

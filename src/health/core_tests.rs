@@ -77,8 +77,12 @@ impl Check {
     }
 
     fn look(&mut self) {
+        self.told("57P01");
+    }
+
+    fn told(&mut self, sqlstate: &str) {
         self.handle(Event::Look(Cause::Shutdown {
-            sqlstate: "57P01".into(),
+            sqlstate: sqlstate.into(),
         }));
     }
 
@@ -358,23 +362,79 @@ fn a_restart_of_the_server_is_not_a_failure() {
     );
 }
 
+/// Looks until the node is reported; how long it took.
+fn time_of(check: &mut Check, mut answer: impl FnMut(Duration) -> Outcome) -> Duration {
+    let began = check.now.instant;
+    check.answer(answer(Duration::ZERO));
+    while check.reports.is_empty() {
+        assert_eq!(check.pause(), Duration::from_millis(200));
+        check.timer();
+        check.answer(answer(check.now.instant - began));
+    }
+    check.now.instant - began
+}
+
 #[test]
-fn a_server_that_does_not_get_over_its_shutdown_is_down_after_two_seconds_at_least() {
+fn a_server_that_recovers_from_a_crash_has_two_seconds_at_least() {
     for (max_retries, seconds) in [(0, 2), (2, 2), (5, 5)] {
+        for cut in [false, true] {
+            let mut check = Check::new(Settings {
+                max_retries,
+                ..settings()
+            });
+            if cut {
+                check.handle(Event::Look(Cause::Cut { how: "EOF".into() }));
+            } else {
+                check.told("57P02");
+            }
+            let took = time_of(&mut check, |_| Outcome::NotAccepting);
+            assert_eq!(took, Duration::from_secs(seconds));
+        }
+    }
+}
+
+/// 57P01 and then "not accepting connections": somebody stops it.
+#[test]
+fn a_server_that_is_stopped_is_down_within_two_seconds_however_long_it_takes() {
+    for (max_retries, millis) in [(0, 0), (1, 1000), (5, 1600)] {
         let mut check = Check::new(Settings {
             max_retries,
             ..settings()
         });
-        let began = check.now.instant;
         check.look();
-        check.answer(Outcome::NotAccepting);
-        while check.reports.is_empty() {
-            assert_eq!(check.pause(), Duration::from_millis(200));
-            check.timer();
-            check.answer(Outcome::NotAccepting);
-        }
-        assert_eq!(check.now.instant - began, Duration::from_secs(seconds));
+        let took = time_of(&mut check, |_| Outcome::NotAccepting);
+        assert_eq!(took, Duration::from_millis(millis));
     }
+    for ends_after in [0, 200, 400, 800, 1200] {
+        let mut check = Check::new(Settings {
+            max_retries: 3,
+            ..settings()
+        });
+        check.look();
+        let took = time_of(&mut check, |since| {
+            if since < Duration::from_millis(ends_after) {
+                Outcome::NotAccepting
+            } else {
+                Outcome::Refused
+            }
+        });
+        assert!(took <= Duration::from_millis(1600), "{took:?}");
+        assert!(took >= Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[test]
+fn a_probe_that_nobody_could_follow_is_made_again_and_counts_for_nothing() {
+    let mut check = Check::new(Settings {
+        max_retries: 0,
+        ..settings()
+    });
+    check.begin();
+    check.answer(Outcome::HeldUp { seconds: 30 });
+    assert_eq!(check.reports, []);
+    check.answer(Outcome::Up);
+    assert_eq!(check.reports, []);
+    assert_eq!(check.stats(), [1, 1, 0, 0, 0]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ impl Evidence {
                     self.since.get_or_insert(now);
                     self.last = said.to_owned();
                 }
+                // It is made again.
+                Outcome::HeldUp { .. } => {}
             },
             Event::Timer | Event::Changed(_) => {}
         }

@@ -1,6 +1,11 @@
 //! Runs the health check of one node: timer, one probe at a time, statistics.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep_until};
 
@@ -69,6 +74,35 @@ pub fn settings(config: &Config, node: NodeId) -> Settings {
     }
 }
 
+/// Between two looks at the clock while a probe goes on.
+const TICK: Duration = Duration::from_millis(250);
+/// A look at the clock that is so much late says that this process was stopped.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The outcome of `probe`, unless its time was up while this process could not look: a machine that
+/// was suspended or a process that was stopped knows nothing of the servers.
+async fn watched(probe: impl Future<Output = Outcome>) -> Outcome {
+    let mut probe = std::pin::pin!(probe);
+    let mut last = Instant::now();
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut probe => outcome,
+            () = tokio::time::sleep(TICK) => {
+                last = Instant::now();
+                continue;
+            }
+        };
+        let late = last.elapsed().saturating_sub(TICK);
+        return match outcome {
+            Outcome::NoAnswer { .. } if late >= LATE => Outcome::HeldUp {
+                seconds: late.as_secs(),
+            },
+            outcome => outcome,
+        };
+    }
+}
+
 /// The number, what came out, and a failure in words.
 type Probe = Pin<Box<dyn Future<Output = (u64, Outcome, String)>>>;
 
@@ -134,7 +168,13 @@ async fn run(
                     seen = shared.view.load().version;
                     let (shared, reporter) = (Arc::clone(&shared), reporter.clone());
                     probing = Some(Box::pin(async move {
-                        let (outcome, words) = probe(&shared, node, &reporter).await;
+                        let mut words = String::new();
+                        let looked = async {
+                            let (outcome, said) = probe(&shared, node, &reporter).await;
+                            words = said;
+                            outcome
+                        };
+                        let outcome = watched(looked).await;
                         (number, outcome, words)
                     }));
                 }
@@ -172,4 +212,27 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn silent_server() -> Outcome {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Outcome::NoAnswer { timed_out: true }
+    }
+
+    #[tokio::test]
+    async fn a_time_limit_that_passed_while_the_process_was_stopped_says_nothing() {
+        let stopped = async {
+            tokio::task::yield_now().await;
+            // Nothing of this thread runs, as after SIGSTOP.
+            std::thread::sleep(TICK + LATE + Duration::from_millis(100));
+            Outcome::NoAnswer { timed_out: true }
+        };
+        assert_eq!(watched(stopped).await, Outcome::HeldUp { seconds: 1 });
+        let outcome = watched(silent_server()).await;
+        assert_eq!(outcome, Outcome::NoAnswer { timed_out: true });
+    }
 }

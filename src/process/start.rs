@@ -51,6 +51,8 @@ use crate::{
 const MAX_BACKENDS: usize = 128;
 /// How long a fast shutdown waits for sessions that it has cut.
 const CUT_TIME: Duration = Duration::from_secs(10);
+/// How long an end waits until it is written down what is left of a failover.
+const RECORD_TIME: Duration = Duration::from_secs(1);
 /// How long the end waits for the file of events: a dead disk must not hold it up.
 const EVENTS_TIME: Duration = Duration::from_secs(2);
 
@@ -308,12 +310,15 @@ impl Main {
         });
     }
 
-    /// Hands the signal on to the `follow_primary_command` that runs.
-    fn end_hooks(&self, mode: StopMode) {
+    /// Hands the signal on to the `follow_primary_command` that runs; the receiver is told when that
+    /// is done, and written down.
+    fn end_hooks(&self, mode: StopMode) -> oneshot::Receiver<()> {
         let signal = signal_of(mode);
-        let command = SupervisorMessage::Command(Command::Stopping { signal });
+        let (done, told) = oneshot::channel();
+        let command = SupervisorMessage::Command(Command::Stopping { done, signal });
         // The supervisor lives as long as the process.
         let _ = self.shared.supervisor.send(command);
+        told
     }
 
     /// Returns when the sessions have ended.
@@ -328,7 +333,7 @@ impl Main {
             format!("signal {} ({mode:?} shutdown)", signal_of(mode)),
             "",
         );
-        self.end_hooks(mode);
+        let told = self.end_hooks(mode);
         self.notifier.stopping();
         self.dataplane.stop(mode);
         let mut deadline = deadline(mode);
@@ -336,7 +341,7 @@ impl Main {
         let mut stopped = std::pin::pin!(dataplane.stopped());
         loop {
             tokio::select! {
-                () = &mut stopped => return,
+                () = &mut stopped => break,
                 () = time::sleep_until(deadline) => {
                     self.reporter.emit(
                         Severity::Warning,
@@ -344,7 +349,7 @@ impl Main {
                         &format!("{} clients are connected", self.dataplane.connected_clients()),
                         "",
                     );
-                    return;
+                    break;
                 }
                 event = self.signals.next() => match event {
                     Event::Stop(mode) => {
@@ -352,7 +357,7 @@ impl Main {
                             "exit handler (signal: {}) called. but exit handler is already in progress",
                             signal_of(mode)
                         ));
-                        self.end_hooks(mode);
+                        drop(self.end_hooks(mode));
                         if let Step::Hurry(mode) = self.shutdown.signal(mode) {
                             self.dataplane.stop(mode);
                             deadline = self::deadline(mode);
@@ -363,6 +368,8 @@ impl Main {
                 },
             }
         }
+        // A supervisor that a disk holds up does not hold up the end.
+        let _ = time::timeout(RECORD_TIME, told).await;
     }
 }
 

@@ -70,7 +70,7 @@ pub fn lsn_query(version: u32, primary: bool) -> &'static str {
 pub fn senders_query(version: u32) -> Option<&'static str> {
     match version {
         100_000.. => Some(
-            "SELECT application_name, state, sync_state, (EXTRACT(EPOCH FROM replay_lag)*1000000)::BIGINT FROM pg_catalog.pg_stat_replication",
+            "SELECT application_name, state, sync_state, (EXTRACT(EPOCH FROM replay_lag) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8 FROM pg_catalog.pg_stat_replication",
         ),
         90_200.. => Some(
             "SELECT application_name, state, sync_state, NULL FROM pg_catalog.pg_stat_replication",

@@ -170,8 +170,6 @@ pub struct Facts {
     levels: Vec<query::Level>,
     /// Statements that are not empty.
     count: usize,
-    /// Blanks before the first byte.
-    leading_blanks: bool,
     /// The first byte that is no blank, 0 if there is none. Comments are no blanks here.
     first_byte: u8,
     first_written: u8,
@@ -179,6 +177,7 @@ pub struct Facts {
     locking_outside: bool,
     into: bool,
     data_modifying_with: bool,
+    catalog: bool,
     unknown: bool,
 }
 
@@ -202,7 +201,6 @@ impl Facts {
             .iter()
             .take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c))
             .count();
-        self.leading_blanks = blanks > 0;
         self.first_byte = sql.get(blanks).copied().unwrap_or(0);
         self.first_written = sql.first().copied().unwrap_or(0);
         Collector {
@@ -230,7 +228,6 @@ impl Facts {
     /// Forgets the last text; the next one is too long to be read, or not there.
     pub fn read_unknown(&mut self) {
         self.clear();
-        self.leading_blanks = false;
         self.first_byte = 0;
         self.first_written = 0;
         self.count = 1;
@@ -249,6 +246,7 @@ impl Facts {
         self.locking_outside = false;
         self.into = false;
         self.data_modifying_with = false;
+        self.catalog = false;
         self.unknown = false;
     }
 
@@ -284,6 +282,11 @@ impl Facts {
         self.names.get(range).unwrap_or_default()
     }
 
+    /// Whether relations, functions and what else has a name here are ASCII all of them.
+    pub fn has_ascii_names(&self) -> bool {
+        self.names.is_ascii()
+    }
+
     /// The byte that the text begins with; blanks are skipped if `skip_blanks`. 0: it is empty.
     pub fn first_byte(&self, skip_blanks: bool) -> u8 {
         if skip_blanks {
@@ -291,15 +294,6 @@ impl Facts {
         } else {
             self.first_written
         }
-    }
-
-    pub fn has_leading_blanks(&self) -> bool {
-        self.leading_blanks
-    }
-
-    /// Whether a comment stands before the first statement.
-    pub fn begins_with_comment(&self) -> bool {
-        matches!(self.first_byte, b'-' | b'/')
     }
 
     /// FOR UPDATE, NO KEY UPDATE, SHARE, KEY SHARE, anywhere.
@@ -321,6 +315,12 @@ impl Facts {
     /// refuses it.
     pub fn has_data_modifying_with(&self) -> bool {
         self.data_modifying_with
+    }
+
+    /// CREATE, ALTER, DROP and the like: what the catalog says of names may be another thing now. A
+    /// temporary table by itself, which changes one name, does not count.
+    pub fn changes_catalog(&self) -> bool {
+        self.catalog
     }
 
     /// What this is was not understood: PostgreSQL would refuse it, or knows more than we do.

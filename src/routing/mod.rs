@@ -32,11 +32,11 @@
 //! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several |
 //! | 13 | read, after a write with `disable_load_balance_on_write = always` | primary |
 //! | 14 | read, but balancing is off or the text begins with something else than a read (a comment) | primary |
-//! | 15 | read in a transaction that has written, failed, is SERIALIZABLE, or that the node has no part in; behind a write of the same pipeline | primary |
+//! | 15 | read in a transaction that has written, failed, is SERIALIZABLE, or that the node has no part in or other modes; behind a write of the same pipeline | primary |
 //! | 16 | the load balance node lags too much (looked at last) | primary, or another node |
-//! | 17 | names a system catalog | primary |
+//! | 17 | names a system catalog, or what the catalog could not be asked about | primary |
 //! | 18 | names a temporary table; in a session that has some, also their names in constants and types, and functions that are not PostgreSQL's own; the temporary schema | primary |
-//! | 19 | names an unlogged table, a view that calls a function of rule 21; a sequence, in a session that has written | primary |
+//! | 19 | names an unlogged table, a view, or a table with row security, that calls a function of rule 21; a sequence, in a session that has written | primary |
 //! | 20 | matches `primary_routing_query_pattern_list` | primary |
 //! | 21 | calls a writing function, or one that tells about the server or session | primary |
 //! | 22 | dml_adaptive: names what the transaction has written | primary |

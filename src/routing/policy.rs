@@ -76,6 +76,7 @@ pub enum Rule {
     UnsyncedWrite,
     Failed,
     Serializable,
+    ModesOfPrimary,
     NodeNotInTransaction,
     Delay,
     SystemCatalog,
@@ -116,6 +117,7 @@ impl Rule {
             | R::UnsyncedWrite
             | R::Failed
             | R::Serializable
+            | R::ModesOfPrimary
             | R::NodeNotInTransaction => 15,
             R::Delay => 16,
             R::SystemCatalog => 17,
@@ -164,13 +166,16 @@ impl fmt::Display for Rule {
             R::UnsyncedWrite => "an earlier statement of the same pipeline may have written",
             R::Failed => "the transaction has failed",
             R::Serializable => "the isolation level is SERIALIZABLE",
+            R::ModesOfPrimary => "only the primary has the modes of the transaction",
             R::NodeNotInTransaction => "the load balance node has no part in the transaction",
             R::Delay => "the load balance node lags too much (delay_threshold)",
             R::SystemCatalog => "a system catalog is named",
             R::TemporaryTable => "a temporary table is named (check_temp_table)",
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
             R::Sequence => "a sequence is named, and the session has written",
-            R::PrimaryView => "a view is named that calls a function of the primary",
+            R::PrimaryView => {
+                "a view, or the row security of a table, calls a function of the primary"
+            }
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
             R::WrittenObject => "a table is named that the transaction has written (dml_adaptive)",
@@ -403,6 +408,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             state, settings, ..
         } = *self.inputs;
         let standby = self.serializable(state.standby_is_serializable());
+        if self.shows(b"read_only") || state.is_in_transaction() && self.shows(b"transaction") {
+            return Some(Rule::ModesOfPrimary);
+        }
         if !state.is_in_transaction() {
             // A lone write is over when the next query is read; in a pipeline it is not.
             if state.has_unsynced_write() {
@@ -423,6 +431,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if standby || self.serializable(state.is_serializable()) {
             return Some(Rule::Serializable);
         }
+        if state.standbys_lack_level() {
+            return Some(Rule::ModesOfPrimary);
+        }
         let node = state.load_balance_node?;
         let level = settings.statement_level_load_balance;
         (!level && !state.is_node_in_transaction(node)).then_some(Rule::NodeNotInTransaction)
@@ -435,6 +446,13 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             });
         }
         known.unwrap_or(false)
+    }
+
+    /// SHOW of a mode of the transaction: a standby may have another, and is always read only.
+    fn shows(&self, word: &[u8]) -> bool {
+        let mut windows = self.inputs.sql.windows(word.len());
+        self.inputs.facts.first() == Statement::Show
+            && windows.any(|window| window.eq_ignore_ascii_case(word))
     }
 
     fn ask(&mut self, question: Question) {
@@ -451,6 +469,11 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             settings,
             ..
         } = *self.inputs;
+        // The relation caches are for all sessions, by the bytes of a name.
+        if state.other_encoding && !facts.has_ascii_names() {
+            self.questions.clear();
+            return Some(Rule::CatalogSilent);
+        }
         for &relation in facts.relations() {
             if let Some(rule) = self.relation(relation) {
                 self.questions.clear();
@@ -585,6 +608,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         for &function in facts.functions() {
             let name = facts.text(function.name);
             let schema = function.schema.map(|s| facts.text(s));
+            let unknown = self.inputs.state.other_encoding && !facts.has_ascii_names();
             let writes = if lists {
                 // As written, with its schema.
                 let full = match schema {
@@ -602,6 +626,8 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 } else {
                     !settings.read_only_functions.matches(full)
                 }
+            } else if unknown {
+                true
             } else {
                 match self.catalog.volatile(schema, name) {
                     Some(volatile) => volatile,

@@ -5,7 +5,8 @@
 //! What neither knows, the session asks the primary in the words of [`Question::sql`]; they take no
 //! lock on what they ask about.
 //!
-//! Keys are database and name as written, folded, as in stock; search paths do not count.
+//! Keys are database and name as written, folded, as in stock; search paths do not count, so that the
+//! answer about a name without schema is about all that have it.
 
 use std::{
     collections::HashMap,
@@ -42,7 +43,8 @@ pub enum Answer {
     },
 }
 
-/// A relation that does not exist is none of these.
+/// A relation that does not exist is none of these. For a name without schema each is true if it is
+/// of one relation of this name, in whatever schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relation {
     /// The name without its schema is found in pg_catalog.
@@ -56,70 +58,58 @@ pub struct Relation {
     /// A sequence, or a view that reads one. Its numbers are written to the WAL in advance, so that
     /// a standby shows it up to 32 ahead.
     pub sequence: bool,
-    /// A view that calls a function which belongs to the primary.
+    /// A view, or a table with row security policies, that calls a function which belongs to the primary.
     pub primary_only: bool,
     /// A function has this name, too, and is none of PostgreSQL's own: it may read any table.
     pub own_function: bool,
 }
 
-/// Of a row `p` of pg_proc: volatile, or stable and one of those that tell about the server or
+/// Of a row `f` of pg_proc: volatile, or stable and one of those that tell about the server or
 /// session, or that a standby refuses.
-const PRIMARY_FUNCTION: &str = "(p.provolatile = 'v' OR p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace \
-     AND p.proname OPERATOR(pg_catalog.~) '^(pg_stat_get_.*|(txid|pg)_current_(xact_id|snapshot).*|txid_current.*|txid_status|pg_xact_status|\
+const OF_THE_PRIMARY: &str = "(f.provolatile OPERATOR(pg_catalog.=) 'v' OR f.pronamespace OPERATOR(pg_catalog.=) '11'::pg_catalog.oid \
+     AND f.proname OPERATOR(pg_catalog.~) '^(pg_stat_get_.*|(txid|pg)_current_(xact_id|snapshot).*|txid_current.*|txid_status|pg_xact_status|\
      pg_listening_channels|pg_notification_queue_usage|pg_prepared_xact|\
      pg_prepared_statement|pg_cursor|pg_export_snapshot)$')";
 
+/// Rows `f`: a function `p` itself, and what it is made of if it is an aggregate.
+const PARTS: &str = "LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid \
+     JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[p.oid, a.aggtransfn::pg_catalog.oid, \
+     a.aggfinalfn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])";
+
 impl Question {
     /// One query with one row of booleans; [`Question::answer`] reads it.
-    pub fn sql(&self) -> String {
+    ///
+    /// It runs with the client's search path and rights. So every function, type, table and operator
+    /// is named with its schema: one that somebody else has put into that path must not be called
+    /// (`=` between types for which pg_catalog has none of its own would be). The schema pg_catalog
+    /// itself has number 11 in every database. Names are compared as text, since to_regclass() and
+    /// its like raise errors about schemas that the client may not use.
+    pub fn sql(&self) -> Vec<u8> {
         match self {
             Question::Relation { schema, name } => {
-                let bare = literal(&quoted(name));
-                let full = match schema {
-                    Some(schema) => literal(&[&quoted(schema)[..], b".", &quoted(name)].concat()),
-                    None => bare.clone(),
-                };
-                let plain = literal(name);
-                // What reading it reads: partitions and children, and what a view names, to any depth.
-                // A view's rule names relations and functions by their numbers.
-                format!(
-                    "WITH RECURSIVE read(oid) AS (\
-                     SELECT pg_catalog.to_regclass({full})::pg_catalog.oid \
-                     UNION SELECT next.oid FROM read, LATERAL (\
-                     SELECT inhrelid AS oid FROM pg_catalog.pg_inherits WHERE inhparent = read.oid \
-                     UNION ALL SELECT found[1]::pg_catalog.oid FROM pg_catalog.pg_class c \
-                     JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1', \
-                     LATERAL pg_catalog.regexp_matches(r.ev_action::pg_catalog.text, ':relid ([1-9][0-9]*)', 'g') AS found \
-                     WHERE c.oid = read.oid AND c.relkind = 'v') AS next), \
-                     named AS (SELECT relpersistence, relkind FROM read JOIN pg_catalog.pg_class c ON c.oid = read.oid) \
-                     SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({bare}) \
-                     AND relnamespace = 'pg_catalog'::pg_catalog.regnamespace), \
-                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname = {plain} AND relpersistence = 't') \
-                     OR EXISTS (SELECT FROM named WHERE relpersistence = 't'), \
-                     EXISTS (SELECT FROM named WHERE relpersistence = 'u'), \
-                     EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({full}) AND relkind IN ('v', 'm')), \
-                     EXISTS (SELECT FROM named WHERE relkind = 'S'), \
-                     EXISTS (SELECT FROM read JOIN pg_catalog.pg_class c ON c.oid = read.oid AND c.relkind = 'v' \
-                     JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND r.ev_type = '1', \
-                     LATERAL pg_catalog.regexp_matches(r.ev_action::pg_catalog.text, ':(?:op)?funcid ([1-9][0-9]*)', 'g') AS found \
-                     JOIN pg_catalog.pg_proc p ON p.oid = found[1]::pg_catalog.oid WHERE {PRIMARY_FUNCTION}), \
-                     EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname = {plain} \
-                     AND pronamespace <> 'pg_catalog'::pg_catalog.regnamespace)"
-                )
+                // pg_temp is none of pg_namespace: whichever schema it stands for is among all.
+                let schema = schema.as_deref().filter(|s| *s != b"pg_temp");
+                fill(&relation_sql(schema.is_some()), schema, name)
             }
             Question::Function { schema, name } => {
-                let name = literal(name);
-                let of_schema = schema.as_ref().map_or_else(String::new, |schema| {
-                    format!(" AND n.nspname = {}", literal(schema))
-                });
-                format!(
-                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-                     WHERE p.proname = {name} AND {PRIMARY_FUNCTION}{of_schema})"
-                )
+                let schema = schema.as_deref().filter(|s| *s != b"pg_temp");
+                let of_schema = if schema.is_some() {
+                    "AND n.nspname OPERATOR(pg_catalog.=) $schema"
+                } else {
+                    ""
+                };
+                let sql = format!(
+                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p \
+                     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace {PARTS} \
+                     WHERE p.proname OPERATOR(pg_catalog.=) $name {of_schema} AND {OF_THE_PRIMARY})"
+                );
+                fill(&sql, schema, name)
             }
+            // What the session itself has set meanwhile is not what others of its user begin with.
             Question::DefaultIsolation { .. } => {
-                "SELECT pg_catalog.current_setting('default_transaction_isolation') = 'serializable'"
-                    .to_owned()
+                b"SELECT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'default_transaction_isolation' \
+                  AND reset_val OPERATOR(pg_catalog.=) 'serializable')"
+                    .to_vec()
             }
         }
     }
@@ -165,27 +155,76 @@ fn name_key(kind: u8, schema: Option<&[u8]>, name: &[u8], key: &mut Vec<u8>) {
     key.extend_from_slice(name);
 }
 
-fn quoted(name: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'"'];
-    for &byte in name {
-        if byte == b'"' {
-            out.push(b'"');
+/// [`Question::Relation`] with `$name` and `$schema` for the names.
+///
+/// Without a schema the search path says which relation of the name is meant, and the answer is
+/// remembered for sessions with other paths: so it is about all of them together.
+fn relation_sql(has_schema: bool) -> String {
+    let of_schema = if has_schema {
+        "JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) $schema"
+    } else {
+        ""
+    };
+    // Rules of views and row security policies name relations and functions by number.
+    let trees = "SELECT r.ev_action::pg_catalog.text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_rewrite r ON r.ev_class OPERATOR(pg_catalog.=) c.oid AND r.ev_type OPERATOR(pg_catalog.=) '1' \
+         WHERE c.oid OPERATOR(pg_catalog.=) read.oid AND c.relkind OPERATOR(pg_catalog.=) 'v' \
+         UNION ALL SELECT y.polqual::pg_catalog.text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_policy y ON y.polrelid OPERATOR(pg_catalog.=) c.oid AND y.polcmd OPERATOR(pg_catalog.=) ANY ('{r,*}') \
+         WHERE c.oid OPERATOR(pg_catalog.=) read.oid AND c.relrowsecurity";
+    // What reading it reads: partitions and children, and what such rules and policies name, to any
+    // depth.
+    format!(
+        "WITH RECURSIVE named(oid) AS (SELECT c.oid FROM pg_catalog.pg_class c {of_schema} \
+         WHERE c.relname OPERATOR(pg_catalog.=) $name), \
+         read(oid) AS (SELECT oid FROM named UNION SELECT next.oid FROM read, LATERAL (\
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) read.oid \
+         UNION ALL SELECT found[1]::pg_catalog.oid FROM ({trees}) AS code(tree), \
+         LATERAL pg_catalog.regexp_matches(code.tree, ':relid ([1-9][0-9]*)', 'g') AS found) AS next(oid)), \
+         seen AS (SELECT c.relpersistence, c.relkind FROM read JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) read.oid) \
+         SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname OPERATOR(pg_catalog.=) $name \
+         AND relnamespace OPERATOR(pg_catalog.=) '11'::pg_catalog.oid), \
+         EXISTS (SELECT FROM pg_catalog.pg_class WHERE relname OPERATOR(pg_catalog.=) $name AND relpersistence OPERATOR(pg_catalog.=) 't') \
+         OR EXISTS (SELECT FROM seen WHERE relpersistence OPERATOR(pg_catalog.=) 't'), \
+         EXISTS (SELECT FROM seen WHERE relpersistence OPERATOR(pg_catalog.=) 'u'), \
+         EXISTS (SELECT FROM named JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) named.oid \
+         AND c.relkind OPERATOR(pg_catalog.=) ANY ('{{v,m}}')), \
+         EXISTS (SELECT FROM seen WHERE relkind OPERATOR(pg_catalog.=) 'S'), \
+         EXISTS (SELECT FROM read, LATERAL ({trees}) AS code(tree), \
+         LATERAL pg_catalog.regexp_matches(code.tree, ':(?:(?:op)?funcid|(?:agg|win)fnoid) ([1-9][0-9]*)', 'g') AS found \
+         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) found[1]::pg_catalog.oid {PARTS} WHERE {OF_THE_PRIMARY}), \
+         EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname OPERATOR(pg_catalog.=) $name \
+         AND pronamespace OPERATOR(pg_catalog.<>) '11'::pg_catalog.oid)"
+    )
+}
+
+/// Names as constants in the places of `$name` and `$schema`.
+fn fill(sql: &str, schema: Option<&[u8]>, name: &[u8]) -> Vec<u8> {
+    let schema = literal(schema.unwrap_or_default());
+    let put_schema = |part: &str| {
+        let parts: Vec<&[u8]> = part.split("$schema").map(str::as_bytes).collect();
+        parts.join(&schema[..])
+    };
+    let parts: Vec<Vec<u8>> = sql.split("$name").map(put_schema).collect();
+    parts.join(&literal(name)[..])
+}
+
+/// A string constant that is right whatever standard_conforming_strings says. The bytes are the
+/// client's own, in its encoding, which the server knows.
+fn literal(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 3);
+    if text.contains(&b'\\') {
+        out.push(b'E');
+    }
+    out.push(b'\'');
+    for &byte in text {
+        if matches!(byte, b'\\' | b'\'') {
+            out.push(byte);
         }
         out.push(byte);
     }
-    out.push(b'"');
+    out.push(b'\'');
     out
-}
-
-/// A string constant that is right whatever standard_conforming_strings says.
-fn literal(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    let escaped = text.replace('\\', "\\\\").replace('\'', "''");
-    if text.contains('\\') {
-        format!("E'{escaped}'")
-    } else {
-        format!("'{escaped}'")
-    }
 }
 
 #[derive(Debug)]
@@ -354,14 +393,26 @@ impl SharedRelCache {
         cache.get(database, question, now)
     }
 
-    pub fn put(&self, database: &[u8], question: &Question, answer: Answer, now: Instant) {
+    /// Puts an answer if, with nobody clearing meanwhile, it is still true.
+    pub fn put_if(
+        &self,
+        database: &[u8],
+        question: &Question,
+        answer: Answer,
+        now: Instant,
+        still_true: impl FnOnce() -> bool,
+    ) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.put(database, question, answer, now);
+        if still_true() {
+            cache.put(database, question, answer, now);
+        }
     }
 
-    pub fn clear(&self) {
+    /// `also` is done before anybody sees that it is empty.
+    pub fn clear_and(&self, also: impl FnOnce()) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.clear();
+        also();
     }
 
     pub fn forget(&self, database: &[u8], name: &[u8]) {
@@ -423,14 +474,96 @@ mod tests {
         assert_eq!(cache.get(b"d", &table("t1"), now), None);
     }
 
+    fn text(question: &Question) -> String {
+        String::from_utf8(question.sql()).unwrap()
+    }
+
+    fn questions() -> Vec<Question> {
+        let (schema, name) = (Some(b"s".as_slice().into()), b"n".as_slice());
+        vec![
+            table("n"),
+            Question::Relation {
+                schema: schema.clone(),
+                name: name.into(),
+            },
+            Question::Function {
+                schema: None,
+                name: name.into(),
+            },
+            Question::Function {
+                schema,
+                name: name.into(),
+            },
+            Question::DefaultIsolation { user: name.into() },
+        ]
+    }
+
     #[test]
     fn names_are_quoted_for_the_server() {
         let question = Question::Relation {
-            schema: Some(b"S".as_slice().into()),
-            name: b"a\"b'c\\".as_slice().into(),
+            schema: Some(b"S$name".as_slice().into()),
+            name: b"$schema'c\\".as_slice().into(),
+        };
+        let sql = text(&question);
+        assert!(sql.contains(r"relname OPERATOR(pg_catalog.=) E'$schema''c\\'"));
+        assert!(sql.contains("nspname OPERATOR(pg_catalog.=) 'S$name'"));
+        for question in questions() {
+            let sql = text(&question);
+            assert!(!sql.contains("$name") && !sql.contains("$schema"), "{sql}");
+        }
+    }
+
+    /// Of LATIN1, say: it is not UTF-8 and reaches the server as the client wrote it.
+    #[test]
+    fn names_keep_their_bytes() {
+        let question = Question::Function {
+            schema: None,
+            name: b"f\xe9".as_slice().into(),
         };
         let sql = question.sql();
-        assert!(sql.contains(r#"E'"S"."a""b''c\\"'"#), "{sql}");
-        assert!(sql.contains(r#"relname = E'a"b''c\\'"#), "{sql}");
+        assert!(sql.windows(4).any(|w| w == b"'f\xe9'"));
+    }
+
+    /// An operator, function, type or table without schema may be one that somebody has put into the
+    /// client's search path.
+    #[test]
+    fn nothing_is_looked_up_in_the_search_path() {
+        let own = ["named", "read", "seen", "code", "next", "found", "lateral"];
+        for question in questions() {
+            let sql = text(&question).to_lowercase();
+            // Without constants and qualified operators no operator and no sugar for one is left.
+            let bare: String = sql.split('\'').step_by(2).collect::<Vec<_>>().join("''");
+            let bare = ["=", "<>", "~"].iter().fold(bare, |bare, operator| {
+                bare.replace(&format!("operator(pg_catalog.{operator})"), " ")
+            });
+            assert!(!bare.contains(|c| "=<>~!+/|&^%#@?".contains(c)), "{bare}");
+            let words: Vec<&str> = bare
+                .split(|c: char| !(c.is_ascii_alphanumeric() || "_.:".contains(c)))
+                .filter(|word| !word.is_empty())
+                .collect();
+            for pair in words.windows(2) {
+                let sugar = ["in", "like", "between", "distinct", "similar", "using"];
+                assert!(!sugar.contains(&pair[0]), "{bare}");
+                if matches!(pair[0], "from" | "join") {
+                    let known = pair[1].starts_with("pg_catalog.") || own.contains(&pair[1]);
+                    assert!(known || pair[1] == "select", "{pair:?} in {bare}");
+                }
+            }
+            for word in words.iter().filter_map(|w| w.split_once("::")) {
+                assert!(word.1.starts_with("pg_catalog."), "{word:?}");
+            }
+            for (at, _) in bare.match_indices('(') {
+                let before = bare[..at].trim_end();
+                let word = before
+                    .rsplit(|c: char| !(c.is_ascii_alphanumeric() || "_.".contains(c)))
+                    .next()
+                    .unwrap_or("");
+                let grammar = ["", "exists", "as", "any", "lateral", "from", "and", "where"];
+                let known = word.starts_with("pg_catalog.")
+                    || grammar.contains(&word)
+                    || own.contains(&word);
+                assert!(known, "{word} is called in {bare}");
+            }
+        }
     }
 }

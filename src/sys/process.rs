@@ -72,6 +72,18 @@ pub fn is_alive(pid: Pid) -> bool {
     kill(pid, 0).is_ok()
 }
 
+/// When the process has begun, in ticks since the boot: with its number it names one process for
+/// good. `None`: it is not there, or has ended and waits for its parent only.
+pub fn start_time(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // Behind the name in parentheses, which may hold anything: state, and 18 words later this.
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = words.next()?;
+    let started = words.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(started)
+}
+
 /// Waits for a child and returns its exit status, 128 plus the signal if one ended it.
 pub fn wait(child: Pid) -> io::Result<i32> {
     let mut status = 0;

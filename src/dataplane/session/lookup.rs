@@ -7,7 +7,10 @@
 
 use crate::{
     cluster::NodeId,
-    protocol::messages::{self, SYNC},
+    protocol::{
+        ErrorFields,
+        messages::{self, SYNC},
+    },
     routing::relcache::{Answer, Question},
 };
 
@@ -24,6 +27,7 @@ pub struct LookUp {
     /// One row of booleans for each question that is answered.
     rows: Vec<Vec<bool>>,
     row: Vec<bool>,
+    refusal: String,
 }
 
 impl LookUp {
@@ -33,7 +37,13 @@ impl LookUp {
             questions,
             rows: Vec::new(),
             row: Vec::new(),
+            refusal: String::new(),
         }
+    }
+
+    /// What the server has said that it does not answer.
+    pub fn refusal(&self) -> &str {
+        &self.refusal
     }
 
     /// How many messages [`LookUp::encode`] gives before the Sync.
@@ -47,7 +57,7 @@ impl LookUp {
         // A question that was refused before it was closed has left its statement.
         messages::close_statement(NAME, &mut out);
         for question in &self.questions {
-            messages::parse(NAME, question.sql().as_bytes(), &mut out);
+            messages::parse(NAME, &question.sql(), &mut out);
             messages::bind(NAME, NAME, &mut out);
             messages::execute(NAME, &mut out);
             messages::close_portal(NAME, &mut out);
@@ -62,6 +72,9 @@ impl LookUp {
         match kind {
             b'D' => self.row = booleans(body),
             b'C' => self.rows.push(std::mem::take(&mut self.row)),
+            b'E' => {
+                self.refusal = String::from_utf8_lossy(ErrorFields::parse(body).message).into();
+            }
             _ => {}
         }
         kind == b'Z'
@@ -139,7 +152,9 @@ mod tests {
     #[test]
     fn an_error_is_no_answer() {
         let mut look_up = LookUp::new(0, vec![function("f")]);
+        look_up.received(b'E', b"SERROR\0C42501\0Mpermission denied\0\0");
         assert!(look_up.received(b'Z', b"E"));
+        assert_eq!(look_up.refusal(), "permission denied");
         assert_eq!(look_up.answers(), None);
     }
 

@@ -76,6 +76,8 @@ pub(super) struct Routed {
     /// The cluster as far as this session has connections.
     view: Arc<ClusterView>,
     look_up: Option<Box<LookUp>>,
+    /// [`Known::generation`] when it was sent.
+    asked: u64,
     /// Notifications and changed parameters that wait for the end of another message.
     pub aside: Vec<u8>,
 }
@@ -83,15 +85,19 @@ pub(super) struct Routed {
 impl Routed {
     pub fn new(balancing: Balancing, target: NodeId, entry: &PoolEntry) -> Routed {
         let mut router = Router::new(target, Some(balancing.load_balance_node));
-        let off = b"standard_conforming_strings\0off\0";
-        let parameters = &entry.parameter_status;
-        router.set_standard_strings(!parameters.windows(off.len()).any(|w| w == off));
+        let says = |status: &[u8]| {
+            let mut parts = entry.parameter_status.windows(status.len());
+            parts.any(|part| part == status)
+        };
+        router.set_standard_strings(!says(b"standard_conforming_strings\0off\0"));
+        router.set_utf8(says(b"client_encoding\0UTF8\0"));
         Routed {
             router,
             switches: balancing.config.settings.routing.switches,
             config: balancing.config,
             view: balancing.view,
             look_up: None,
+            asked: 0,
             aside: Vec::new(),
         }
     }
@@ -110,7 +116,7 @@ impl Routed {
         self.router.node_lost(node, ledgers);
         if self.look_up.as_ref().is_some_and(|l| l.node == node) {
             self.look_up = None;
-            self.router.look_up_failed();
+            self.router.look_up_overtaken();
         }
         self.view = of_session(&self.view, entry);
     }
@@ -138,11 +144,12 @@ impl Routed {
             }
             _ => {}
         }
-        if kind == b'S'
-            && is_primary
-            && let Some(value) = body.strip_prefix(b"standard_conforming_strings\0")
-        {
-            self.router.set_standard_strings(value != b"off\0");
+        if kind == b'S' && is_primary {
+            if let Some(value) = body.strip_prefix(b"standard_conforming_strings\0") {
+                self.router.set_standard_strings(value != b"off\0");
+            } else if let Some(value) = body.strip_prefix(b"client_encoding\0") {
+                self.router.set_utf8(value == b"UTF8\0");
+            }
         }
         self.router.answer(node, kind, body, ledgers, settings);
         if let Some(look_up) = &mut self.look_up
@@ -363,6 +370,10 @@ impl Relay {
             .router
             .look_up_sent(node, look_up.message_count(), &mut self.ledgers);
         routed.look_up = Some(Box::new(look_up));
+        let database = &self.entry.facts.startup.database;
+        routed.asked = self
+            .worker
+            .with_catalog(database, |_, known| known.generation());
         self.forward(cx, node, &bytes);
     }
 
@@ -419,13 +430,27 @@ impl Relay {
         let Some(look_up) = routed.look_up.take_if(is_done) else {
             return;
         };
+        let (node, refusal) = (look_up.node, look_up.refusal().to_owned());
         let Some(answers) = look_up.answers() else {
-            routed.router.look_up_failed();
+            if routed.router.look_up_failed() {
+                self.reporter.emit(
+                    Severity::Warning,
+                    format_args!(
+                        "DB node {node} has not said what is in its catalog, so that a statement of this session \
+                         goes to the primary: {refusal}"
+                    ),
+                    "Which tables and functions a statement names decides where it goes. Within transactions this \
+                     session asks no more, and later refusals are not logged.",
+                    "If the user lacks SELECT on tables of pg_catalog, grant it; else look at the time limits of the \
+                     session and at the log of the server.",
+                );
+            }
             return;
         };
         let facts = &self.entry.facts;
         let database = &facts.startup.database;
-        self.worker.with_catalog(database, |_, mut known| {
+        let asked = routed.asked;
+        let now = self.worker.with_catalog(database, |_, mut known| {
             for (question, answer) in &answers {
                 if let Answer::DefaultIsolation { serializable } = *answer {
                     routed.router.set_begins_serializable(serializable);
@@ -433,9 +458,14 @@ impl Relay {
                         continue;
                     }
                 }
-                known.learn(question, *answer);
+                known.learn(question, *answer, asked);
             }
+            known.generation()
         });
+        if now != asked {
+            // Asking anew could go on for ever where catalogs change all the time.
+            routed.router.look_up_overtaken();
+        }
     }
 }
 

@@ -25,41 +25,62 @@ use crate::{
     failover::{
         hook_line,
         request::{Entry, Source},
+        unfinished,
     },
 };
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Follow {
-    run: Option<Run>,
+    pub(super) run: Option<Run>,
     /// The command that runs, of this run or of one that was given up.
-    call: Option<Call>,
+    pub(super) call: Option<Call>,
     stopping: bool,
 }
 
 /// What there is to do.
 #[derive(Clone, Debug)]
-struct Run {
+pub(super) struct Run {
     /// As it was when the primary was found: a reload counts from the next run on.
-    template: String,
-    primary: NodeId,
-    old_primary: Option<NodeId>,
+    pub(super) template: String,
+    pub(super) primary: NodeId,
+    pub(super) old_primary: Option<NodeId>,
     /// Nodes below have had their turn.
-    next: NodeId,
+    pub(super) next: NodeId,
     /// For the history.
-    operation: u64,
-    began: Instant,
+    pub(super) operation: u64,
+    pub(super) began: Instant,
 }
 
 #[derive(Clone, Debug)]
-struct Call {
-    call: u64,
-    node: NodeId,
-    primary: NodeId,
+pub(super) struct Call {
+    pub(super) call: u64,
+    pub(super) node: NodeId,
+    pub(super) primary: NodeId,
 }
 
 impl Follow {
     pub(super) fn is_going_on(&self) -> bool {
         self.run.is_some() || self.call.is_some()
+    }
+
+    /// For the next start, should this process be killed.
+    pub(super) fn left(&self) -> Option<unfinished::Follow> {
+        let running = self.node();
+        match (&self.run, &self.call) {
+            (None, None) => None,
+            (Some(run), _) => Some(unfinished::Follow {
+                primary: run.primary,
+                old_primary: run.old_primary,
+                next: Some(run.next),
+                running,
+            }),
+            (None, Some(call)) => Some(unfinished::Follow {
+                primary: call.primary,
+                old_primary: None,
+                next: None,
+                running,
+            }),
+        }
     }
 
     /// The command that runs, and its node.
@@ -80,7 +101,7 @@ impl Core {
         if self.view.mode != ClusteringMode::StreamingReplication {
             return false;
         }
-        match operation.kind {
+        match operation.resumed.unwrap_or(operation.kind) {
             Kind::Promote(_) => true,
             Kind::Down(failed) => {
                 operation.old_primary != Some(primary)
@@ -142,8 +163,8 @@ impl Core {
         true
     }
 
-    /// Begins with the commands, or has them wait for the end of one of an earlier run.
-    pub(super) fn follow(
+    /// From now on a start after a kill would know that there are commands to run.
+    pub(super) fn plan_follow(
         &mut self,
         primary: NodeId,
         old_primary: Option<NodeId>,
@@ -163,6 +184,15 @@ impl Core {
             operation,
             began: now.instant,
         });
+        self.remember(out);
+    }
+
+    /// Begins with the commands that are planned, or has them wait for the end of one of an earlier
+    /// run.
+    pub(super) fn follow(&mut self, primary: NodeId, now: Now, out: &mut Vec<Action>) {
+        let Some(operation) = self.follow.run.as_ref().map(|run| run.operation) else {
+            return;
+        };
         self.record_follow_begins(operation, primary, out);
         if let Some(Call {
             node,
@@ -187,7 +217,7 @@ impl Core {
     }
 
     /// The first node from where the run stands that is down.
-    fn next_follow_command(&mut self, now: Now, out: &mut Vec<Action>) {
+    pub(super) fn next_follow_command(&mut self, now: Now, out: &mut Vec<Action>) {
         loop {
             let Some(run) = &mut self.follow.run else {
                 return;
@@ -238,6 +268,7 @@ impl Core {
             primary,
         });
         self.record_hook(operation, HookKind::Follow, node, &line, out);
+        self.remember(out);
         out.push(Action::RunHook(HookCall {
             call,
             kind: HookKind::Follow,
@@ -320,7 +351,26 @@ impl Core {
     pub(super) fn stop_following(&mut self, now: Now, out: &mut Vec<Action>) {
         self.record_follow_ended("given up, because pgpool ends", now, out);
         self.follow.stopping = true;
-        self.follow.run = None;
+        if let Some(run) = self.follow.run.take() {
+            let is_left = |id: &NodeId| *id >= run.next && *id != run.primary;
+            let left: Vec<String> = self
+                .down_nodes()
+                .filter(is_left)
+                .map(|id| id.to_string())
+                .collect();
+            if !left.is_empty() {
+                out.push(Action::Log(
+                    Entry::warning(
+                        Source::FollowChild,
+                        format!(
+                            "follow commands are not begun any more, because pgpool ends; nodes without a command: {}",
+                            left.join(", ")
+                        ),
+                    )
+                    .with_hint("they stay down: have their servers follow the primary and attach them by pcp_attach_node, or use pcp_recovery_node"),
+                ));
+            }
+        }
         if let Some(node) = self.follow.node() {
             out.push(Action::Log(
                 Entry::warning(
@@ -332,7 +382,12 @@ impl Core {
         }
     }
 
-    fn record_follow_begins(&self, operation: u64, primary: NodeId, out: &mut Vec<Action>) {
+    pub(super) fn record_follow_begins(
+        &self,
+        operation: u64,
+        primary: NodeId,
+        out: &mut Vec<Action>,
+    ) {
         let nodes: Vec<String> = self
             .down_nodes()
             .filter(|&id| id != primary)
@@ -359,7 +414,7 @@ impl Core {
         tell(Some(run.operation), note, out);
     }
 
-    fn down_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn down_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.view
             .nodes
             .iter()
@@ -381,11 +436,11 @@ impl Core {
     }
 }
 
-fn follow_entry(message: impl Into<String>) -> Entry {
+pub(super) fn follow_entry(message: impl Into<String>) -> Entry {
     Entry::log(Source::FollowChild, message)
 }
 
-fn list(numbers: &[String]) -> String {
+pub(super) fn list(numbers: &[String]) -> String {
     if numbers.is_empty() {
         "none".to_owned()
     } else {

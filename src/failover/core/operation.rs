@@ -12,6 +12,7 @@ use crate::{
         hook_line,
         request::{Entry, Request, Source},
         search::{self, Judgement},
+        unfinished,
     },
 };
 
@@ -37,10 +38,17 @@ impl Core {
         node.quarantine = false;
         node.status_changed = now.wall;
         self.say_framed(out, "starting degeneration. shutdown host", id);
-        self.write_status_file(out);
-
         let old_primary = self.view.primary;
         let new_main = self.view.main_node();
+        let nodes = hook_line::Nodes {
+            node: id,
+            new_main: wish.or(new_main),
+            old_main: self.main,
+            old_primary,
+        };
+        let template = self.settings.failover_command.clone();
+        self.is_due(HookKind::Failover, nodes, &template, old_primary, out);
+        self.write_status_file(out);
         if new_main.is_none() {
             say(out, "failover: no valid backend node found");
         }
@@ -54,21 +62,21 @@ impl Core {
         self.give_up_following(id, now, out);
         self.operation = Some(Operation {
             kind: Kind::Down(id),
-            old_main: self.main,
             old_primary,
             new_main: wish.or(new_main),
             wish,
             hold: lost_primary && new_main.is_some(),
             all_were_down: false,
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
         self.record_began(now, out);
         self.view.version += 1;
         self.view.primary_search_running = lost_primary && new_main.is_some();
         out.push(Action::Publish(self.view.clone()));
-
-        let template = self.settings.failover_command.clone();
-        self.run_hook(HookKind::Failover, id, &template, old_primary, now, out);
+        if !self.run_hook(out) {
+            self.hook_is_over(now, out);
+        }
     }
 
     pub(super) fn begin_up(&mut self, id: NodeId, now: Now, out: &mut Vec<Action>) {
@@ -101,18 +109,27 @@ impl Core {
             node.quarantine = false;
             node.status_changed = now.wall;
         }
-        self.write_status_file(out);
         let old_primary = self.view.primary;
+        let nodes = hook_line::Nodes {
+            node: id,
+            new_main: self.view.main_node(),
+            old_main: self.main,
+            // Here the original's %P falls back to the main node.
+            old_primary: old_primary.or(self.main),
+        };
+        let template = self.settings.failback_command.clone();
+        self.is_due(HookKind::Failback, nodes, &template, old_primary, out);
+        self.write_status_file(out);
         let had_none = someone_up.is_none() && self.view.has_primary();
         self.operation = Some(Operation {
             kind: Kind::Up(id),
-            old_main: self.main,
             old_primary,
             new_main: self.view.main_node(),
             wish: None,
             // All nodes were down: whoever comes now waits until it is known what this node is.
             hold: had_none,
             all_were_down: someone_up.is_none(),
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
         self.record_began(now, out);
@@ -125,42 +142,27 @@ impl Core {
         }
         self.view.primary_search_running = had_none;
         out.push(Action::Publish(self.view.clone()));
-
-        let template = self.settings.failback_command.clone();
-        // Here the original's %P falls back to the main node.
-        let shown_primary = old_primary.or(self.main);
-        self.run_hook(HookKind::Failback, id, &template, shown_primary, now, out);
+        if !self.run_hook(out) {
+            self.hook_is_over(now, out);
+        }
     }
 
-    /// Starts the hook, or goes on at once when there is nothing to run.
-    fn run_hook(
-        &mut self,
-        kind: HookKind,
-        node: NodeId,
-        template: &str,
-        old_primary: Option<NodeId>,
-        now: Now,
-        out: &mut Vec<Action>,
-    ) {
+    /// The hook that [`Core::is_due`] has made ready; `false`: there is nothing to run.
+    pub(super) fn run_hook(&mut self, out: &mut Vec<Action>) -> bool {
         let call = self.ticket();
-        let Some(operation) = &mut self.operation else {
-            return;
+        let (Some(operation), Some(hook)) = (&mut self.operation, &mut self.unfinished) else {
+            return false;
         };
-        operation.stage = Stage::Hook { call };
-        let nodes = hook_line::Nodes {
-            node,
-            new_main: operation.new_main,
-            old_main: operation.old_main,
-            old_primary,
-        };
-        let line = hook_line::expand(template, nodes, &self.view, self.settings.dialect);
-        if line.is_empty() {
-            self.hook_is_over(now, out);
-            return;
+        if hook.line.is_empty() {
+            return false;
         }
+        operation.stage = Stage::Hook { call };
+        hook.stage = unfinished::Stage::Begun;
+        let (kind, node, line) = (hook.kind, hook.node, hook.line.clone());
         say(out, format!("execute command: {line}"));
         let operation = self.operation_number();
         self.record_hook(operation, kind, node, &line, out);
+        self.remember(out);
         out.push(Action::RunHook(HookCall {
             call,
             kind,
@@ -168,6 +170,7 @@ impl Core {
             line,
             operation,
         }));
+        true
     }
 
     pub(super) fn hook_finished(&mut self, finished: u64, now: Now, out: &mut Vec<Action>) {
@@ -184,6 +187,10 @@ impl Core {
     }
 
     fn hook_is_over(&mut self, now: Now, out: &mut Vec<Action>) {
+        if let Some(hook) = &mut self.unfinished {
+            hook.stage = unfinished::Stage::Ended;
+            self.remember(out);
+        }
         if let Some(Operation {
             kind: Kind::Up(id),
             old_primary,
@@ -209,10 +216,7 @@ impl Core {
         let Some(operation) = self.operation.take() else {
             return;
         };
-        let old_primary = match operation.kind {
-            Kind::Start => None,
-            Kind::Search | Kind::Down(_) | Kind::Up(_) | Kind::Promote(_) => operation.old_primary,
-        };
+        let old_primary = operation.old_primary;
         if old_primary != primary && operation.kind != Kind::Start {
             for id in [old_primary, primary].into_iter().flatten() {
                 if let Some(node) = self.view.nodes.get_mut(id) {
@@ -225,14 +229,22 @@ impl Core {
         self.view.primary_search_running = false;
         self.follow_only(primary, now, out);
         let new_primary = primary.filter(|&new| self.has_to_be_followed(&operation, new));
+        if let Some(new) = new_primary {
+            // Before the status file says that they are down.
+            self.plan_follow(new, old_primary, now, out);
+        }
         let degenerated = new_primary.map(|new| self.degenerate_followers(new, now, out));
         if before != (primary, false) || degenerated.is_some_and(|count| count > 0) {
             self.view.version += 1;
             out.push(Action::Publish(self.view.clone()));
         }
+        // Nothing is lost any more: what comes now is remembered with the commands that follow.
+        self.unfinished = None;
         if operation.kind == Kind::Start {
             self.record_ended(&operation, String::new(), now, out);
             self.started(now, judgement, out);
+            self.resume_follow(new_primary, now, out);
+            self.detach_what_was_to_go(now, out);
             return;
         }
         say(
@@ -271,8 +283,10 @@ impl Core {
             say_wish_failed(wish, primary, old_primary, out);
         }
         if let Some(new) = new_primary {
-            self.follow(new, old_primary, now, out);
+            self.follow(new, now, out);
         }
+        // Before the next one begins.
+        self.remember(out);
     }
 
     fn started(&mut self, now: Now, judgement: Option<Judgement>, out: &mut Vec<Action>) {

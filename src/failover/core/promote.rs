@@ -52,12 +52,12 @@ impl Core {
         self.say_framed(out, "starting promotion. promote host", node);
         self.operation = Some(Operation {
             kind: Kind::Promote(node),
-            old_main: self.main,
             old_primary: self.view.primary,
             new_main: Some(node),
             wish: None,
             hold: false,
             all_were_down: false,
+            resumed: None,
             stage: Stage::Hook { call: 0 },
         });
         self.record_began(now, out);

@@ -93,6 +93,7 @@ impl Core {
         }
         let result = self.take(request, source, why, now, &mut out);
         self.pump(now, &mut out);
+        self.remember(&mut out);
         (result, out)
     }
 

@@ -12,8 +12,13 @@ use crate::{
     },
 };
 
-/// Pause between two rounds of questions.
+/// Pause between two rounds of questions, as in the original.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
+/// The same at first: a hook that does not wait for the end of the promotion must not cost the
+/// writers a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// For how long.
+const FIRST_ROUNDS: Duration = Duration::from_secs(5);
 /// How long the other servers may still answer once one has said that it is the primary.
 const SEARCH_GRACE: Duration = Duration::from_secs(1);
 /// The search of a start ends after this time even with `search_primary_node_timeout = 0`.
@@ -165,7 +170,13 @@ impl Core {
         // All servers of logical replication say that they take writes, so that says nothing for
         // the one that is known: the lowest is the primary, as it is shown.
         let standing = known.filter(|_| self.view.mode == ClusteringMode::StreamingReplication);
-        let answers = std::mem::take(&mut search.answers);
+        let mut answers = std::mem::take(&mut search.answers);
+        for (id, answer) in answers.iter_mut().enumerate() {
+            if !self.view.is_valid(id) {
+                // Asked, and taken down since: the command that had it follow another server has ended.
+                *answer = None;
+            }
+        }
         let kind = operation.kind;
         if let Kind::Promote(node) = kind {
             let silence = Answer::Unreachable("no answer".to_owned());
@@ -252,7 +263,12 @@ impl Core {
         }) = &mut self.operation
         {
             let end = limit.map(|limit| began + limit);
-            let next = now.instant + SEARCH_PAUSE;
+            let pause = if waited < FIRST_ROUNDS {
+                FIRST_PAUSE
+            } else {
+                SEARCH_PAUSE
+            };
+            let next = now.instant + pause;
             let at = end.map_or(next, |end| next.min(end));
             search.next_sweep = Some(at);
             out.push(Action::WakeAt(at));
@@ -300,15 +316,17 @@ impl Core {
         }
     }
 
-    /// The search found nothing so far, and what waits in the queue changes what can be found:
-    /// the node that was to be promoted is down itself, all nodes are, or a node is to be attached.
+    /// The search found nothing so far, and what waits changes what can be found: the node that was to
+    /// be promoted is down itself, all nodes are, or a node is to be attached; or the primary was about
+    /// to be detached when pgpool was killed.
     fn is_hopeless(&self, waited: Duration) -> bool {
         let Some(operation) = &self.operation else {
             return false;
         };
         let waiting = self.waiting();
         let goes_down = |id: NodeId| waiting.contains(&&Request::Down { node: id });
-        operation.new_main.is_some_and(goes_down)
+        (operation.kind == Kind::Start && self.was_to_go.is_some())
+            || operation.new_main.is_some_and(goes_down)
             || self.view.valid_nodes().all(goes_down)
             || (waited >= SEARCH_BEFORE_ATTACH
                 && waiting.iter().any(|r| matches!(r, Request::Up { .. })))

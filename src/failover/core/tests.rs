@@ -3,6 +3,7 @@
 mod follow;
 mod promote;
 mod record;
+mod restart;
 
 use super::*;
 use crate::{
@@ -33,6 +34,10 @@ struct Cluster {
     steps: Vec<&'static str>,
     wake_at: Option<Instant>,
     sweep: Option<(u64, Vec<NodeId>)>,
+    /// What a start after a kill would be told.
+    unfinished: Unfinished,
+    /// The hook of an earlier life whose end is waited for.
+    awaited: Option<(u64, HookKind)>,
 }
 
 fn standby() -> Answer {
@@ -65,6 +70,8 @@ impl Cluster {
             steps: Vec::new(),
             wake_at: None,
             sweep: None,
+            unfinished: Unfinished::default(),
+            awaited: None,
         }
     }
 
@@ -149,6 +156,8 @@ impl Cluster {
                 Action::LookAgain { .. } => self.steps.push("look again"),
                 Action::RestartReplicationCheck => self.steps.push("sr check"),
                 Action::Started => self.steps.push("started"),
+                Action::Remember(unfinished) => self.unfinished = unfinished,
+                Action::AwaitHook { call, kind } => self.awaited = Some((call, kind)),
             }
         }
     }

@@ -50,12 +50,17 @@ impl World {
             if *what == What::Promote {
                 self.begins(&Request::Promote { node });
             }
+            let mut before = self.published.clone();
+            if self.was_to_go.take() == Some(node) && *what == What::Down {
+                before.primary = Some(node);
+            }
             self.ongoing = Some(Ongoing {
                 node,
                 what: *what,
                 wish: self.wish.take(),
                 hook_calls: 0,
-                before: self.published.clone(),
+                written: false,
+                before,
             });
         }
         if line.starts_with("the promotion of node") {

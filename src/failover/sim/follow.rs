@@ -5,10 +5,10 @@ use super::*;
 /// A run as the oracle expects it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Following {
-    primary: NodeId,
-    old_primary: Option<NodeId>,
+    pub(super) primary: NodeId,
+    pub(super) old_primary: Option<NodeId>,
     /// Nodes below have had their turn.
-    next: NodeId,
+    pub(super) next: NodeId,
 }
 
 impl World {
@@ -27,6 +27,11 @@ impl World {
         if !degenerated {
             return;
         }
+        self.following_begins(primary, ongoing.before.primary);
+    }
+
+    /// All others are down and follow `primary` now.
+    pub(super) fn following_begins(&mut self, primary: NodeId, old_primary: Option<NodeId>) {
         for node in &self.published.nodes {
             assert_eq!(
                 node.is_valid(),
@@ -34,10 +39,10 @@ impl World {
                 "only the new primary is up"
             );
         }
-        if has_command {
+        if !self.settings.follow_primary_command.is_empty() {
             self.following = Some(Following {
                 primary,
-                old_primary: ongoing.before.primary,
+                old_primary,
                 next: 0,
             });
         }

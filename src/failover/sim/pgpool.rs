@@ -5,6 +5,7 @@ use super::{checks::arguments, *};
 impl World {
     /// pgpool starts, for the first time or after it was killed.
     pub(super) fn start(&mut self) {
+        self.note_what_is_left();
         self.life += 1;
         let mut view = testing::view(self.servers.len());
         let reporter = Reporter::new("main");
@@ -23,7 +24,7 @@ impl World {
         assert!(view.main_node().is_some(), "a restart has a node to try");
         self.main = view.main_node();
         self.published = view.clone();
-        self.core = Core::new(self.settings.clone(), view);
+        self.core = Core::new(self.settings.clone(), view).resuming(self.unfinished.clone());
         self.checks.clear();
         self.ongoing = None;
         self.following = None;
@@ -66,9 +67,16 @@ impl World {
         match action {
             Action::Log(entry) => self.heard(&entry.message),
             Action::Record(told) => self.recorded(told),
-            Action::WriteStatusFile(text) => self.file = Some(text),
+            Action::WriteStatusFile(text) => {
+                self.file = Some(text);
+                if let Some(ongoing) = &mut self.ongoing {
+                    ongoing.written = true;
+                }
+            }
             Action::Publish(view) => self.publish(view),
             Action::RunHook(call) => self.run_hook(call),
+            Action::Remember(unfinished) => self.unfinished = unfinished,
+            Action::AwaitHook { call, kind } => self.await_hook(call, kind),
             Action::Ask { sweep, nodes } => {
                 for node in nodes {
                     let after = match self.servers[node].state {
@@ -91,6 +99,7 @@ impl World {
                 self.health(node, health::Event::Look(health::Cause::Waited));
             }
             Action::Started => {
+                self.resumed_start_is_over();
                 let count = self.servers.len();
                 self.checks = (0..count)
                     .map(|node| {
@@ -131,6 +140,45 @@ impl World {
                 );
             }
         }
+        if let (Some(a), Some(b)) = (old.primary, new.primary)
+            && a != b
+            // It may say of one that feeds no standby that it is a false one.
+            && !self.settings.detach_false_primary
+        {
+            let last = self.answers.values().map(|(sweep, _)| *sweep).max();
+            let answer = self.answers.get(&a);
+            let says_so = answer.is_some_and(|(sweep, primary)| Some(*sweep) == last && *primary);
+            assert!(
+                !new.is_valid(a) || !says_so,
+                "node {b} takes the writes of node {a}, which is attached and says that it is the primary"
+            );
+        }
+        match (new.write_node(), new.primary) {
+            (Some(writes), Some(primary)) => {
+                assert_eq!(writes, primary, "writes go to the primary")
+            }
+            (Some(writes), None) => {
+                // The search was in vain, and the lowest node gets what comes.
+                let last = self.answers.values().map(|(sweep, _)| *sweep).max();
+                let said = |id: NodeId| {
+                    self.answers
+                        .get(&id)
+                        .is_some_and(|(sweep, primary)| Some(*sweep) == last && *primary)
+                };
+                assert!(
+                    !old.primary_search_running || !new.valid_nodes().any(said),
+                    "node {writes} is written to although a primary has answered"
+                );
+            }
+            (None, _) => {}
+        }
+        if let Some(ongoing) = &self.ongoing
+            && ongoing.what == What::Down
+            && ongoing.before.primary == Some(ongoing.node)
+            && ongoing.hook_calls == 0
+        {
+            assert_eq!(new.write_node(), None, "nobody is promoted yet");
+        }
         if new.primary_search_running {
             assert_eq!(new.write_node(), None, "nobody writes during a search");
             assert!(self.core.is_busy(), "somebody searches");
@@ -147,6 +195,8 @@ impl World {
     fn run_hook(&mut self, call: HookCall) {
         if call.kind == HookKind::Follow {
             self.check_follow_call(&call);
+        } else if self.ongoing.is_none() {
+            self.check_resumed_call(&call);
         } else {
             let ongoing = self
                 .ongoing
@@ -211,6 +261,9 @@ impl World {
                 // Comes back as a standby, most of the time.
                 self.servers[old].primary = self.random.chance(20);
             }
+        }
+        if let Some(call) = self.awaited.remove(&run) {
+            self.awaited_hook_ends(call);
         }
         if life == self.life {
             if call.kind == HookKind::Follow {

@@ -30,7 +30,10 @@ impl World {
                 let open = self.open.get(&number);
                 // Of a switchover the hook is that of a failover.
                 let fits = open.is_some_and(|kind| {
-                    *kind == note.kind || (*kind, note.kind) == (Kind::Switchover, Kind::Failover)
+                    *kind == note.kind
+                        || (*kind, note.kind) == (Kind::Switchover, Kind::Failover)
+                        // A start goes on with what a killed pgpool had begun.
+                        || *kind == Kind::Start
                 });
                 assert!(fits, "{note:?} within {open:?}");
             }

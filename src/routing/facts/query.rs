@@ -3,11 +3,16 @@
 //! A stack of parentheses says whether a `FROM` is one of a query and whether a comma is followed
 //! by a table. That is all the grammar there is.
 
+mod syntax;
+mod words;
+
 use super::{
-    Collector, Name, Statement, is_ident,
+    Collector, Statement, is_ident,
     keyword::{Keyword, keyword},
 };
 use crate::routing::lexer::{Token, TokenKind};
+use syntax::stands_for_comma;
+use words::{begins_statement, names_function};
 
 /// One open parenthesis, or the statement itself.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +32,8 @@ pub(super) struct Level {
     using: bool,
     /// A statement that writes: SET is a clause of it, elsewhere a name.
     writes: bool,
+    /// Arguments of this function, whose name a word between them would make one of the grammar's own.
+    syntax: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,7 @@ impl Level {
             writes_into: false,
             using: false,
             writes: false,
+            syntax: None,
         }
     }
 }
@@ -82,6 +90,8 @@ struct Scan {
     negated: bool,
     /// The next parenthesis holds a function's arguments.
     arguments: bool,
+    /// [`Level::syntax`] of the next parenthesis.
+    syntax: Option<usize>,
     statement: Statement,
 }
 
@@ -100,6 +110,7 @@ impl<'a> Collector<'a, '_> {
             before: Before::Start,
             negated: false,
             arguments: false,
+            syntax: None,
             statement: Statement::Select,
         };
         let mut next = Some(token);
@@ -191,6 +202,7 @@ impl<'a> Collector<'a, '_> {
         self.facts.levels.push(scan.level);
         scan.depth += 1;
         scan.level = Level::new(from == From::Expect, from);
+        scan.level.syntax = scan.syntax.take();
         scan.before = Before::Open;
     }
 
@@ -201,6 +213,9 @@ impl<'a> Collector<'a, '_> {
             self.operand_check(scan);
             self.named(scan, token, word);
             return;
+        }
+        if scan.level.syntax.is_some() && stands_for_comma(token.text) {
+            self.settle_syntax(scan);
         }
         let next = self.lexer.peek_byte();
         // Behind a dot a keyword is a name; `name` takes those. Before a dot it is one as well.
@@ -404,6 +419,7 @@ impl<'a> Collector<'a, '_> {
             self.take_word("unlogged");
         }
         self.take_word("table");
+        self.facts.catalog |= !temporary;
         let Some(name) = self.take_name() else { return };
         if temporary {
             self.facts
@@ -412,85 +428,21 @@ impl<'a> Collector<'a, '_> {
         }
     }
 
-    /// The grammar turns these into calls of functions of pg_catalog.
-    fn syntax_function(&mut self, scan: &mut Scan, token: Token<'a>) {
-        if token.text.eq_ignore_ascii_case(b"trim") {
-            let mut ahead = self.lexer;
-            ahead.next();
-            let side = ahead.next().map_or(&b""[..], |t| t.text);
-            self.system_function(if side.eq_ignore_ascii_case(b"leading") {
-                b"ltrim"
-            } else if side.eq_ignore_ascii_case(b"trailing") {
-                b"rtrim"
-            } else {
-                b"btrim"
-            });
-        } else if self.has_words_as_commas() {
-            self.system_function(token.text);
-        } else {
-            // SUBSTRING(a, b) is a call like any other: of a function in the search path.
-            self.named(scan, token, Keyword::None);
-        }
-        scan.arguments = true;
-        scan.before = Before::Operand;
-    }
-
-    /// Whether the parentheses that come next have words between their arguments, as in
-    /// `SUBSTRING(a FROM b)`.
-    fn has_words_as_commas(&self) -> bool {
-        let mut depth = 0;
-        for token in self.lexer {
-            match token.kind {
-                TokenKind::Punctuation(b'(') => depth += 1,
-                TokenKind::Punctuation(b')') if depth <= 1 => return false,
-                TokenKind::Punctuation(b')') => depth -= 1,
-                TokenKind::Word if depth == 1 => {
-                    let between = ["from", "for", "in", "placing", "similar"];
-                    if between
-                        .iter()
-                        .any(|word| token.text.eq_ignore_ascii_case(word.as_bytes()))
-                    {
-                        return true;
-                    }
-                }
-                _ => {}
-            }
-        }
-        false
-    }
-
-    fn sugar(&mut self, token: Token<'a>, next: u8) {
-        match token.text.first().map(u8::to_ascii_lowercase) {
-            Some(b's') => self.system_function(b"similar_to_escape"),
-            Some(b'o') if next == b'(' => self.system_function(b"overlaps"),
-            Some(b'a') if matches!(next, b't' | b'T') => self.system_function(b"timezone"),
-            _ => {}
-        }
-    }
-
-    fn system_function(&mut self, name: &[u8]) {
-        let names = &mut self.facts.names;
-        let start = names.len();
-        names.extend_from_slice(b"pg_catalog");
-        let middle = names.len();
-        names.extend(name.iter().map(u8::to_ascii_lowercase));
-        let end = names.len();
-        self.facts.functions.push(Name {
-            schema: Some(ident(start, middle)),
-            name: ident(middle, end),
-            nested: false,
-        });
-    }
-
     /// A name: of a table, function, type, column or alias.
     fn named(&mut self, scan: &mut Scan, token: Token<'a>, word: Keyword) {
         let before = scan.before;
         scan.before = Before::Operand;
         scan.negated = false;
         // Most names are columns: only what may be a table or function goes into the arena.
-        let next = self.lexer.peek_byte();
+        let next = self.byte_behind(token);
         let table = scan.level.from == From::Expect;
         if !table && next != b'(' && next != b'.' {
+            if token.kind == TokenKind::UnicodeQuoted {
+                // Its UESCAPE is no name of its own.
+                let names = self.facts.names.len();
+                self.ident(token);
+                self.facts.names.truncate(names);
+            }
             if word == Keyword::None
                 && scan.level.from == From::After
                 && matches!(
@@ -551,6 +503,17 @@ impl<'a> Collector<'a, '_> {
         }
     }
 
+    /// The first byte behind this name and its UESCAPE.
+    fn byte_behind(&mut self, token: Token<'a>) -> u8 {
+        if token.kind == TokenKind::UnicodeQuoted && self.peek_is("uescape") {
+            let mut ahead = self.lexer;
+            ahead.next();
+            ahead.next();
+            return ahead.peek_byte();
+        }
+        self.lexer.peek_byte()
+    }
+
     /// Whether `token` begins a query.
     pub(super) fn begins_query(&self, token: Token<'a>) -> bool {
         let mut ahead = self.lexer;
@@ -565,98 +528,5 @@ impl<'a> Collector<'a, '_> {
                     Keyword::Select | Keyword::With | Keyword::Values | Keyword::Table
                 )
         })
-    }
-}
-
-/// Whether a keyword before a parenthesis is the name of a function.
-fn names_function(scan: &Scan, word: Keyword) -> bool {
-    use Keyword as K;
-    match word {
-        K::Side => true,
-        K::Join => !matches!(scan.before, Before::Keyword(K::Side)) && begins_expression(scan),
-        // GROUP BY (a), (b).
-        K::By => !matches!(scan.before, Before::Keyword(K::Group)) && begins_expression(scan),
-        K::Syntax
-        | K::Operator
-        | K::Sugar
-        | K::Is
-        | K::TableSample
-        | K::Set
-        | K::Recursive
-        | K::Ordinality
-        | K::Rows => begins_expression(scan),
-        // At the beginning of parentheses they begin a statement.
-        K::Insert | K::Update | K::Delete | K::Merge => {
-            !scan.level.first && begins_expression(scan)
-        }
-        _ => begins_statement(word),
-    }
-}
-
-/// Whether an expression, not an operator or clause, comes next.
-fn begins_expression(scan: &Scan) -> bool {
-    use Keyword as K;
-    if scan.level.with {
-        return false;
-    }
-    match scan.before {
-        Before::Open | Before::Comma | Before::Other => true,
-        Before::Keyword(word) => matches!(
-            word,
-            K::Select
-                | K::Distinct
-                | K::SetOperation
-                | K::Clause
-                | K::By
-                | K::On
-                | K::Not
-                | K::Word
-                | K::Operator
-                | K::From
-                | K::For
-                | K::Lateral
-        ),
-        _ => false,
-    }
-}
-
-/// Keywords with which other statements begin. They are not reserved: names in a query.
-fn begins_statement(word: Keyword) -> bool {
-    use Keyword as K;
-    matches!(
-        word,
-        K::Abort
-            | K::Begin
-            | K::Call
-            | K::Close
-            | K::Commit
-            | K::Copy
-            | K::Deallocate
-            | K::Declare
-            | K::Delete
-            | K::Discard
-            | K::Drop
-            | K::Execute
-            | K::Explain
-            | K::Insert
-            | K::Lock
-            | K::Merge
-            | K::Move
-            | K::Prepare
-            | K::Release
-            | K::Reset
-            | K::Rollback
-            | K::Savepoint
-            | K::Show
-            | K::Start
-            | K::Truncate
-            | K::Update
-    )
-}
-
-fn ident(start: usize, end: usize) -> super::Ident {
-    super::Ident {
-        start: super::position(start),
-        end: super::position(end),
     }
 }

@@ -218,11 +218,84 @@ fn functions_are_told_from_types_aliases_and_syntax() {
             "select substring(a, 1), overlay(b placing c from 1), substring((select d from e), f(1))",
             &["substring", "pg_catalog.overlay", "substring", "f"],
         ),
+        (
+            "select substring(substring(a, 1) from 2), substring(position(b in c), 2), overlay(overlay(a placing b from 1), 1)",
+            &[
+                "pg_catalog.substring",
+                "substring",
+                "substring",
+                "pg_catalog.position",
+                "overlay",
+                "pg_catalog.overlay",
+            ],
+        ),
+        (
+            "select * from substring(a from 1) b, substring(c, 2) d, t substring (e)",
+            &["pg_catalog.substring", "substring"],
+        ),
+        // UESCAPE belongs to the name before it.
+        (
+            "select u&\"f!0061\" uescape '!' (), u&\"s\" uescape '!' . g (1) from t u&\"a\" uescape '!' , u&\"h\" uescape '!' (2)",
+            &["fa", "s.g", "h"],
+        ),
         ("values (f())", &["f"]),
     ];
     for (sql, want) in cases {
         assert_eq!(functions(sql), *want, "{sql}");
     }
+}
+
+#[test]
+fn what_changes_the_catalog_is_told_from_what_does_not() {
+    for sql in [
+        "create table t (i int)",
+        "create unlogged table t as select 1",
+        "create or replace view v as select 1",
+        "create temp table c () inherits (t)",
+        "create temp table c partition of t default",
+        "alter function f() volatile",
+        "/* c */ drop function f",
+        "drop table t",
+        "select 1 into t",
+        "select 1 into unlogged t",
+        "explain analyze create table t as select 1",
+        "import foreign schema s from server f into t",
+        "set work_mem = 1; create table t (i int)",
+        "select 1; alter table t add j int",
+    ] {
+        assert!(facts(sql).changes_catalog(), "{sql}");
+    }
+    for sql in [
+        "create temp table t (i int)",
+        "create temporary table t as select row_number() over (partition by i) from s",
+        "select 1 into temp t",
+        "truncate t",
+        "grant select on t to u",
+        "comment on table t is 'x'",
+        "reindex table t",
+        "insert into t values (1)",
+        "with a as (insert into t values (1) returning i) select * from a",
+        "select 1",
+    ] {
+        assert!(!facts(sql).changes_catalog(), "{sql}");
+    }
+}
+
+#[test]
+fn an_alias_with_uescape_is_one_name() {
+    assert!(!facts("select 1 from t u&\"a\" uescape '!' where true").is_unknown());
+}
+
+/// A statement of the length that is read at most holds up nobody.
+#[test]
+fn calls_in_calls_are_read_once() {
+    let started = std::time::Instant::now();
+    for call in ["substring(", "extract(", "position(", "overlay(", "trim("] {
+        let deep = format!("select {}", call.repeat(20_000));
+        assert_eq!(facts(&deep).functions().len(), 20_000);
+    }
+    let taken = started.elapsed();
+    assert!(taken.as_secs() < 4, "{taken:?}");
 }
 
 #[test]

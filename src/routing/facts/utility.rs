@@ -85,7 +85,13 @@ impl<'a> Collector<'a, '_> {
             K::Drop => return self.drop(),
             K::Call => Statement::Call,
             K::Do => Statement::Do,
-            _ => Statement::Other,
+            _ => {
+                let words = ["alter", "import"];
+                self.facts.catalog |= words
+                    .iter()
+                    .any(|word| token.text.eq_ignore_ascii_case(word.as_bytes()));
+                Statement::Other
+            }
         };
         self.skip_statement();
         statement
@@ -302,6 +308,8 @@ impl<'a> Collector<'a, '_> {
         if write || self.begins_query(token) {
             return self.query(token);
         }
+        // EXPLAIN ANALYZE makes the table.
+        self.facts.catalog |= keyword(token.text) == Keyword::Create;
         if token.kind != TokenKind::Punctuation(b';') {
             self.skip_statement();
         }
@@ -418,6 +426,7 @@ impl<'a> Collector<'a, '_> {
         }
         let _ = self.take_word("global") || self.take_word("local");
         let temporary = self.take_word("temporary") || self.take_word("temp");
+        self.facts.catalog |= !temporary || self.joins_a_table();
         if !temporary {
             self.take_word("unlogged");
         }
@@ -449,6 +458,19 @@ impl<'a> Collector<'a, '_> {
         statement
     }
 
+    /// INHERITS or PARTITION OF, which change what the other table is made of.
+    fn joins_a_table(&self) -> bool {
+        let mut partition = false;
+        self.lexer
+            .take_while(|t| t.kind != TokenKind::Punctuation(b';'))
+            .any(|token| {
+                let word = |word: &[u8]| token.text.eq_ignore_ascii_case(word);
+                let joins = word(b"inherits") || partition && word(b"of");
+                partition = word(b"partition");
+                joins
+            })
+    }
+
     /// The rest of CREATE FUNCTION or PROCEDURE. `BEGIN ATOMIC ... END` holds statements with their
     /// semicolons.
     fn skip_routine(&mut self) {
@@ -477,6 +499,7 @@ impl<'a> Collector<'a, '_> {
     }
 
     fn drop(&mut self) -> Statement {
+        self.facts.catalog = true;
         let object =
             self.take_word("table") || self.take_word("view") || self.take_word("sequence");
         if !object {

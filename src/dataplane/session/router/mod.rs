@@ -156,7 +156,7 @@ pub struct Router {
     /// Whose answers are the client's.
     current: NodeId,
     standard_strings: bool,
-    unnamed: Option<(Rc<Parsed>, NodeSet)>,
+    unnamed: Unnamed,
     portals: Portals,
     touched: Touched,
     /// In the sequence that is open.
@@ -190,15 +190,20 @@ pub struct Router {
     /// How often the unnamed statement has changed.
     unnamed_turn: u32,
     /// What was there before those that were skipped, while later ones are not answered.
-    skipped_unnamed: Vec<(u32, Option<(Rc<Parsed>, NodeSet)>)>,
+    skipped_unnamed: Vec<(u32, Unnamed)>,
     /// It is of the sequence that is open.
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
     unanswered: bool,
+    /// A look-up has failed: no more of them within transactions, which they would make fail.
+    look_ups_fail: bool,
     /// The open transaction has changed the catalog.
     catalog_changed: bool,
     effects: Effects,
 }
+
+/// The unnamed statement, and which nodes have it.
+type Unnamed = Option<(Rc<Parsed>, NodeSet)>;
 
 /// What is decided for a statement.
 #[derive(Clone, Copy)]
@@ -244,6 +249,7 @@ impl Router {
             skipped_unnamed: Vec::new(),
             unnamed_here: false,
             unanswered: false,
+            look_ups_fail: false,
             catalog_changed: false,
             effects: Effects::default(),
         }
@@ -268,8 +274,20 @@ impl Router {
         self.state.begins_serializable = Some(serializable);
     }
 
-    /// The look-up that the last step asked for has failed: decide without.
-    pub fn look_up_failed(&mut self) {
+    /// Whether the client_encoding is UTF8.
+    pub fn set_utf8(&mut self, utf8: bool) {
+        self.state.other_encoding = !utf8;
+    }
+
+    /// The node has refused the look-up that the last step asked for: decide without. Within
+    /// transactions nothing is asked any more, since the client's would fail. True: for the first time.
+    pub fn look_up_failed(&mut self) -> bool {
+        self.unanswered = true;
+        !std::mem::replace(&mut self.look_ups_fail, true)
+    }
+
+    /// What the last step asked for has no answer, or none that counts: decide without.
+    pub fn look_up_overtaken(&mut self) {
         self.unanswered = true;
     }
 

@@ -122,7 +122,9 @@ impl Router {
             Verdict::Decided(decision) => Ok(decision),
             // In the middle of a sequence a node cannot be asked.
             Verdict::NeedCatalog(_)
-                if self.unanswered || self.used.contains(self.catalog_node(env.settings)) =>
+                if self.unanswered
+                    || self.look_ups_fail && self.state.is_in_transaction()
+                    || self.used.contains(self.catalog_node(env.settings)) =>
             {
                 Ok(Decision::without_catalog(facts))
             }

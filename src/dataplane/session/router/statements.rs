@@ -18,8 +18,11 @@ impl Router {
         if plain && !plan.decision.writes && plan.followers.is_empty() {
             return None;
         }
-        let catalog = lexer::kind(sql) == StatementKind::Ddl
-            || facts.count() > 1 && facts.statements().contains(&Statement::Other);
+        // That a temporary table of this session has gone is news of one name.
+        let own = |statement: &Statement| matches!(*statement, Statement::Drop(name) if self.state.is_temporary(facts.text(name)));
+        let changes = facts.changes_catalog() && !facts.statements().iter().all(own);
+        // Of what was too long to be read the first word is known.
+        let catalog = changes || facts.is_unknown() && lexer::kind(sql) == StatementKind::Ddl;
         Some(Box::new(Executed {
             facts: facts.clone(),
             writes: plan.decision.writes,
@@ -115,7 +118,7 @@ impl Router {
         self.unfit = self.unfit.union(missed);
     }
 
-    pub(super) fn set_unnamed(&mut self, unnamed: Option<(Rc<Parsed>, NodeSet)>) {
+    pub(super) fn set_unnamed(&mut self, unnamed: Unnamed) {
         self.unnamed = unnamed;
         self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
     }

@@ -220,7 +220,8 @@ impl Shell {
 
     fn look_up(&mut self, questions: Vec<Question>) {
         for question in &questions {
-            self.asked.push((question.sql(), question.clone()));
+            let text = String::from_utf8_lossy(&question.sql()).into_owned();
+            self.asked.push((text, question.clone()));
         }
         let look_up = LookUp::new(self.router.catalog_node(&self.settings), questions);
         self.router
