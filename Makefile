@@ -5,8 +5,8 @@
 #   make lint    formatting and clippy, warnings are errors
 #   make test    all of: setup, lint, unit, simulation, compat, routing, pcp-replay
 #   make unit    cargo test
-#   make simulation  random histories of failovers, of recoveries and of sessions that balance;
-#                SIM_SEED repeats one
+#   make simulation  random histories of failovers, of recoveries, of sessions that balance and of
+#                watchdog nodes; SIM_SEED repeats one
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
@@ -54,10 +54,10 @@ lint:
 unit:
 	$(CARGO) test --locked
 
-# Random histories of the cores of failover and recovery and of the router, 100,000 of each; the seeds
-# are printed.
+# Random histories of the cores of failover, recovery and watchdog and of the router, 100,000 of each; the
+# seeds are printed.
 simulation:
-	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim router::sim --nocapture
+	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim router::sim watchdog::sim --nocapture
 
 compat: build drivers
 	compat/run --subject ours $(PATTERN)

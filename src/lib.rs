@@ -24,3 +24,4 @@ pub mod replication;
 pub mod routing;
 pub mod sys;
 pub mod tls;
+pub mod watchdog;

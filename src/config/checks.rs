@@ -46,6 +46,7 @@ pub(super) fn whole(
     check.backends();
     check.listen_addresses();
     check.routing();
+    check.watchdog();
 }
 
 impl Check<'_> {
@@ -67,6 +68,12 @@ impl Check<'_> {
     fn routing(&mut self) {
         let first = Place::new(&self.paths.config, 1, 1);
         let found = super::routing::findings(self.values, self.dialect, &first);
+        self.findings.extend(found);
+    }
+
+    fn watchdog(&mut self) {
+        let first = Place::new(&self.paths.config, 1, 1);
+        let found = super::watchdog::findings(self.values, self.dialect, &first);
         self.findings.extend(found);
     }
 
@@ -259,8 +266,11 @@ impl Check<'_> {
     }
 }
 
-/// A `wd_port` without index in a file of 4.2 or later is the port of this node.
-pub(super) fn place_own_wd_port(values: &mut Values, paths: &Paths, read: Read<'_>) {
+/// Reads the number of this node. A `wd_port` without index in a file of 4.2 or later is its port.
+pub(super) fn place_own_node(values: &mut Values, paths: &Paths, read: Read<'_>) {
+    if values.bool("use_watchdog") {
+        values.node_id = read_node_id(&paths.node_id(), read).ok();
+    }
     let Some(port) = values.own_wd_port.clone() else {
         return;
     };

@@ -120,7 +120,7 @@ pub(super) fn load(paths: &Paths, mode: LoadMode, read: source::Read<'_>) -> Loa
     found.retain(|finding| !broken(&finding.place));
     findings.append(&mut found);
     apply_own(paths, read, dialect, &mut values, &mut findings);
-    checks::place_own_wd_port(&mut values, paths, read);
+    checks::place_own_node(&mut values, paths, read);
     checks::whole(&values, dialect, paths, mode, read, &mut findings);
     findings.push(recognised(paths, &recognition));
     // A warning may be about another line than an error before it; readers want the file's order.

@@ -24,6 +24,7 @@ mod source;
 mod table;
 mod typed;
 pub mod value;
+mod watchdog;
 
 use std::path::PathBuf;
 

@@ -109,7 +109,8 @@ impl Look<'_> {
         if !self.on("use_watchdog") {
             return None;
         }
-        let names = self.set_in_group(&["watchdog", "watchdog_lifecheck"]);
+        let mut names = self.set_in_group(&["watchdog", "watchdog_lifecheck"]);
+        names.extend(self.set(&["node_id", "wd_write_lease"]));
         self.warning(
             "use_watchdog",
             "this server runs alone, without watchdog and virtual IP",

@@ -158,6 +158,8 @@ pub struct Values {
     pub(super) indexed: HashMap<(&'static str, usize), Value>,
     /// The own watchdog port in a file of 4.2 or later that names it without index.
     pub(super) own_wd_port: Option<Value>,
+    /// What the file `pgpool_node_id` says, if it is there and right.
+    pub(super) node_id: Option<u32>,
     /// Where a value was set; defaults have no place. Sorted, so that reports are too.
     pub(super) places: BTreeMap<Key, Place>,
 }

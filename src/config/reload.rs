@@ -46,7 +46,7 @@ impl Config {
         values.places.clear();
         load::apply(&source.settings, dialect, &mut values, &mut findings);
         load::apply_own(paths, read, dialect, &mut values, &mut findings);
-        checks::place_own_wd_port(&mut values, paths, read);
+        checks::place_own_node(&mut values, paths, read);
         self.keep_startup_values(&mut values, &mut findings);
         self.name_removed(&mut values, paths, &mut findings);
         let before = findings.len();

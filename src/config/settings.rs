@@ -113,6 +113,9 @@ pub struct Settings {
     pub recovery_timeout: Duration,
 
     /// From pgpool-rs.conf.
+    /// `None`: off, or this node is not told by the settings.
+    pub watchdog: Option<Arc<crate::watchdog::settings::Settings>>,
+
     pub own: OwnSettings,
 }
 

@@ -160,6 +160,7 @@ fn settings(values: &Values, dialect: Release, paths: &Paths) -> Settings {
         recovery_2nd_stage_command: v.text("recovery_2nd_stage_command"),
         recovery_timeout: v.duration("recovery_timeout"),
 
+        watchdog: super::watchdog::settings(values, dialect).map(Arc::new),
         own: own(values),
     }
 }
@@ -355,10 +356,10 @@ impl View<'_> {
     }
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
 }
 
-fn some(number: u64) -> Option<u64> {
+pub(super) fn some(number: u64) -> Option<u64> {
     (number > 0).then_some(number)
 }

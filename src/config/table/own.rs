@@ -162,4 +162,26 @@ pub(super) const ROWS: &[Parameter] = &[
         "Longest delay of the answer to a failed login; it grows with the failures of a user from an \
          address. 0 switches delays off",
     ),
+    int("node_id", "pgpool-rs", Context::Startup, -1, 128, Unit::None)
+        .ours()
+        .defaults(&[(Release::V3_7, Some("-1"))])
+        .help(
+            "Number of this watchdog node when pgpool.conf is one of 4.0 or 4.1 and there is no file \
+             pgpool_node_id; -1: found from the backends' hosts, or from the order of all nodes",
+        ),
+    int(
+        "wd_write_lease",
+        "pgpool-rs",
+        Context::Startup,
+        0,
+        3600,
+        Unit::Seconds,
+    )
+    .ours()
+    .defaults(&[(Release::V3_7, Some("10"))])
+    .help(
+        "How long a watchdog node serves writes after its last sign of a majority, and how long a new \
+         leader waits before it promotes a standby; in force while all nodes are pgpool-rs. 0 switches it \
+         off",
+    ),
 ];

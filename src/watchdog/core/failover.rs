@@ -1,0 +1,368 @@
+//! Requests for failovers: on a standby they go to the leader, on the leader they are decided, section 11
+//! of the protocol.
+//!
+//! A request that nobody can decide now is answered with "ask again" and not refused as by stock nodes,
+//! so that none is lost in an election. A leader does not vote twice about a backend that is down.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Action, Core, Leader, Message, PeerId, State,
+    consensus::{Outcome, Voter},
+    peer::LostReason,
+    times,
+};
+use crate::watchdog::codec::{
+    function::{Credentials, FailoverKind, FailoverRequest, FailoverResult, Flags},
+    status::{BackendStatus, DataRequest, RemoteStatus},
+};
+
+/// The supervisor takes this long at most to begin what it is told to.
+const HAND_OVER: Duration = Duration::from_secs(15);
+/// A vote of ours that the leader has just told everybody of.
+const JUST_ASKED: Duration = Duration::from_secs(3);
+/// As the clients of a stock watchdog's local socket.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Default)]
+pub(super) struct Failovers {
+    forwards: Vec<Forward>,
+    /// Decided, and waiting until no other side can serve writes.
+    waiting: Vec<FailoverRequest>,
+    /// Decided and told to the supervisor, whose view does not show it yet.
+    handed: Vec<(FailoverKind, usize, Instant)>,
+    running: bool,
+    /// When one of our own parts last asked.
+    asked: Option<Instant>,
+    /// The leader was asked for the backends' status: when.
+    asked_backends: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Forward {
+    ticket: u64,
+    id: u32,
+    leader: PeerId,
+    sent: Instant,
+}
+
+impl Failovers {
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        let forwards = self.forwards.iter().map(|f| {
+            let quiet = f.sent + times::REPLY;
+            if quiet > now {
+                quiet
+            } else {
+                f.sent + PATIENCE
+            }
+        });
+        let handed = self.handed.iter().map(|(_, _, at)| *at + HAND_OVER);
+        let asked = self.asked_backends.map(|at| at + times::REPLY);
+        forwards.chain(handed).chain(asked).min()
+    }
+}
+
+impl Core {
+    /// One of our own parts asks.
+    pub(super) fn request(&mut self, ticket: u64, request: FailoverRequest) {
+        self.failovers.asked = Some(self.now);
+        match (self.state, self.leader) {
+            (State::Leader, Some(Leader::Own)) => {
+                let result = match self.decide(Voter::Own, &request) {
+                    FailoverResult::Proceed if !self.may_begin(&request) => {
+                        self.wait(request);
+                        FailoverResult::WillBeDone
+                    }
+                    FailoverResult::Proceed => {
+                        self.hand_over(&request);
+                        FailoverResult::Proceed
+                    }
+                    other => other,
+                };
+                self.out.push(Action::Answer { ticket, result });
+            }
+            (State::Standby, Some(Leader::Peer(leader))) => {
+                let mut forwarded = request;
+                // The key would travel in clear, and nobody reads it there.
+                forwarded.credentials = Credentials::default();
+                let id = self.send_new(leader, Message::Failover(forwarded));
+                self.failovers.forwards.push(Forward {
+                    ticket,
+                    id,
+                    leader,
+                    sent: self.now,
+                });
+            }
+            _ => self.out.push(Action::Answer {
+                ticket,
+                result: FailoverResult::Transition,
+            }),
+        }
+    }
+
+    /// Another node asks us as leader.
+    pub(super) fn voted(&mut self, peer: PeerId, id: u32, request: FailoverRequest) {
+        if self.state != State::Leader || !self.leader_is_own() {
+            self.send(peer, id, Message::Error);
+            return;
+        }
+        if !self.standbys.contains(&peer) {
+            // It has not joined, or not yet anew: its vote would count for two leaders.
+            let result = Message::FailoverResult(FailoverResult::Transition);
+            self.send(peer, id, result);
+            return;
+        }
+        let result = match self.decide(Voter::Peer(peer), &request) {
+            FailoverResult::Proceed => {
+                if self.may_begin(&request) {
+                    self.hand_over(&request);
+                    self.begin_failover(request);
+                } else {
+                    self.wait(request);
+                }
+                FailoverResult::WillBeDone
+            }
+            other => other,
+        };
+        self.send(peer, id, Message::FailoverResult(result));
+    }
+
+    fn decide(&mut self, voter: Voter, request: &FailoverRequest) -> FailoverResult {
+        let settings = self.settings.consensus;
+        if request.kind == FailoverKind::Degenerate && self.is_settled(request.node) {
+            if let Voter::Peer(peer) = voter {
+                // It has missed how the backend went down.
+                self.send_new(peer, Message::FailoverEnd);
+            }
+            return FailoverResult::WillBeDone;
+        }
+        if !settings.when_quorum_exists || request.flags.has(Flags::CONFIRMED) {
+            return FailoverResult::Proceed;
+        }
+        if self.quorum < 0 {
+            return FailoverResult::NoQuorum;
+        }
+        if !settings.require_consensus {
+            return FailoverResult::Proceed;
+        }
+        let (needed, now) = (self.votes_needed(), self.now);
+        let outcome = self
+            .votes
+            .cast(request, voter, needed, settings.allow_multiple, now);
+        match outcome {
+            Outcome::Passed(_) => FailoverResult::Proceed,
+            Outcome::Duplicate => FailoverResult::ConsensusMayFail,
+            Outcome::Building { .. } => {
+                self.broadcast(Message::WaitingForConsensus);
+                if voter != Voter::Own {
+                    self.consensus_is_missing();
+                }
+                FailoverResult::BuildingConsensus
+            }
+        }
+    }
+
+    /// Somebody has voted: those that have not noticed yet shall look at once, and not wait for their
+    /// next health check. Whoever has voted himself would only do so twice.
+    pub(super) fn consensus_is_missing(&mut self) {
+        self.out.push(Action::VoteForQuarantined);
+        let recently = |at: Instant| self.now.saturating_duration_since(at) < JUST_ASKED;
+        if !self.failovers.asked.is_some_and(recently) {
+            self.out.push(Action::LookAtBackends);
+        }
+    }
+
+    /// Down, or about to be.
+    fn is_settled(&self, node: usize) -> bool {
+        let is_it = |kind: FailoverKind, n: usize| kind == FailoverKind::Degenerate && n == node;
+        self.backends.nodes.get(node) == Some(&RemoteStatus::Down)
+            || self.failovers.waiting.iter().any(|r| is_it(r.kind, r.node))
+            || self.failovers.handed.iter().any(|(k, n, _)| is_it(*k, *n))
+    }
+
+    /// Does it lead to a promotion? When the primary is not known, anything may.
+    fn promotes(&self, request: &FailoverRequest) -> bool {
+        match request.kind {
+            FailoverKind::Promote => true,
+            FailoverKind::Failback => false,
+            FailoverKind::Degenerate => match usize::try_from(self.backends.primary) {
+                Ok(primary) => primary == request.node,
+                Err(_) => true,
+            },
+        }
+    }
+
+    /// Asked by the supervisor at the moment when it begins a failover: others may have been before it in the
+    /// queue, and this process may have been stopped since it was decided. What may not begin any
+    /// more is dropped; who sees the backend fail votes again.
+    pub fn may_still_begin(&mut self, request: &FailoverRequest, now: Instant) -> bool {
+        self.now = self.now.max(now);
+        self.state == State::Leader && self.leader_is_own() && self.may_begin(request)
+    }
+
+    fn may_begin(&self, request: &FailoverRequest) -> bool {
+        !self.promotes(request) || !self.lease.is_on() || self.lease.holds(self.now)
+    }
+
+    fn wait(&mut self, request: FailoverRequest) {
+        self.log(format!(
+            "the failover of backend {} begins when no other watchdog node can serve writes any more",
+            request.node
+        ));
+        self.failovers.waiting.push(request);
+    }
+
+    fn hand_over(&mut self, request: &FailoverRequest) {
+        let entry = (request.kind, request.node, self.now);
+        self.failovers.handed.push(entry);
+    }
+
+    /// Those that wait go on; forwarded ones are watched.
+    pub(super) fn tick_failovers(&mut self) {
+        let waiting = std::mem::take(&mut self.failovers.waiting);
+        for request in waiting {
+            if self.may_begin(&request) {
+                self.hand_over(&request);
+                self.begin_failover(request);
+            } else {
+                self.failovers.waiting.push(request);
+            }
+        }
+        let now = self.now;
+        let running = self.failovers.running;
+        let fresh = |at: Instant| running || now.saturating_duration_since(at) < HAND_OVER;
+        self.failovers.handed.retain(|(_, _, at)| fresh(*at));
+        if running {
+            for (_, _, at) in &mut self.failovers.handed {
+                *at = now;
+            }
+        }
+        self.watch_forwards();
+        self.expire_votes();
+        let late = |at: Instant| now.saturating_duration_since(at) >= times::REPLY;
+        if self.failovers.asked_backends.is_some_and(late) {
+            self.failovers.asked_backends = None;
+            if self.state == State::Standby {
+                self.ask_backends();
+            }
+        }
+    }
+
+    fn watch_forwards(&mut self) {
+        let now = self.now;
+        let mut quiet = Vec::new();
+        let mut given_up = Vec::new();
+        for forward in &self.failovers.forwards {
+            let waited = now.saturating_duration_since(forward.sent);
+            let heard = self.peers[forward.leader].heard;
+            if waited >= times::REPLY && heard.is_none_or(|at| at <= forward.sent) {
+                quiet.push(forward.leader);
+            } else if waited >= PATIENCE {
+                given_up.push(forward.ticket);
+            }
+        }
+        for ticket in given_up {
+            self.failovers.forwards.retain(|f| f.ticket != ticket);
+            let result = FailoverResult::Timeout;
+            self.out.push(Action::Answer { ticket, result });
+        }
+        for leader in quiet {
+            if self.peers[leader].state.is_active() {
+                self.lose(leader, LostReason::ReceiveTimeout);
+            }
+            // It may have been lost before; whoever waits asks again.
+            self.forget_forwards(leader);
+        }
+    }
+
+    fn expire_votes(&mut self) {
+        if self.state != State::Leader {
+            return;
+        }
+        for expired in self.votes.expire(self.now) {
+            self.log(format!(
+                "the votes about backend {} have found no consensus in time",
+                expired.node
+            ));
+            let no_primary = self.backends.primary < 0;
+            if expired.own_vote && expired.kind == FailoverKind::Degenerate && no_primary {
+                return self.resign();
+            }
+        }
+    }
+
+    /// REPLY, ACCEPT, REJECT or ERROR for a request of ours that the leader has.
+    pub(super) fn is_forwarded_answer(&mut self, peer: PeerId, id: u32, message: &Message) -> bool {
+        let result = match message {
+            Message::FailoverResult(result) => *result,
+            Message::Accept => FailoverResult::Proceed,
+            Message::Reject | Message::Error => FailoverResult::LeaderRejected,
+            _ => return false,
+        };
+        let mut forwards = self.failovers.forwards.iter();
+        let Some(place) = forwards.position(|f| f.leader == peer && f.id == id) else {
+            return false;
+        };
+        let ticket = self.failovers.forwards.remove(place).ticket;
+        self.out.push(Action::Answer { ticket, result });
+        true
+    }
+
+    /// The leader is gone: whoever waits for its answer asks the next one.
+    pub(super) fn forget_forwards(&mut self, peer: PeerId) {
+        let (gone, kept) = std::mem::take(&mut self.failovers.forwards)
+            .into_iter()
+            .partition(|f: &Forward| f.leader == peer);
+        self.failovers.forwards = kept;
+        for forward in gone {
+            let gone: Forward = forward;
+            self.out.push(Action::Answer {
+                ticket: gone.ticket,
+                result: FailoverResult::Transition,
+            });
+        }
+        self.votes.drop_voter(Voter::Peer(peer));
+    }
+
+    /// We lead no more; what was decided and not begun is voted on again.
+    pub(super) fn drop_failovers(&mut self) {
+        self.failovers.waiting.clear();
+        self.failovers.handed.clear();
+    }
+
+    pub(super) fn failover_begins(&mut self) {
+        self.failovers.running = true;
+        self.tell_failover(Message::FailoverStart);
+    }
+
+    pub(super) fn failover_ends(&mut self) {
+        self.failovers.running = false;
+        // Others may wait for their turn.
+        let backends = &self.backends.nodes;
+        self.failovers.handed.retain(|(kind, node, _)| {
+            let is_down = backends.get(*node) == Some(&RemoteStatus::Down);
+            is_down != (*kind == FailoverKind::Degenerate)
+        });
+        if self.state == State::Standby {
+            // It has led when this began; what the new leader thinks of the backends counts now.
+            self.ask_backends();
+        }
+        self.tell_failover(Message::FailoverEnd);
+    }
+
+    /// Our picture of the backends shall be the leader's.
+    pub(super) fn ask_backends(&mut self) {
+        if let Some(Leader::Peer(leader)) = self.leader {
+            let request = Message::DataRequest(DataRequest::default());
+            self.send_new(leader, request);
+            self.failovers.asked_backends = Some(self.now);
+        }
+    }
+
+    pub(super) fn data_came(&mut self, peer: PeerId, status: BackendStatus) {
+        if self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
+            self.failovers.asked_backends = None;
+            self.out.push(Action::Adopt(status));
+        }
+    }
+}

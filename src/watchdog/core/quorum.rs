@@ -1,0 +1,161 @@
+//! Quorum: how many nodes are enough, and which nodes count at all.
+
+use std::time::Instant;
+
+use super::{Action, Core, PeerId, State};
+use crate::watchdog::{codec::ipc_answer::Membership, settings::QuorumSettings};
+
+/// 1 there is one, 0 on the edge (half of an even number), -1 none. `remote`: members besides the
+/// leader; `standbys`: how many of them have joined it.
+pub fn quorum(remote: usize, standbys: usize, half_votes: bool) -> i32 {
+    let least = least(remote);
+    let even_total = remote % 2 == 1;
+    match standbys.cmp(&least) {
+        std::cmp::Ordering::Greater => 1,
+        std::cmp::Ordering::Less => -1,
+        std::cmp::Ordering::Equal if !even_total => 1,
+        std::cmp::Ordering::Equal if half_votes => 0,
+        std::cmp::Ordering::Equal => -1,
+    }
+}
+
+/// Votes that make a consensus, the leader's own among them.
+pub fn votes_needed(remote: usize, half_votes: bool) -> usize {
+    let even_total = remote % 2 == 1;
+    least(remote) + 1 + usize::from(even_total && !half_votes)
+}
+
+fn least(remote: usize) -> usize {
+    remote / 2
+}
+
+/// More than half of all nodes, whatever is configured: what two sides can never both have.
+pub fn majority(nodes: usize) -> usize {
+    nodes / 2 + 1
+}
+
+impl Core {
+    pub(super) fn member_count(&self) -> usize {
+        self.peers.iter().filter(|p| p.is_member()).count()
+    }
+
+    pub(super) fn votes_needed(&self) -> usize {
+        votes_needed(self.member_count(), self.settings.quorum.half_votes)
+    }
+
+    fn quorum_settings(&self) -> QuorumSettings {
+        self.settings.quorum
+    }
+
+    /// Of a leader that has been confirmed.
+    pub(super) fn update_quorum(&mut self) {
+        if self.state != State::Leader || !self.leader_is_own() {
+            return;
+        }
+        let half_votes = self.quorum_settings().half_votes;
+        let mut quorum = quorum(self.member_count(), self.standbys.len(), half_votes);
+        if self.lease.is_missing(self.now) {
+            quorum = -1;
+        }
+        if quorum != self.quorum {
+            let before = std::mem::replace(&mut self.quorum, quorum);
+            if quorum >= 0 {
+                self.escalate();
+            } else {
+                self.deescalate();
+            }
+            self.broadcast_info();
+            if before < 0 && quorum >= 0 {
+                self.out.push(Action::ReleaseQuarantined);
+            }
+        } else if quorum >= 0 && !self.escalated {
+            self.escalate();
+        }
+    }
+
+    pub(super) fn revoke(&mut self, peer: PeerId, membership: Membership) {
+        self.log(format!(
+            "watchdog node {} does not count for the quorum any more: {}",
+            self.peer_label(peer),
+            membership.name()
+        ));
+        self.peers[peer].membership = membership;
+        self.lease_members_changed();
+    }
+
+    fn removal(&self, peer: PeerId) -> Option<(Instant, Membership)> {
+        let settings = self.quorum_settings();
+        let record = &self.peers[peer];
+        if !record.is_member() {
+            return None;
+        }
+        match record.state {
+            State::Lost => {
+                let at = record.lost_since? + settings.lost_removal?;
+                Some((at, Membership::RevokedLost))
+            }
+            State::Dead | State::AddMessageSent if record.info.is_none() => {
+                let at = self.started + settings.no_show_removal?;
+                Some((at, Membership::RevokedNoShow))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn remove_members(&mut self) {
+        for peer in 0..self.peers.len() {
+            if let Some((at, membership)) = self.removal(peer)
+                && at <= self.now
+            {
+                self.revoke(peer, membership);
+            }
+        }
+    }
+
+    pub(super) fn next_removal(&self) -> Option<Instant> {
+        let all = 0..self.peers.len();
+        all.filter_map(|peer| self.removal(peer).map(|(at, _)| at))
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_original() {
+        // (remote nodes, half votes) -> quorum by number of standbys.
+        let row = |remote, half| -> Vec<i32> {
+            (0..=remote)
+                .map(|standbys| quorum(remote, standbys, half))
+                .collect()
+        };
+        assert_eq!(row(0, false), [1]);
+        assert_eq!(row(1, false), [-1, 1]);
+        assert_eq!(row(1, true), [0, 1]);
+        assert_eq!(row(2, false), [-1, 1, 1]);
+        assert_eq!(row(2, true), [-1, 1, 1]);
+        assert_eq!(row(3, false), [-1, -1, 1, 1]);
+        assert_eq!(row(3, true), [-1, 0, 1, 1]);
+        assert_eq!(row(4, false), [-1, -1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn votes_for_a_consensus() {
+        let needed = |nodes: usize, half| votes_needed(nodes - 1, half);
+        assert_eq!((needed(2, false), needed(2, true)), (2, 1));
+        assert_eq!(needed(3, false), 2);
+        assert_eq!((needed(4, false), needed(4, true)), (3, 2));
+        assert_eq!(needed(5, false), 3);
+        assert_eq!(needed(1, false), 1);
+    }
+
+    #[test]
+    fn two_sides_never_both_have_a_majority() {
+        for nodes in 1..20 {
+            assert!(2 * majority(nodes) > nodes);
+            assert!(2 * (majority(nodes) - 1) <= nodes);
+        }
+    }
+}

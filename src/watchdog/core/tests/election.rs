@@ -1,0 +1,255 @@
+//! Joining, standing for leader, giving way.
+
+use super::*;
+
+#[test]
+fn joining_a_leader_goes_as_recorded() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.meet(info_of(0, State::Leader));
+    assert_eq!(bench.done(), "0A");
+    bench.seconds(5);
+    assert_eq!(bench.done(), "0B 0I");
+    // The answer to B says that there is a leader.
+    bench.tell(info_of(0, State::Leader));
+    bench.seconds(4);
+    assert_eq!(bench.done(), "0I");
+    bench.seconds(1);
+    assert_eq!(bench.core.state(), State::Standby);
+    let id = bench.sent_id(b'J');
+    assert_eq!(bench.done(), "0J 0I");
+    bench.reply(inbound(0), id, Message::Accept);
+    assert_eq!(bench.done(), "settled 0I 0d");
+    bench.say(0, Message::AskConfig);
+    assert_eq!(bench.done(), "0Z=");
+    bench.say(
+        0,
+        Message::Data(BackendStatus {
+            nodes: vec![RemoteStatus::Down],
+            primary: 1,
+            node_name: String::new(),
+        }),
+    );
+    assert_eq!(bench.done(), "adopt");
+}
+
+#[test]
+fn an_answer_while_loading_shortens_the_start() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.meet(info_of(0, State::Leader));
+    bench.tell(info_of(0, State::Leader));
+    assert_eq!(bench.core.state(), State::Initializing);
+    bench.seconds(1);
+    assert_eq!(bench.core.state(), State::Standby);
+}
+
+#[test]
+fn a_node_alone_leads_without_quorum_and_without_address() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.seconds(20);
+    assert_eq!(bench.core.state(), State::Leader);
+    assert!(!bench.core.leads_with_quorum());
+    assert!(bench.done().contains("settled"));
+    assert!(!bench.core.is_escalated());
+    assert_eq!(bench.core.node_list(None).quorum, -1);
+}
+
+#[test]
+fn a_joined_standby_makes_the_quorum_and_its_loss_ends_it() {
+    let mut bench = Bench::new();
+    bench.lead_alone();
+    bench.meet(info_of(0, State::Standby));
+    bench.done();
+    bench.say(0, Message::JoinLeader);
+    assert_eq!(bench.done(), "0G= 0Y escalate 0I");
+    assert!(bench.core.leads_with_quorum());
+    bench.say(0, Message::GoingDown);
+    assert!(bench.done().contains("de-escalate"));
+    assert_eq!(bench.core.state(), State::Leader);
+}
+
+#[test]
+fn a_candidate_with_more_priority_is_let_through_and_one_with_less_is_not() {
+    for (priority, answer, state) in [
+        (5, "0G=", State::ParticipateInElection),
+        (0, "0R=", State::StandForLeader),
+    ] {
+        let mut bench = Bench::new();
+        bench.start();
+        bench.meet(info_of(0, State::Joining));
+        bench.seconds(5);
+        let mut candidate = info_of(0, State::StandForLeader);
+        candidate.priority = priority;
+        bench.tell(candidate);
+        bench.done();
+        bench.say(0, Message::StandForLeader);
+        assert!(bench.done().starts_with(answer));
+        assert_eq!(bench.core.state(), state);
+    }
+}
+
+fn candidate() -> Bench {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.meet(info_of(0, State::Joining));
+    bench.seconds(10);
+    assert_eq!(bench.core.state(), State::StandForLeader);
+    bench
+}
+
+#[test]
+fn a_candidate_without_objection_leads_and_one_with_an_error_is_isolated() {
+    for (answer, state) in [
+        (Message::Accept, State::Leader),
+        (Message::Reject, State::ParticipateInElection),
+        (Message::Error, State::NetworkIsolation),
+    ] {
+        let mut bench = candidate();
+        let id = bench.sent_id(b'S');
+        bench.reply(inbound(0), id, answer);
+        assert_eq!(bench.core.state(), state);
+    }
+    let mut bench = candidate();
+    bench.seconds(4);
+    assert_eq!(bench.core.state(), State::Leader);
+}
+
+#[test]
+fn among_equals_the_older_one_wins() {
+    for (age, answer) in [(0, "0R="), (1000, "0G=")] {
+        let mut bench = candidate();
+        let mut rival = info_of(0, State::StandForLeader);
+        rival.standing = Some(Standing {
+            since_startup: age,
+            ..Standing::default()
+        });
+        bench.tell(rival);
+        bench.done();
+        bench.say(0, Message::StandForLeader);
+        assert!(bench.done().starts_with(answer), "{age}");
+    }
+}
+
+#[test]
+fn a_declared_leader_that_nobody_contradicts_is_one() {
+    let mut bench = candidate();
+    bench.seconds(4);
+    bench.done();
+    bench.seconds(4);
+    assert!(bench.core.leader() == Some(Leader::Own));
+}
+
+/// The recorded answers to single requests, `15-single-request-answers.jsonl`.
+#[test]
+fn a_leader_answers_as_recorded() {
+    let mut bench = Bench::new();
+    bench.lead(&[info_of(0, State::Standby)]);
+    let mut ask = |message: Message| {
+        bench.say(0, message);
+        bench.done()
+    };
+    assert_eq!(ask(Message::JoinLeader), "0G= 0Y");
+    assert_eq!(ask(Message::StandForLeader), "0R=");
+    assert_eq!(ask(Message::DeclareLeader), "0E=");
+    assert_eq!(ask(Message::Service(Service::IResign)), "");
+    assert_eq!(ask(Message::RequestInfo), "0I=");
+    // Escalated, and the other is not.
+    let beacon = super::super::super::codec::node_info::Beacon {
+        state: State::Leader,
+        standing: Standing {
+            quorum: 1,
+            ..Standing::default()
+        },
+    };
+    assert_eq!(ask(Message::Beacon(Some(beacon))), "0#M");
+    assert!(ask(Message::Beacon(None)).starts_with("0#E="));
+    assert_eq!(bench.core.state(), State::Joining);
+}
+
+#[test]
+fn a_standby_answers_as_recorded() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.meet(info_of(1, State::Standby));
+    bench.done();
+    let mut ask = |message: Message| {
+        bench.say(1, message);
+        bench.done()
+    };
+    assert_eq!(ask(Message::JoinLeader), "1R=");
+    assert_eq!(ask(Message::StandForLeader), "1E= 0B");
+    assert_eq!(ask(Message::DeclareLeader), "1E= 0B");
+    assert_eq!(ask(Message::AskConfig), "1Z=");
+    assert_eq!(ask(Message::DataRequest(Default::default())), "1D=");
+    assert_eq!(ask(Message::Failover(down(0))), "1E=");
+    let beacon = super::super::super::codec::node_info::Beacon {
+        state: State::Leader,
+        standing: Standing::default(),
+    };
+    assert_eq!(ask(Message::Beacon(Some(beacon))), "0#B= 1#B=");
+}
+
+#[test]
+fn a_standby_answers_the_beacon_of_its_leader_and_gives_a_silent_one_up() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    let beacon = super::super::super::codec::node_info::Beacon {
+        state: State::Leader,
+        standing: Standing::default(),
+    };
+    bench.say(0, Message::Beacon(Some(beacon)));
+    assert_eq!(bench.done(), "0I=");
+    bench.seconds(19);
+    assert_eq!(bench.done(), "");
+    bench.seconds(1);
+    assert_eq!(bench.done(), "0B");
+    bench.seconds(10);
+    assert!(bench.done().contains("0#Y close"));
+    assert_eq!(bench.core.state(), State::Joining);
+}
+
+#[test]
+fn a_leader_whose_beacons_go_unanswered_loses_the_standby() {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.lead(&[info_of(0, State::Standby)]);
+    bench.tell(info_of(0, State::Standby));
+    bench.seconds(20);
+    assert!(bench.core.leads_with_quorum());
+    bench.seconds(25);
+    assert!(!bench.core.leads_with_quorum());
+}
+
+#[test]
+fn a_node_lost_by_lifecheck_may_not_join_until_it_is_alive_or_introduces_itself() {
+    let mut bench = Bench::new();
+    bench.lead(&[info_of(0, State::Standby)]);
+    bench.event(Event::Lifecheck {
+        peer: 0,
+        alive: false,
+    });
+    assert!(bench.done().starts_with("0#Y close"));
+    bench.meet(info_of(0, State::Joining));
+    assert!(bench.done().contains("0#Z 0B 0#I"));
+    bench.say(0, Message::JoinLeader);
+    assert!(bench.done().starts_with("0G="));
+}
+
+#[test]
+fn an_orderly_stop_says_so_and_gives_the_address_up() {
+    let mut bench = Bench::new();
+    bench.lead(&[info_of(0, State::Standby)]);
+    bench.event(Event::Stop);
+    assert!(bench.done().starts_with("0X de-escalate close"));
+}
+
+#[test]
+fn a_process_that_was_stopped_for_long_does_not_go_on_as_leader() {
+    let mut bench = Bench::new();
+    bench.lead(&[info_of(0, State::Standby)]);
+    bench.now += Duration::from_secs(100);
+    bench.event(Event::Timer);
+    assert_eq!(bench.core.state(), State::Joining);
+    assert!(bench.done().contains("de-escalate"));
+}

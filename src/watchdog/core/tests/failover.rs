@@ -1,0 +1,215 @@
+//! Votes and failovers.
+
+use super::*;
+use crate::watchdog::codec::function::{FailoverKind, FailoverResult, Flags};
+
+fn leader() -> Bench {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.lead(&[info_of(0, State::Standby), info_of(1, State::Standby)]);
+    bench
+}
+
+impl Bench {
+    fn ask(&mut self, request: FailoverRequest) -> String {
+        self.event(Event::Request { ticket: 1, request });
+        self.done()
+    }
+
+    fn vote(&mut self, peer: PeerId, request: FailoverRequest) -> (String, FailoverResult) {
+        self.say(peer, Message::Failover(request));
+        let result = self.actions.iter().find_map(|action| match action {
+            Action::Send {
+                message: Message::FailoverResult(result),
+                ..
+            } => Some(*result),
+            _ => None,
+        });
+        (self.done(), result.expect("a result"))
+    }
+}
+
+#[test]
+fn a_first_vote_is_told_to_all_before_it_is_answered_and_a_second_decides() {
+    let mut bench = leader();
+    let (done, result) = bench.vote(0, down(0));
+    assert_eq!(done, "0K 1K look 0-=");
+    assert_eq!(result, FailoverResult::BuildingConsensus);
+    let (_, result) = bench.vote(0, down(0));
+    assert_eq!(result, FailoverResult::ConsensusMayFail);
+    let (done, result) = bench.vote(1, down(0));
+    assert_eq!(done, "failover 0 1-=");
+    assert_eq!(result, FailoverResult::WillBeDone);
+}
+
+#[test]
+fn the_leader_votes_like_the_others_and_does_it_itself() {
+    let mut bench = leader();
+    bench.vote(0, down(0));
+    assert_eq!(bench.ask(down(0)), "answer Proceed");
+    bench.event(Event::FailoverBegins);
+    assert_eq!(bench.done(), "0F 1F");
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Up], 1);
+    bench.event(Event::FailoverEnds);
+    assert_eq!(bench.done(), "0H 1H");
+}
+
+#[test]
+fn a_late_vote_about_a_backend_that_is_down_is_no_second_failover() {
+    let mut bench = leader();
+    bench.vote(0, down(0));
+    bench.vote(1, down(0));
+    let (done, result) = bench.vote(0, down(0));
+    assert_eq!(
+        (done.as_str(), result),
+        ("0H 0-=", FailoverResult::WillBeDone)
+    );
+    bench.event(Event::FailoverBegins);
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Up], 1);
+    bench.event(Event::FailoverEnds);
+    bench.done();
+    let (done, result) = bench.vote(1, down(0));
+    assert_eq!(
+        (done.as_str(), result),
+        ("1H 1-=", FailoverResult::WillBeDone)
+    );
+}
+
+#[test]
+fn an_operators_request_needs_no_consensus() {
+    let mut bench = leader();
+    let mut request = down(1);
+    request.flags = Flags::SWITCHOVER.with(Flags::CONFIRMED);
+    let (done, _) = bench.vote(0, request);
+    assert_eq!(done, "failover 1 0-=");
+    let failback = FailoverRequest {
+        kind: FailoverKind::Failback,
+        flags: Flags::CONFIRMED,
+        ..down(1)
+    };
+    assert_eq!(bench.ask(failback), "answer Proceed");
+}
+
+#[test]
+fn without_quorum_nothing_is_failed_over() {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.lead_alone();
+    bench.done();
+    assert_eq!(bench.ask(down(0)), "answer NoQuorum");
+}
+
+#[test]
+fn the_switches_of_the_configuration_are_heeded() {
+    let mut bench = Bench::with(|s| {
+        s.write_lease = None;
+        s.consensus.when_quorum_exists = false;
+    });
+    bench.lead_alone();
+    bench.done();
+    assert_eq!(bench.ask(down(0)), "answer Proceed");
+    let mut bench = Bench::with(|s| {
+        s.write_lease = None;
+        s.consensus.require_consensus = false;
+    });
+    bench.lead(&[info_of(0, State::Standby)]);
+    assert_eq!(bench.ask(down(0)), "answer Proceed");
+}
+
+#[test]
+fn a_standby_asks_its_leader_without_the_key() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.event(Event::Request {
+        ticket: 9,
+        request: down(0),
+    });
+    let sent = bench.actions.iter().find_map(|action| match action {
+        Action::Send {
+            message: Message::Failover(request),
+            ..
+        } => Some(request.clone()),
+        _ => None,
+    });
+    assert_eq!(sent.unwrap().credentials, Default::default());
+    let id = bench.sent_id(b'f');
+    bench.done();
+    bench.reply(
+        inbound(0),
+        id,
+        Message::FailoverResult(FailoverResult::WillBeDone),
+    );
+    assert_eq!(bench.done(), "answer WillBeDone");
+}
+
+#[test]
+fn a_leader_that_does_not_answer_is_lost_and_the_request_is_not() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.seconds(1);
+    bench.ask(down(0));
+    bench.seconds(5);
+    assert!(bench.done().contains("answer Transition"));
+    assert_eq!(bench.core.state(), State::Joining);
+}
+
+#[test]
+fn in_an_election_requests_are_to_be_asked_again() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.done();
+    assert_eq!(bench.ask(down(0)), "answer Transition");
+}
+
+#[test]
+fn who_has_not_joined_has_no_vote() {
+    let mut bench = leader();
+    bench.tell(info_of(0, State::Joining));
+    bench.done();
+    let (_, result) = bench.vote(0, down(0));
+    assert_eq!(result, FailoverResult::Transition);
+    let (_, result) = bench.vote(1, down(0));
+    assert_eq!(result, FailoverResult::BuildingConsensus);
+}
+
+#[test]
+fn a_standby_takes_the_leaders_picture_after_a_failover_and_a_lost_connection() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.say(0, Message::FailoverEnd);
+    assert_eq!(bench.done(), "0d");
+    bench.seconds(5);
+    assert_eq!(bench.done(), "0d", "no answer: once more");
+    let conn = Conn::In(9);
+    bench.event(Event::Accepted {
+        conn,
+        source: "10.0.0.0".to_owned(),
+    });
+    bench.packet(conn, Message::AddNode(Box::new(info_of(0, State::Leader))));
+    assert!(bench.done().ends_with("0d"));
+}
+
+#[test]
+fn a_leader_that_cannot_reach_the_primary_that_others_see_resigns() {
+    let mut bench = leader();
+    bench.ask(down(0));
+    bench.backends(&[RemoteStatus::Waiting, RemoteStatus::Up], -1);
+    for _ in 0..3 {
+        bench.tell(info_of(0, State::Standby));
+        bench.tell(info_of(1, State::Standby));
+        bench.seconds(5);
+    }
+    let done = bench.done();
+    assert!(done.contains("0#R 1#R"), "{done}");
+    assert_eq!(bench.core.state(), State::Joining);
+    assert_eq!(bench.core.priority, -1);
+}
+
+#[test]
+fn whoever_has_not_noticed_a_failure_looks_at_once() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.say(0, Message::WaitingForConsensus);
+    assert_eq!(bench.done(), "look");
+    bench.ask(down(0));
+    bench.say(0, Message::WaitingForConsensus);
+    assert_eq!(bench.done(), "", "it has voted itself");
+}

@@ -1,0 +1,37 @@
+//! The watchdog: several pgpool nodes, ours and stock ones, that act as one.
+//!
+//! What decides is here, without sockets, processes or a clock, and tested in random histories; the part
+//! that carries it out is not there yet, and `use_watchdog` has no effect.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`codec`] | the bytes of TCP packets, heartbeats and the local socket |
+//! | [`settings`] | what the parameters mean, made by [`crate::config`] from either dialect |
+//! | [`core`] | membership, election, quorum, consensus, the write lease |
+//! | [`lifecheck`] | who is alive |
+//! | [`vip`] | escalation, the virtual IP |
+//! | [`ipc`] | what tools get for an answer |
+//!
+//! What the shell around them has to do, besides what the docs of each action say:
+//!
+//! - one owner of all three cores, on the control thread; the actions of one are events of another, at once
+//!   and in order;
+//! - listen on `wd_port` and the UDP port; give every accepted connection a number that is never used again;
+//!   put packets together ([`codec::take_frame`]), and close a connection whose length field is wrong;
+//! - read all that has come before a connection is reported as closed;
+//! - bind the local socket after removing a stale one, close each connection after its answer;
+//! - let sessions ask [`core::Core::may_serve`] before a write to the primary, not only heed
+//!   [`core::Action::Serving`]: a process that was stopped in between must not write;
+//! - keep what [`core::Action::Remember`] says in the work directory, beside `pgpool_status`;
+//! - hand [`core::Event::Backends`] over before [`core::Event::Start`] and with every new view.
+
+pub mod codec;
+pub mod core;
+pub mod ipc;
+pub mod lifecheck;
+pub mod settings;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod vip;

@@ -1,0 +1,256 @@
+//! Simulated backends, health checks, and what stands for the supervisor of each pgpool.
+
+use std::time::Duration;
+
+use super::{Due, Input, World};
+use crate::{
+    cluster::NodeId,
+    watchdog::{
+        codec::{
+            function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
+            status::{BackendStatus, RemoteStatus},
+        },
+        core::Event,
+    },
+};
+
+/// One pgpool's picture.
+#[derive(Clone, Debug)]
+pub(super) struct Backends {
+    pub nodes: Vec<Backend>,
+    pub primary: Option<NodeId>,
+    /// Failovers that wait their turn, and the one that goes on.
+    pub queue: Vec<FailoverRequest>,
+    pub running: Option<FailoverRequest>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Backend {
+    pub down: bool,
+    pub quarantined: bool,
+}
+
+impl Backends {
+    pub fn new(count: usize) -> Backends {
+        Backends {
+            nodes: vec![Backend::default(); count],
+            primary: Some(0),
+            queue: Vec::new(),
+            running: None,
+        }
+    }
+
+    pub fn adopt(&mut self, status: &BackendStatus) {
+        for (own, theirs) in self.nodes.iter_mut().zip(&status.nodes) {
+            own.down = *theirs == RemoteStatus::Down;
+            own.quarantined = false;
+        }
+        self.primary = usize::try_from(status.primary).ok().or(self.primary);
+    }
+
+    pub fn release_all(&mut self) {
+        for node in &mut self.nodes {
+            node.quarantined = false;
+        }
+    }
+
+    /// A new process knows nothing of what went on.
+    pub fn restart(&mut self) {
+        self.release_all();
+        self.queue.clear();
+        self.running = None;
+    }
+
+    pub fn quarantine(&mut self, node: NodeId) -> bool {
+        let node = &mut self.nodes[node];
+        let news = !node.down && !node.quarantined;
+        node.quarantined |= !node.down;
+        news
+    }
+
+    fn status(&self) -> BackendStatus {
+        let status = |node: &Backend| match node.down {
+            true => RemoteStatus::Down,
+            false => RemoteStatus::Up,
+        };
+        let visible = self.primary.filter(|p| !self.nodes[*p].quarantined);
+        BackendStatus {
+            nodes: self.nodes.iter().map(status).collect(),
+            primary: visible.map_or(-1, |p| i32::try_from(p).unwrap_or(-1)),
+            node_name: String::new(),
+        }
+    }
+}
+
+impl World {
+    pub(super) fn tell_backends(&mut self, node: usize) {
+        let status = self.nodes[node].backends.status();
+        self.input(node, Input::Core(Event::Backends(status)));
+    }
+
+    /// All health checks of a node look once.
+    pub(super) fn health(&mut self, node: usize, life: u32, round: bool) {
+        if !self.nodes[node].up || self.nodes[node].life != life {
+            return;
+        }
+        if round {
+            let after = self.health_period;
+            self.due(after, Due::Health { node, life, round });
+        }
+        if self.nodes[node].suspended {
+            return;
+        }
+        for backend in 0..self.backends.len() {
+            if !self.nodes[node].up {
+                return;
+            }
+            let good = self.backends[backend] && self.blind[node][backend] == 0;
+            let view = self.nodes[node].backends.nodes[backend];
+            if good && view.quarantined {
+                self.nodes[node].backends.nodes[backend].quarantined = false;
+                self.tell_backends(node);
+            } else if !good && !view.down {
+                self.ask(
+                    node,
+                    FailoverKind::Degenerate,
+                    Flags::SWITCHOVER,
+                    backend,
+                    0,
+                );
+            }
+        }
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        node: usize,
+        kind: FailoverKind,
+        flags: Flags,
+        backend: NodeId,
+        tries: u32,
+    ) {
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let request = FailoverRequest {
+            credentials: Default::default(),
+            kind,
+            flags,
+            node: backend,
+        };
+        self.nodes[node]
+            .asked
+            .insert(ticket, (request.clone(), tries));
+        self.input(node, Input::Core(Event::Request { ticket, request }));
+    }
+
+    pub(super) fn answered(&mut self, node: usize, ticket: u64, result: FailoverResult) {
+        let Some((request, tries)) = self.nodes[node].asked.remove(&ticket) else {
+            panic!("an answer to nothing");
+        };
+        self.note(|| {
+            format!(
+                "{node}: {:?} of {} -> {result:?}",
+                request.kind, request.node
+            )
+        });
+        match result {
+            FailoverResult::Proceed => self.begin(node, &request),
+            FailoverResult::Transition if tries < 10 => {
+                let life = self.nodes[node].life;
+                self.due(
+                    Duration::from_secs(1),
+                    Due::AskAgain {
+                        node,
+                        life,
+                        request: Box::new(request),
+                        tries: tries + 1,
+                    },
+                );
+            }
+            FailoverResult::NoQuorum | FailoverResult::ConsensusMayFail
+                if request.kind == FailoverKind::Degenerate
+                    && self.nodes[node].backends.quarantine(request.node) =>
+            {
+                self.tell_backends(node);
+            }
+            _ => {}
+        }
+    }
+
+    /// The supervisor is told to do it.
+    pub(super) fn begin(&mut self, node: usize, request: &FailoverRequest) {
+        let backends = &mut self.nodes[node].backends;
+        let down = backends.nodes[request.node].down;
+        let quarantined = backends.nodes[request.node].quarantined;
+        let senseless = match request.kind {
+            FailoverKind::Degenerate => down,
+            _ => !down && !quarantined,
+        };
+        let same =
+            |other: &FailoverRequest| other.kind == request.kind && other.node == request.node;
+        if request.kind == FailoverKind::Degenerate {
+            assert!(!down, "a failover of a backend that is down here");
+            let doubled =
+                backends.queue.iter().any(same) || backends.running.as_ref().is_some_and(same);
+            assert!(!doubled, "the same failover twice");
+        }
+        if senseless {
+            return;
+        }
+        backends.queue.push(request.clone());
+        self.next_failover(node);
+    }
+
+    fn next_failover(&mut self, node: usize) {
+        let backends = &mut self.nodes[node].backends;
+        if backends.running.is_some() || backends.queue.is_empty() {
+            return;
+        }
+        let request = backends.queue.remove(0);
+        let now = self.base + self.time;
+        if !self.nodes[node].core.may_still_begin(&request, now) {
+            self.note(|| format!("{node} drops {:?} of {}", request.kind, request.node));
+            return self.next_failover(node);
+        }
+        let backends = &mut self.nodes[node].backends;
+        let promotes =
+            request.kind == FailoverKind::Degenerate && backends.primary == Some(request.node);
+        backends.running = Some(request.clone());
+        self.note(|| format!("{node} FAILOVER {:?} of {}", request.kind, request.node));
+        if promotes {
+            self.check_promotion(node);
+        }
+        let after = self.random.millis(100, 3_000);
+        let life = self.nodes[node].life;
+        self.due(after, Due::FailoverEnds { node, life });
+        self.input(node, Input::Core(Event::FailoverBegins));
+    }
+
+    pub(super) fn failover_ends(&mut self, node: usize, life: u32) {
+        if !self.nodes[node].up || self.nodes[node].life != life {
+            return;
+        }
+        if self.nodes[node].suspended {
+            let after = Duration::from_secs(1);
+            return self.due(after, Due::FailoverEnds { node, life });
+        }
+        let backends = &mut self.nodes[node].backends;
+        let Some(request) = backends.running.take() else {
+            return;
+        };
+        let down = request.kind == FailoverKind::Degenerate;
+        backends.nodes[request.node] = Backend {
+            down,
+            quarantined: false,
+        };
+        let valid = backends.primary.is_some_and(|p| !backends.nodes[p].down);
+        if !valid {
+            backends.primary = backends.nodes.iter().position(|n| !n.down);
+        }
+        self.tell_backends(node);
+        self.input(node, Input::Core(Event::FailoverEnds));
+        if self.nodes[node].up {
+            self.next_failover(node);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What must hold at every moment, and when all is well again.
+
+use std::time::Duration;
+
+use super::World;
+use crate::watchdog::{codec::node_info::State, core::Leader};
+
+/// Commands of the virtual IP and messages under way.
+const SLACK: Duration = Duration::from_secs(8);
+
+impl World {
+    /// Runs, and has run for a while: what it shows is its own doing.
+    fn is_awake(&self, node: usize) -> bool {
+        let record = &self.nodes[node];
+        record.up && !record.suspended && self.time > record.awake_since + SLACK
+    }
+
+    fn overlap_limit(&self) -> Duration {
+        self.deadtime + SLACK
+    }
+
+    /// Two leaders with quorum, or two holders of the address, are only for as long as it takes to
+    /// notice.
+    pub(super) fn check(&mut self) {
+        self.check_lease();
+        let count = self.nodes.len();
+        let leaders = (0..count)
+            .filter(|n| self.is_awake(*n) && self.nodes[*n].core.leads_with_quorum())
+            .count();
+        let holders = (0..count)
+            .filter(|n| self.is_awake(*n) && self.nodes[*n].address)
+            .count();
+        let limit = self.overlap_limit();
+        for (place, (number, what)) in [
+            (leaders, "leaders with quorum"),
+            (holders, "holders of the address"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            if number < 2 {
+                self.two_since[place] = None;
+                continue;
+            }
+            let since = *self.two_since[place].get_or_insert(self.time);
+            let lasted = self.time - since;
+            self.longest[place] = self.longest[place].max(lasted);
+            assert!(lasted <= limit, "{number} {what} for {lasted:?}");
+        }
+    }
+
+    /// All that serve writes under the lease have it from one leader.
+    pub(super) fn check_lease(&self) {
+        if !self.lease_is_possible {
+            return;
+        }
+        let now = self.now();
+        let mut one = None;
+        for node in 0..self.nodes.len() {
+            let record = &self.nodes[node];
+            let core = &record.core;
+            if !record.up || !core.keeps_lease() || !core.may_serve(now) {
+                continue;
+            }
+            let source = match core.lease_source() {
+                Some(Leader::Peer(peer)) => peer + usize::from(peer >= node),
+                _ => node,
+            };
+            let known = *one.get_or_insert(source);
+            assert_eq!(known, source, "two leaders let their nodes serve writes");
+        }
+    }
+
+    /// A standby is about to be promoted: nobody of another side serves writes.
+    pub(super) fn check_promotion(&mut self, node: usize) {
+        self.promotions += 1;
+        let now = self.now();
+        if !self.lease_is_possible || !self.nodes[node].core.keeps_lease() {
+            return;
+        }
+        for other in 0..self.nodes.len() {
+            let record = &self.nodes[other];
+            if other == node || !record.up || !record.core.keeps_lease() {
+                continue;
+            }
+            let source = record.core.lease_source();
+            let from_us = source == Some(Leader::Peer(self.peer(other, node)));
+            assert!(
+                from_us || !record.core.may_serve(now),
+                "node {other} serves writes for {source:?} while node {node} promotes"
+            );
+        }
+    }
+
+    fn peer(&self, of: usize, node: usize) -> usize {
+        node - usize::from(node > of)
+    }
+
+    /// When everything has been repaired: what is not as it shall be.
+    pub(super) fn what_is_wrong(&self) -> Option<String> {
+        let count = self.nodes.len();
+        let leaders: Vec<usize> = (0..count)
+            .filter(|n| self.nodes[*n].core.leads_with_quorum())
+            .collect();
+        let [leader] = leaders[..] else {
+            let states: Vec<State> = self.nodes.iter().map(|n| n.core.state()).collect();
+            return Some(format!("there is no single leader: {states:?}"));
+        };
+        let alive = self.nodes[leader].core.node_list(None).alive_nodes;
+        if usize::try_from(alive) != Ok(count - 1) {
+            return Some(format!("{alive} nodes have joined the leader"));
+        }
+        (0..count).find_map(|node| self.wrong_with(node, leader))
+    }
+
+    fn wrong_with(&self, node: usize, leader: usize) -> Option<String> {
+        let record = &self.nodes[node];
+        let core = &record.core;
+        let follows = || core.leader() == Some(Leader::Peer(self.peer(node, leader)));
+        let wrong = if !record.up {
+            "does not run"
+        } else if node != leader && (core.state() != State::Standby || !follows()) {
+            "follows nobody"
+        } else if !core.may_serve(self.now()) {
+            "serves no writes"
+        } else if record.address != (node == leader) {
+            "has or misses the address"
+        } else if record.backends.running.is_some() || !record.backends.queue.is_empty() {
+            "still fails over"
+        } else if !record.asked.is_empty() {
+            "has no answer to a request"
+        } else {
+            let all = 0..self.backends.len();
+            return all
+                .clone()
+                .find_map(|backend| self.wrong_about(backend, node, leader));
+        };
+        Some(format!("node {node} {wrong}"))
+    }
+
+    fn wrong_about(&self, backend: usize, node: usize, leader: usize) -> Option<String> {
+        let view = self.nodes[node].backends.nodes[backend];
+        let truth = self.nodes[leader].backends.nodes[backend];
+        let wrong = if view.down != truth.down {
+            "is not what it is on the leader"
+        } else if view.quarantined {
+            "is in quarantine"
+        } else if !self.backends[backend] && !view.down {
+            "is dead and was not failed over"
+        } else {
+            return None;
+        };
+        Some(format!("backend {backend} on node {node} {wrong}"))
+    }
+}

@@ -1,0 +1,189 @@
+use super::*;
+use crate::watchdog::testing;
+
+struct Bench {
+    vip: Vip,
+    now: Instant,
+    /// What was done, in words; numbers of calls left out.
+    done: Vec<String>,
+    call: u64,
+}
+
+fn word(command: &Command) -> String {
+    match command {
+        Command::Shell(line) => line.clone(),
+        Command::Direct { arguments, .. } => arguments
+            .iter()
+            .take(3)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" "),
+    }
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut EscalationSettings)) -> Bench {
+        let mut settings = testing::settings(0, 3).escalation;
+        change(&mut settings);
+        let now = Instant::now();
+        Bench {
+            vip: Vip::new(settings, "10.0.0.100".to_owned(), now),
+            now,
+            done: Vec::new(),
+            call: 0,
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        for action in self.vip.handle(event, self.now) {
+            match action {
+                Action::Run { call, command } => {
+                    self.call = call;
+                    self.done.push(word(&command));
+                }
+                Action::LookForAddress { call } => {
+                    self.call = call;
+                    self.done.push("look".to_owned());
+                }
+                Action::Abandon { .. } => self.done.push("abandon".to_owned()),
+                Action::ClearQueryCache => self.done.push("clear".to_owned()),
+                Action::AtRest => self.done.push("rest".to_owned()),
+                Action::Log(_) | Action::WakeAt(_) => {}
+            }
+        }
+    }
+
+    fn ended(&mut self, success: bool) {
+        let call = self.call;
+        self.event(Event::Ended { call, success });
+    }
+
+    fn looked(&mut self, present: bool) {
+        let call = self.call;
+        self.event(Event::Looked { call, present });
+    }
+
+    fn after(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.event(Event::Timer);
+    }
+
+    fn done(&mut self) -> String {
+        std::mem::take(&mut self.done).join(", ")
+    }
+
+    fn up(&mut self) {
+        self.event(Event::Escalate);
+        self.ended(true);
+        self.looked(true);
+        self.ended(true);
+        self.ended(true);
+        assert!(self.vip.is_held());
+        self.done.clear();
+    }
+}
+
+#[test]
+fn escalation_runs_its_command_then_brings_the_address_up_and_verifies_it() {
+    let mut bench = Bench::new(|s| {
+        s.escalation_command = "/x/escalate".to_owned();
+        s.clear_query_cache = true;
+    });
+    bench.event(Event::Escalate);
+    bench.ended(false);
+    bench.ended(true);
+    bench.looked(true);
+    bench.ended(true);
+    bench.ended(false);
+    bench.ended(true);
+    assert!(bench.vip.is_held());
+    assert_eq!(
+        bench.done(),
+        "clear, /x/escalate, ip addr add, look, /usr/sbin/arping -U 10.0.0.100, ping -q -c3, ping -q -c3"
+    );
+}
+
+#[test]
+fn de_escalation_removes_the_address_until_it_is_gone() {
+    let mut bench = Bench::new(|s| s.de_escalation_command = "/x/down".to_owned());
+    bench.up();
+    bench.event(Event::DeEscalate);
+    bench.ended(true);
+    bench.ended(false);
+    bench.looked(true);
+    bench.ended(true);
+    bench.looked(false);
+    assert!(!bench.vip.is_held());
+    assert_eq!(
+        bench.done(),
+        "/x/down, ip addr del, look, ip addr del, look, rest"
+    );
+}
+
+#[test]
+fn an_address_that_cannot_be_had_or_removed_is_tried_for_again() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Escalate);
+    bench.ended(false);
+    assert_eq!(bench.done(), "ip addr add");
+    bench.after(9);
+    assert_eq!(bench.done(), "");
+    bench.after(1);
+    bench.ended(true);
+    bench.looked(false);
+    assert_eq!(bench.done(), "ip addr add, look");
+    bench.event(Event::DeEscalate);
+    for _ in 0..3 {
+        bench.ended(true);
+        bench.looked(true);
+    }
+    assert!(bench.done().ends_with("look, rest"));
+    bench.after(10);
+    assert_eq!(bench.done(), "ip addr del");
+}
+
+#[test]
+fn a_command_that_hangs_does_not_keep_the_address() {
+    let mut bench = Bench::new(|s| s.escalation_command = "/x/hangs".to_owned());
+    bench.event(Event::Escalate);
+    bench.event(Event::DeEscalate);
+    bench.after(4);
+    assert_eq!(bench.done(), "/x/hangs");
+    bench.after(1);
+    assert_eq!(bench.done(), "abandon, rest");
+}
+
+#[test]
+fn a_change_of_mind_is_heeded_when_the_command_ends() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Escalate);
+    bench.event(Event::DeEscalate);
+    bench.ended(true);
+    assert_eq!(bench.done(), "ip addr add, ip addr del");
+    bench.event(Event::Escalate);
+    bench.ended(true);
+    assert_eq!(bench.done(), "ip addr add");
+}
+
+#[test]
+fn an_address_left_by_a_killed_process_is_given_up_at_the_start() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Start);
+    bench.looked(true);
+    bench.ended(true);
+    bench.looked(false);
+    assert_eq!(bench.done(), "look, ip addr del, look, rest");
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Start);
+    bench.looked(false);
+    assert_eq!(bench.done(), "look, rest");
+}
+
+#[test]
+fn an_address_that_vanishes_is_brought_up_again() {
+    let mut bench = Bench::new(|_| {});
+    bench.up();
+    bench.event(Event::AddressRemoved);
+    assert!(!bench.vip.is_held());
+    assert_eq!(bench.done(), "ip addr add");
+}
