@@ -32,7 +32,7 @@
 //! | 12 | EXECUTE, DEALLOCATE | where the statement was prepared; unknown: primary, several |
 //! | 13 | read, after a write with `disable_load_balance_on_write = always` | primary |
 //! | 14 | read, but balancing is off or the text begins with something else than a read (a comment) | primary |
-//! | 15 | read in a transaction that has written, failed, is SERIALIZABLE, or that the node has no part in; behind a write of the same pipeline | primary |
+//! | 15 | read in a transaction that has written, failed, is SERIALIZABLE, or that the node has no part in or other modes; behind a write of the same pipeline | primary |
 //! | 16 | the load balance node lags too much (looked at last) | primary, or another node |
 //! | 17 | names a system catalog, or what the catalog could not be asked about | primary |
 //! | 18 | names a temporary table; in a session that has some, also their names in constants and types, and functions that are not PostgreSQL's own; the temporary schema | primary |

@@ -76,6 +76,7 @@ pub enum Rule {
     UnsyncedWrite,
     Failed,
     Serializable,
+    ModesOfPrimary,
     NodeNotInTransaction,
     Delay,
     SystemCatalog,
@@ -116,6 +117,7 @@ impl Rule {
             | R::UnsyncedWrite
             | R::Failed
             | R::Serializable
+            | R::ModesOfPrimary
             | R::NodeNotInTransaction => 15,
             R::Delay => 16,
             R::SystemCatalog => 17,
@@ -164,6 +166,7 @@ impl fmt::Display for Rule {
             R::UnsyncedWrite => "an earlier statement of the same pipeline may have written",
             R::Failed => "the transaction has failed",
             R::Serializable => "the isolation level is SERIALIZABLE",
+            R::ModesOfPrimary => "only the primary has the modes of the transaction",
             R::NodeNotInTransaction => "the load balance node has no part in the transaction",
             R::Delay => "the load balance node lags too much (delay_threshold)",
             R::SystemCatalog => "a system catalog is named",
@@ -405,6 +408,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             state, settings, ..
         } = *self.inputs;
         let standby = self.serializable(state.standby_is_serializable());
+        if self.shows(b"read_only") || state.is_in_transaction() && self.shows(b"transaction") {
+            return Some(Rule::ModesOfPrimary);
+        }
         if !state.is_in_transaction() {
             // A lone write is over when the next query is read; in a pipeline it is not.
             if state.has_unsynced_write() {
@@ -425,6 +431,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if standby || self.serializable(state.is_serializable()) {
             return Some(Rule::Serializable);
         }
+        if state.standbys_lack_level() {
+            return Some(Rule::ModesOfPrimary);
+        }
         let node = state.load_balance_node?;
         let level = settings.statement_level_load_balance;
         (!level && !state.is_node_in_transaction(node)).then_some(Rule::NodeNotInTransaction)
@@ -437,6 +446,13 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             });
         }
         known.unwrap_or(false)
+    }
+
+    /// SHOW of a mode of the transaction: a standby may have another, and is always read only.
+    fn shows(&self, word: &[u8]) -> bool {
+        let mut windows = self.inputs.sql.windows(word.len());
+        self.inputs.facts.first() == Statement::Show
+            && windows.any(|window| window.eq_ignore_ascii_case(word))
     }
 
     fn ask(&mut self, question: Question) {

@@ -156,6 +156,8 @@ pub struct SessionState {
     unsynced_write: bool,
     /// The isolation level of this transaction, if it was set.
     serializable: Option<bool>,
+    /// Standbys were sent a plain BEGIN for one that sets an isolation level.
+    level_missing: bool,
     /// default_transaction_isolation, if this session has set it.
     default_serializable: Option<bool>,
     /// The same before the transaction, or pipeline, if that has set it.
@@ -202,6 +204,12 @@ impl SessionState {
         self.serializable
             .or(self.default_at_begin())
             .or(self.begins_serializable)
+    }
+
+    /// Whether the standbys lack the isolation level of this transaction: READ WRITE, which they would
+    /// refuse, stood beside it.
+    pub fn standbys_lack_level(&self) -> bool {
+        self.level_missing
     }
 
     /// default_transaction_isolation when this transaction began, if this session has set it.
@@ -491,6 +499,7 @@ impl SessionState {
         }
         self.status = TransactionStatus::Active;
         self.serializable = modes.serializable;
+        self.level_missing = modes.serializable.is_some() && modes.read_only == Some(false);
         self.savepoints.clear();
         // What was written is of this transaction: behind the BEGIN, before its answer, or before it in
         // the same pipeline.
@@ -522,6 +531,7 @@ impl SessionState {
         } else {
             self.status = TransactionStatus::Idle;
             self.serializable = None;
+            self.level_missing = false;
         }
     }
 

@@ -49,10 +49,8 @@ fn view() -> ClusterView {
 
 /// The rule for `sql` in a session that has carried out the statements before it.
 fn rule_after(before: &[&str], sql: &str) -> Rule {
-    let (view, settings) = (view(), Settings::default());
-    let mut state = SessionState::new();
-    state.load_balance_node = Some(1);
-    state.begins_serializable = Some(false);
+    let settings = Settings::default();
+    let mut state = state();
     for sql in before {
         let facts = Facts::of(sql.as_bytes());
         let nodes = NodeSet::of(0);
@@ -61,12 +59,36 @@ fn rule_after(before: &[&str], sql: &str) -> Rule {
         state.succeeded(&facts, &settings, writes, nodes);
         state.ready(TransactionStatus::Idle, &settings);
     }
+    rule_in(&state, sql)
+}
+
+fn state() -> SessionState {
+    let mut state = SessionState::new();
+    state.load_balance_node = Some(1);
+    state.begins_serializable = Some(false);
+    state
+}
+
+/// The rule for `sql` in a transaction that both nodes have begun so.
+fn rule_within(begin: &str, sql: &str) -> Rule {
+    let settings = Settings::default();
+    let mut state = state();
+    let facts = Facts::of(begin.as_bytes());
+    let nodes = [0, 1].into_iter().collect();
+    state.sent(&facts, &settings, false, nodes);
+    state.succeeded(&facts, &settings, false, nodes);
+    state.ready(TransactionStatus::Active, &settings);
+    rule_in(&state, sql)
+}
+
+fn rule_in(state: &SessionState, sql: &str) -> Rule {
+    let (view, settings) = (view(), Settings::default());
     let facts = Facts::of(sql.as_bytes());
     let inputs = Inputs {
         facts: &facts,
         sql: sql.as_bytes(),
         protocol: Protocol::Simple,
-        state: &state,
+        state,
         settings: &settings,
         switches: settings.switches,
         situation: Situation {
@@ -83,6 +105,23 @@ fn rule_after(before: &[&str], sql: &str) -> Rule {
 
 fn rule(sql: &str) -> Rule {
     rule_after(&[], sql)
+}
+
+#[test]
+fn the_modes_of_a_transaction_are_those_of_the_primary() {
+    let read = "SELECT * FROM t";
+    assert_eq!(rule_within("BEGIN READ WRITE", read), Rule::Balanced);
+    let level = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    assert_eq!(rule_within(level, read), Rule::Balanced);
+    // The standby refuses READ WRITE, and got a plain BEGIN.
+    let both = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+    assert_eq!(rule_within(both, read), Rule::ModesOfPrimary);
+    let isolation = "show TRANSACTION isolation level";
+    assert_eq!(rule_within("BEGIN", isolation), Rule::ModesOfPrimary);
+    assert_eq!(rule(isolation), Rule::Balanced);
+    let read_only = "SHOW transaction_read_only";
+    assert_eq!(rule(read_only), Rule::ModesOfPrimary, "a standby says on");
+    assert_eq!(rule_within("BEGIN", "SHOW work_mem"), Rule::Balanced);
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Router {
             }
             Entry::Unbound(closed) => {
                 let (name, portal) = *closed;
-                self.portals.not_closed(name, portal);
+                self.portals.not_closed(name, portal, self.lost);
             }
             Entry::Parse(parsing) if parsing.fresh => {
                 let same = self
@@ -161,6 +161,7 @@ impl Router {
             Entry::Closing(name) => self.may_have(name, NodeSet::of(node)),
             Entry::Close(closed) => {
                 let (name, mut prepared) = *closed;
+                prepared.nodes = prepared.nodes.without(self.lost);
                 // Followers may have closed it.
                 if prepared.nodes.contains(node) {
                     let others = prepared.nodes.without(NodeSet::of(node));
@@ -185,6 +186,9 @@ impl Router {
                 return;
             };
             self.unnamed = self.skipped_unnamed.swap_remove(at).1;
+            if let Some((_, nodes)) = &mut self.unnamed {
+                *nodes = nodes.without(self.lost);
+            }
             self.unnamed_turn = now.wrapping_sub(1);
         }
     }
@@ -230,6 +234,15 @@ impl Router {
             catalog,
             replay: _,
         } = executed;
+        for statement in facts.statements() {
+            // Those that have it and were not told to forget it.
+            if let Statement::Deallocate(Some(name)) = statement
+                && let Some(prepared) = self.state.prepared(facts.text(*name))
+            {
+                let others = prepared.nodes.without(*nodes);
+                self.may_have(facts.text(*name).into(), others);
+            }
+        }
         self.state.succeeded(facts, settings, *writes, *nodes);
         for statement in facts.statements() {
             if let Statement::CreateTemporary(name) | Statement::Drop(name) = statement {

@@ -156,7 +156,7 @@ pub struct Router {
     /// Whose answers are the client's.
     current: NodeId,
     standard_strings: bool,
-    unnamed: Option<(Rc<Parsed>, NodeSet)>,
+    unnamed: Unnamed,
     portals: Portals,
     touched: Touched,
     /// In the sequence that is open.
@@ -190,7 +190,7 @@ pub struct Router {
     /// How often the unnamed statement has changed.
     unnamed_turn: u32,
     /// What was there before those that were skipped, while later ones are not answered.
-    skipped_unnamed: Vec<(u32, Option<(Rc<Parsed>, NodeSet)>)>,
+    skipped_unnamed: Vec<(u32, Unnamed)>,
     /// It is of the sequence that is open.
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
@@ -201,6 +201,9 @@ pub struct Router {
     catalog_changed: bool,
     effects: Effects,
 }
+
+/// The unnamed statement, and which nodes have it.
+type Unnamed = Option<(Rc<Parsed>, NodeSet)>;
 
 /// What is decided for a statement.
 #[derive(Clone, Copy)]

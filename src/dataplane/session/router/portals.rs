@@ -60,9 +60,10 @@ impl Portals {
         }
     }
 
-    /// A Close message was not carried out.
-    pub fn not_closed(&mut self, name: Box<[u8]>, portal: Portal) {
-        if portal.number > self.ended {
+    /// A Close message was not carried out; connections to the nodes in `lost` are gone meanwhile.
+    pub fn not_closed(&mut self, name: Box<[u8]>, mut portal: Portal, lost: NodeSet) {
+        portal.followers = portal.followers.without(lost);
+        if portal.number > self.ended && !lost.contains(portal.leader) {
             self.named.entry(name).or_insert(portal);
         }
     }

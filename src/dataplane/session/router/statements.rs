@@ -118,7 +118,7 @@ impl Router {
         self.unfit = self.unfit.union(missed);
     }
 
-    pub(super) fn set_unnamed(&mut self, unnamed: Option<(Rc<Parsed>, NodeSet)>) {
+    pub(super) fn set_unnamed(&mut self, unnamed: Unnamed) {
         self.unnamed = unnamed;
         self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
     }

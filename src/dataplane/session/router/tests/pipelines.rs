@@ -46,9 +46,10 @@ fn the_name_of_a_portal_on_a_standby_is_taken_on_the_primary_too() {
     assert_eq!(s.bind("p", "r"), "1");
     s.says(1, "12");
     assert_eq!(s.parse("w", WRITE), "0");
+    assert_eq!(s.bind("p", "w"), "wait");
+    s.says(0, "1");
     assert_eq!(s.bind("p", "w"), "occupy on 0, 0");
     // Close, Parse and Bind of ours, none of which the client sees.
-    s.says(0, "1");
     for kind in *b"312" {
         assert!(!s.router.shows(0, kind, &s.ledgers));
         s.says(0, char::from(kind).to_string().as_str());
@@ -106,4 +107,21 @@ fn discard_all_is_refused_in_a_pipeline_that_has_executed_something_elsewhere() 
     // On its own it is not.
     let mut s = Session::new();
     assert_eq!(s.run("DISCARD ALL"), ["0+1", "0+1", "0+1"]);
+}
+
+#[test]
+fn a_statement_that_a_node_could_not_be_told_to_forget_is_closed_before_it_is_made() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("s", READ), "1");
+    assert_eq!(s.sync(), "1");
+    s.says(1, "1ZI");
+    s.begin();
+    assert_eq!(s.query("COMMIT"), "0+1");
+    // The standby is still at the COMMIT.
+    s.says(0, "CZI");
+    assert_eq!(s.query("SELECT 1; DEALLOCATE s"), "parse on 0, 0");
+    s.says(0, "31ZITDCCZI");
+    assert_eq!(s.orders(), []);
+    s.says(1, "CZI");
+    assert_eq!(s.parse("s", READ), "close on 1, 1");
 }
