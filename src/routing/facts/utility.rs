@@ -337,10 +337,12 @@ impl<'a> Collector<'a, '_> {
                 TokenKind::Punctuation(b')') => depth -= 1,
                 TokenKind::Punctuation(b';') if depth <= 0 => return,
                 TokenKind::Unterminated => self.facts.unknown = true,
-                TokenKind::Word if depth <= 0 && token.text.eq_ignore_ascii_case(b"as") => {
-                    if self.take_word("execute") {
-                        self.execute();
-                    }
+                TokenKind::Word
+                    if depth <= 0
+                        && token.text.eq_ignore_ascii_case(b"as")
+                        && self.take_word("execute") =>
+                {
+                    self.execute();
                 }
                 _ => {}
             }
@@ -389,7 +391,7 @@ impl<'a> Collector<'a, '_> {
             // EXPLAIN ANALYZE makes the table.
             TokenKind::Word if keyword(token.text) == Keyword::Create => {
                 self.facts.catalog = true;
-                drop(self.create());
+                self.create();
             }
             TokenKind::Punctuation(b';') => {}
             _ => self.skip_statement(),
