@@ -152,6 +152,7 @@ impl Pgpool {
             supervisor: sender,
             started: AtomicBool::new(false),
             start_time: SystemTime::now(),
+            events: Default::default(),
             config: ArcSwap::from_pointee(config),
         });
         let (for_thread, next) = (Arc::clone(&shared), next_conf.to_owned());

@@ -111,6 +111,7 @@ impl Server {
             supervisor,
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),
+            events: Default::default(),
             config: ArcSwap::from_pointee(config),
         });
         let context = ServerContext {
@@ -208,7 +209,9 @@ impl Drop for Server {
 /// A supervisor that does all it is asked: node 1 is up, node 2 is down.
 async fn supervise(mut messages: mpsc::UnboundedReceiver<SupervisorMessage>, seen: Seen) {
     while let Some(message) = messages.recv().await {
-        let SupervisorMessage::Command(command) = message else {
+        let (SupervisorMessage::Command(command) | SupervisorMessage::Asked { command, .. }) =
+            message
+        else {
             continue;
         };
         let say = |text: String| seen.lock().unwrap().push(text);
@@ -264,7 +267,7 @@ async fn supervise(mut messages: mpsc::UnboundedReceiver<SupervisorMessage>, see
                 let _ = reply.send(Ok(()));
             }
             Command::Stop { mode } => say(format!("stop {mode:?}")),
-            Command::Stopping { .. } => {}
+            Command::Stopping { .. } | Command::WhatIf { .. } => {}
         }
     }
 }

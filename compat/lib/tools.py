@@ -1,5 +1,6 @@
 """The stock programs, run against the pgpool under test as an operator runs them."""
 
+import json
 import os
 import shutil
 
@@ -77,3 +78,19 @@ def pgbench(port, *args, host="127.0.0.1", user="app", database="app", timeout=1
 def pgbench_path():
     beside = pg("pgbench")
     return beside if os.path.exists(beside) else shutil.which("pgbench") or beside
+
+
+def events(pool, *options):
+    """What `pgpool events` (ours) prints, as one dict per event."""
+    done = proc.run(pool.argv("events", "--json", *options))
+    if done.code != 0:
+        raise AssertionError(repr(done))
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def what_if(pool, request):
+    """What `pgpool --what-if` (ours) prints, as lines without their indentation."""
+    done = proc.run(pool.argv("--what-if", request))
+    if done.code != 0:
+        raise AssertionError(repr(done))
+    return [line.strip() for line in done.out.splitlines()]

@@ -54,6 +54,8 @@ pub enum ShowTable {
     Clients,
     /// Ours: which clients have come by TLS, and how.
     Ssl,
+    /// Ours: what was done to the cluster, and why.
+    Events,
 }
 
 impl ShowTable {
@@ -69,6 +71,7 @@ impl ShowTable {
             "pool_backend_stats" if release >= Release::V4_2 => ShowTable::BackendStats,
             "pool_clients" => ShowTable::Clients,
             "pool_ssl" => ShowTable::Ssl,
+            "pool_events" => ShowTable::Events,
             _ => return None,
         })
     }

@@ -9,6 +9,7 @@ use crate::{
     cluster::{ClusterView, NodeId},
     config::{Config, Release},
     control::Shared,
+    events::Query,
     protocol::messages::ErrorMessage,
     routing::policy::Rule,
 };
@@ -35,6 +36,10 @@ pub async fn execute(
 ) -> Result<Vec<u8>, ErrorMessage> {
     match command {
         AdminCommand::Show(ShowTable::Clients) => Ok(clients(shared).encode()),
+        AdminCommand::Show(ShowTable::Events) => {
+            let events = shared.events.events(Query::default());
+            Ok(tables::events_table(&events).encode())
+        }
         AdminCommand::Show(show) => Ok(show_table(*show, shared, facts).await.encode()),
         AdminCommand::Settings(command) => settings_answer(command, &shared.config.load(), session),
         // A session that has backends answers it itself.

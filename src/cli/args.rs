@@ -1,5 +1,5 @@
-//! The command line of `pgpool`: the options and sub-commands of the original, and `--check` and
-//! `--check-auth` of ours.
+//! The command line of `pgpool`: the options and sub-commands of the original, and `--check`,
+//! `--check-auth`, `--what-if` and `events` of ours.
 //!
 //! Differs from what clap does by itself wherever the original does: prefixes of long options are
 //! refused, a repeated option overwrites the earlier one, options end at the first bare word, and
@@ -43,6 +43,23 @@ pub struct Args {
     pub debug_assertions: bool,
     /// There with [`Request::CheckAuth`] only.
     pub login: Option<LoginToCheck>,
+    /// There with [`Request::WhatIf`] only.
+    pub what_if: Option<String>,
+    /// What follows `events`.
+    pub events: EventsArgs,
+}
+
+/// Which events `pgpool events` prints, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventsArgs {
+    /// `-n`: at most as many, the latest. `None`: all.
+    pub last: Option<usize>,
+    /// `--since`
+    pub since: Option<String>,
+    /// `--json`: one object on a line.
+    pub json: bool,
+    /// `--follow`
+    pub follow: bool,
 }
 
 /// What follows `--check-auth`.
@@ -62,6 +79,10 @@ pub enum Request {
     Check,
     /// Prints whether [`Args::login`] can work.
     CheckAuth,
+    /// Prints what [`Args::what_if`] would lead to.
+    WhatIf,
+    /// Prints the history, as [`Args::events`] says.
+    Events,
     Version,
     Help,
 }
@@ -127,6 +148,11 @@ fn command() -> Command {
                 .num_args(3)
                 .value_parser(value_parser!(OsString)),
         )
+        .arg(
+            Arg::new("what-if")
+                .long("what-if")
+                .value_parser(value_parser!(OsString)),
+        )
         .arg(Arg::new("tls").long("tls").action(ArgAction::SetTrue))
         .arg(
             Arg::new("words")
@@ -151,6 +177,14 @@ fn from_matches(matches: &ArgMatches) -> Result<Args, UsageError> {
         .map(Iterator::collect)
         .unwrap_or_default();
     let login = login_to_check(matches, flag("tls"))?;
+    let what_if = match matches.get_one::<OsString>("what-if") {
+        None => None,
+        Some(text) => Some(text.to_str().map(str::to_owned).ok_or_else(|| UsageError {
+            message: Some("the request after --what-if is not UTF-8".to_owned()),
+        })?),
+    };
+    let mut config_file = path("config-file");
+    let mut events = EventsArgs::default();
     let request = if flag("help") {
         Request::Help
     } else if flag("version") {
@@ -158,16 +192,21 @@ fn from_matches(matches: &ArgMatches) -> Result<Args, UsageError> {
     } else {
         match words.as_slice() {
             [] if login.is_some() => Request::CheckAuth,
+            [] if what_if.is_some() => Request::WhatIf,
             [] if flag("check") => Request::Check,
             [] => Request::Start,
             [word] if *word == "stop" => Request::Stop,
             [word] if *word == "reload" => Request::Reload,
+            [word, options @ ..] if *word == "events" => {
+                events = events_args(options, &mut config_file)?;
+                Request::Events
+            }
             _ => return Err(silent()),
         }
     };
     Ok(Args {
         request,
-        config_file: path("config-file"),
+        config_file,
         pcp_file: path("pcp-file"),
         hba_file: path("hba-file"),
         key_file: path("key-file"),
@@ -178,6 +217,56 @@ fn from_matches(matches: &ArgMatches) -> Result<Args, UsageError> {
         debug: flag("debug"),
         debug_assertions: flag("debug-assertions"),
         login,
+        what_if,
+        events,
+    })
+}
+
+/// The options behind `events`, which is ours, so they may stand there; `-f` as well.
+fn events_args(
+    options: &[&OsString],
+    config_file: &mut Option<PathBuf>,
+) -> Result<EventsArgs, UsageError> {
+    let flag = |id: &'static str| Arg::new(id).long(id).action(ArgAction::SetTrue);
+    let command = Command::new("events")
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .args_override_self(true)
+        .arg(flag("json"))
+        .arg(flag("follow"))
+        .arg(
+            Arg::new("last")
+                .short('n')
+                .long("last")
+                .value_parser(value_parser!(usize)),
+        )
+        .arg(Arg::new("since").long("since").allow_hyphen_values(true))
+        .arg(
+            Arg::new("config-file")
+                .short('f')
+                .long("config-file")
+                .value_parser(value_parser!(PathBuf)),
+        );
+    let last = options
+        .last()
+        .map(|last| (*last).clone())
+        .unwrap_or_default();
+    let matches = command
+        .try_get_matches_from(options)
+        .map_err(|error| match error.kind() {
+            ErrorKind::ValueValidation => UsageError {
+                message: Some("-n takes a number of events".to_owned()),
+            },
+            _ => usage_error(&error, &last),
+        })?;
+    if let Some(path) = matches.get_one::<PathBuf>("config-file") {
+        *config_file = Some(path.clone());
+    }
+    Ok(EventsArgs {
+        last: matches.get_one::<usize>("last").copied(),
+        since: matches.get_one::<String>("since").cloned(),
+        json: matches.get_flag("json"),
+        follow: matches.get_flag("follow"),
     })
 }
 
@@ -235,7 +324,7 @@ fn usage_error(error: &clap::Error, last: &OsString) -> UsageError {
     }
     let message = match error.kind() {
         ErrorKind::UnknownArgument => match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(arg)) => {
+            Some(ContextValue::String(arg)) if arg.starts_with('-') => {
                 Some(format!("illegal option -- {}", arg.trim_start_matches('-')))
             }
             _ => None,
@@ -395,6 +484,51 @@ mod tests {
             assert!(said.contains(text), "{line}: {said}");
         }
         assert_eq!(message("--check-auth app shop ::1 more"), None);
+    }
+
+    #[test]
+    fn events_has_options_of_its_own_behind_it() {
+        let got = args("-f a events -n 5 --json --since 2h --follow").unwrap();
+        assert_eq!(got.request, Request::Events);
+        assert_eq!(got.config_file, Some(PathBuf::from("a")));
+        assert_eq!(
+            got.events,
+            EventsArgs {
+                last: Some(5),
+                since: Some("2h".into()),
+                json: true,
+                follow: true,
+            }
+        );
+        let got = args("events -f b --since -2h").unwrap();
+        assert_eq!(got.config_file, Some(PathBuf::from("b")));
+        assert_eq!(got.events.since.as_deref(), Some("-2h"));
+        assert_eq!(
+            message("events -n many").unwrap(),
+            "-n takes a number of events"
+        );
+        assert_eq!(
+            message("events -n").unwrap(),
+            "option requires an argument -- n"
+        );
+        assert_eq!(
+            message("events --bogus").unwrap(),
+            "illegal option -- bogus"
+        );
+        assert_eq!(message("events stop"), None);
+    }
+
+    #[test]
+    fn what_if_takes_one_argument_and_the_others_as_ever() {
+        let got = parse(["pgpool", "-f", "a", "--what-if", "down 0; up 0"].map(OsString::from));
+        let got = got.unwrap();
+        assert_eq!(got.request, Request::WhatIf);
+        assert_eq!(got.what_if.as_deref(), Some("down 0; up 0"));
+        assert_eq!(
+            message("--what-if").unwrap(),
+            "option requires an argument -- what-if"
+        );
+        assert_eq!(message("--what-if down 0"), None, "it has to be quoted");
     }
 
     #[test]

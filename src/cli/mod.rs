@@ -3,16 +3,19 @@
 pub mod args;
 pub mod check;
 pub mod check_auth;
+pub mod events;
 pub mod paths;
+pub mod since;
 pub mod usage;
 pub mod version;
+pub mod what_if;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use args::{Args, Request};
 
 use crate::{
-    config::Paths,
+    config::{Config, Paths},
     observe::Reporter,
     process::{client, fatal::Fatal, log_sink::LogSink, start, wiring},
     sys::errors,
@@ -53,6 +56,11 @@ fn execute(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
             Ok(()) => 0,
             Err(fatal) => report(&fatal),
         },
+        Request::Events => ask_running(paths, sink, |config| events::run(config, &args.events)),
+        Request::WhatIf => ask_running(paths, sink, |config| match &args.what_if {
+            Some(requests) => what_if::run(config, requests),
+            None => Ok(1),
+        }),
         Request::Check => check::run(paths),
         Request::CheckAuth => match &args.login {
             Some(login) => check_auth::run(paths, login),
@@ -80,6 +88,19 @@ fn talk_to_running(args: &Args, paths: &Paths, sink: &LogSink) -> Result<(), Fat
         Request::Stop => client::stop(&pid_file, args.mode, &reporter),
         _ => client::reload(&pid_file),
     }
+}
+
+/// `events` and `--what-if`: the configuration says where the socket and the file are.
+fn ask_running(
+    paths: &Paths,
+    sink: &LogSink,
+    ask: impl FnOnce(&Config) -> Result<u8, Fatal>,
+) -> u8 {
+    let asked = wiring::read_config(paths, &Reporter::new("main")).and_then(|(config, _)| {
+        sink.configure(&config.settings, false)?;
+        ask(&config)
+    });
+    asked.unwrap_or_else(|fatal| report(&fatal))
 }
 
 fn report(fatal: &Fatal) -> u8 {

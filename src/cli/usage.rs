@@ -24,6 +24,8 @@ Usage:
   pgpool [ -f CONFIG_FILE ] [ -F PCP_CONFIG_FILE ] [ -a HBA_CONFIG_FILE ] --check
   pgpool [ -f CONFIG_FILE ] [ -a HBA_CONFIG_FILE ] [ -k KEY_FILE ]
          --check-auth USER DATABASE ADDRESS [ --tls ]
+  pgpool [ -f CONFIG_FILE ] --what-if REQUEST
+  pgpool [ -f CONFIG_FILE ] events [ -n N ] [ --since TIME ] [ --json ] [ --follow ]
 
 Common options:
   -a, --hba-file=HBA_CONFIG_FILE
@@ -57,6 +59,17 @@ Check options:
                       Print whether this login can work and what to mend if not;
                       ADDRESS is the client's IP address, or \"local\" for a unix socket
       --tls           With --check-auth: the client connects with TLS
+
+Options about the running pgpool:
+      --what-if REQUEST
+                      Print what \"down N\", \"up N\", \"promote N\" or \"switchover N\" (or several,
+                      with \";\" between them) would lead to: commands, new primary node,
+                      sessions; change nothing
+  events              Print what was done to the cluster, why, and how it ended
+  -n, --last=N        With events: the latest N only
+      --since=TIME    With events: from then on, as \"2026-11-28 07:23\" or \"2h\" (ago)
+      --json          With events: one JSON object on a line
+      --follow        With events: go on with those that come
 
 Stop options:
   -m, --mode=SHUTDOWN-MODE

@@ -62,6 +62,11 @@ impl Config {
         let value = self.values.get(name, index)?;
         Some(value.show_in(parameter, self.dialect))
     }
+
+    /// Names of the parameters that have another value than in `old`, sorted.
+    pub fn changed_since(&self, old: &Config) -> Vec<String> {
+        self.values.changed_since(&old.values)
+    }
 }
 
 #[cfg(test)]

@@ -192,6 +192,22 @@ impl Values {
         found
     }
 
+    /// Names, with the number of the slot, whose values differ.
+    pub(super) fn changed_since(&self, old: &Values) -> Vec<String> {
+        let global = self.global.keys().chain(old.global.keys());
+        let global = global
+            .filter(|name| self.global.get(*name) != old.global.get(*name))
+            .map(ToString::to_string);
+        let indexed = self.indexed.keys().chain(old.indexed.keys());
+        let indexed = indexed
+            .filter(|key| self.indexed.get(*key) != old.indexed.get(*key))
+            .map(|(name, index)| format!("{name}{index}"));
+        let mut names: Vec<String> = global.chain(indexed).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// Sets a value; the form without index of a per-slot parameter overrides the slots set so far.
     pub(super) fn set(&mut self, key: Key, value: Value, place: Option<Place>) {
         let (name, index) = key;

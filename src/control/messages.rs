@@ -2,13 +2,18 @@
 
 use tokio::sync::oneshot;
 
-use crate::{cluster::NodeId, observe::Severity};
+use crate::{cluster::NodeId, failover::request::Request, observe::Severity};
 
 /// What the supervisor receives.
 #[derive(Debug)]
 pub enum SupervisorMessage {
     Report(Report),
     Command(Command),
+    /// A command of somebody whom the history of events names.
+    Asked {
+        by: String,
+        command: Command,
+    },
 }
 
 /// Observations of data plane and checks. Nobody waits for an answer.
@@ -30,6 +35,8 @@ pub enum Report {
     HealthCheckFailed {
         node: NodeId,
         timed_out: bool,
+        /// What was seen, for the history of events.
+        evidence: String,
         /// Of the view when the probe began.
         view_version: u64,
     },
@@ -43,6 +50,8 @@ pub enum Report {
     /// The replication check found a primary that does not feed the standbys, with `detach_false_primary`.
     FalsePrimary {
         node: NodeId,
+        /// What was seen, for the history of events.
+        evidence: String,
         /// Of the view when the servers were asked.
         view_version: u64,
     },
@@ -81,6 +90,11 @@ pub enum Command {
     Stop {
         mode: StopMode,
     },
+    /// What these requests would lead to, one after the other, in lines to print. Changes nothing.
+    WhatIf {
+        requests: Vec<Request>,
+        reply: oneshot::Sender<Vec<String>>,
+    },
     /// The process is about to end, and so are commands that follow a new primary, by this signal.
     Stopping {
         signal: i32,
@@ -110,6 +124,14 @@ impl Refusal {
             severity: Severity::Error,
             message: message.into(),
             detail: String::new(),
+        }
+    }
+
+    pub fn in_one_line(&self) -> String {
+        if self.detail.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.message, self.detail)
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     cluster::{ClusterView, NodeId, NodeReplication},
     config::Config,
     dataplane,
+    events::History,
     observe::{HealthStats, counters::NodeTotals},
     tls::Tls,
 };
@@ -51,6 +52,8 @@ pub struct Shared {
     /// Set once at start; counts and lists of sessions come from here.
     pub dataplane: RwLock<Option<dataplane::Handle>>,
     pub supervisor: mpsc::UnboundedSender<SupervisorMessage>,
+    /// What was done to the cluster, and why. Supervisor, online recovery; main for the end.
+    pub events: History,
     /// "pgpool-II successfully started" has been said; failover requests before that are ignored.
     pub started: AtomicBool,
     pub start_time: SystemTime,

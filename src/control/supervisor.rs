@@ -19,12 +19,16 @@ use super::{
 use crate::{
     cluster::{ClusterView, NodeId, NodeReplication, NodeStatus, initial, status_file},
     config::{Config, Release},
+    events::{HookRun, Kind, Note, Origin, Step, text},
     failover::{
         ask,
-        core::{Action, Core, Event, HookCall, HookKind, Now, Settings},
+        core::{
+            Action, Core, Event, HookCall, HookKind, Now, Settings, Told, Why, cause_of, kind_of,
+        },
         hooks, promotion,
         request::{Entry, Request, Source},
         search::Answer,
+        what_if,
     },
     health,
     observe::{Reporter, Severity},
@@ -47,10 +51,12 @@ enum Internal {
     /// The clients of a graceful detach or promotion are gone.
     Requested {
         request: Request,
+        by: String,
         reply: Reply,
     },
     Reloaded {
         reloaded: Box<Reloaded>,
+        by: String,
         reply: Reply,
     },
 }
@@ -141,6 +147,7 @@ impl Supervisor {
         self.shared
             .replication
             .store(Arc::new(vec![NodeReplication::default(); slots]));
+        self.tell_how_it_ended_before();
         let actions = self.core.handle(Event::Start, Now::of_the_machine());
         self.carry_out(actions).await;
         loop {
@@ -162,7 +169,10 @@ impl Supervisor {
                 }
                 message = self.messages.recv() => match message {
                     Some(SupervisorMessage::Report(report)) => self.report(report).await,
-                    Some(SupervisorMessage::Command(command)) => self.command(command).await,
+                    Some(SupervisorMessage::Command(command)) => {
+                        self.command(command, String::new()).await;
+                    }
+                    Some(SupervisorMessage::Asked { by, command }) => self.command(command, by).await,
                     None => return,
                 },
             }
@@ -178,14 +188,19 @@ impl Supervisor {
         &mut self,
         request: Request,
         source: Source,
+        why: Why,
         evidence: Option<u64>,
     ) -> Result<(), Refusal> {
-        if evidence.is_none() {
-            self.recovery_allows(&request, source)?;
+        if evidence.is_none()
+            && let Err(refusal) = self.recovery_allows(&request, source)
+        {
+            self.record_refusal(&request, why, &refusal);
+            return Err(refusal);
         }
+        let now = Now::of_the_machine();
         let (result, actions) = self
             .core
-            .request(request, source, evidence, Now::of_the_machine());
+            .request_because(request, source, why, evidence, now);
         self.carry_out(actions).await;
         result
     }
@@ -208,6 +223,67 @@ impl Supervisor {
         }
     }
 
+    async fn operators_request(&mut self, request: Request, by: String) -> Result<(), Refusal> {
+        let cause = if by.is_empty() {
+            cause_of(Source::Pcp)
+        } else {
+            by
+        };
+        self.request(request, Source::Pcp, Why::new(cause, ""), None)
+            .await
+    }
+
+    fn record_refusal(&self, request: &Request, why: Why, refusal: &Refusal) {
+        let note = refusal_note(request, why, refusal);
+        self.shared.events.record(None, note);
+    }
+
+    fn record_reload(&self, by: String, result: &str) {
+        let note = Note::new(Kind::Reload, Step::Ended)
+            .with_cause(by, "")
+            .with_result(result);
+        self.shared.events.record(None, note);
+    }
+
+    /// A pgpool that was killed has not told its end, and may have left an operation half done.
+    fn tell_how_it_ended_before(&self) {
+        let Some(last) = self.shared.events.last() else {
+            return;
+        };
+        if last.note.kind == Kind::Stop && last.note.step == Step::Ended {
+            return;
+        }
+        let mut evidence = format!(
+            "its last event is #{} of {}",
+            last.id,
+            text::time(last.time)
+        );
+        for begun in self.shared.events.unfinished() {
+            let operation = text::operation(&begun.note);
+            evidence += &format!("; {operation} (#{}) has no end", begun.id);
+        }
+        let note = Note::new(Kind::Stop, Step::Ended)
+            .with_result(format!(
+                "the pgpool before (pid {}) did not end in order: it was killed, or the machine went down",
+                last.pid
+            ))
+            .with_cause("", evidence);
+        self.shared.events.record(None, note);
+    }
+
+    /// On a thread that may take its time. The clone of the core knows nobody who could do anything.
+    fn what_if(&self, requests: Vec<Request>, reply: oneshot::Sender<Vec<String>>) {
+        let asked = what_if::WhatIf {
+            core: self.core.clone(),
+            recovery: self.recovery.as_ref().and_then(|r| r.ongoing()),
+            requests,
+        };
+        tokio::task::spawn_blocking(move || {
+            // The asker may have gone.
+            let _ = reply.send(asked.lines(Now::of_the_machine()));
+        });
+    }
+
     async fn internal(&mut self, internal: Internal) {
         match internal {
             Internal::HookFinished { call } => self.event(Event::HookFinished { call }).await,
@@ -223,12 +299,16 @@ impl Supervisor {
                 })
                 .await;
             }
-            Internal::Requested { request, reply } => {
-                let result = self.request(request, Source::Pcp, None).await;
+            Internal::Requested { request, by, reply } => {
+                let result = self.operators_request(request, by).await;
                 answer(reply, result);
             }
-            Internal::Reloaded { reloaded, reply } => {
-                let result = self.apply(*reloaded).await;
+            Internal::Reloaded {
+                reloaded,
+                by,
+                reply,
+            } => {
+                let result = self.apply(*reloaded, by).await;
                 answer(reply, result);
             }
         }
@@ -269,7 +349,13 @@ impl Supervisor {
                         ),
                     ),
                 );
-                self.request(Request::Down { node }, Source::Child, None)
+                let why = Why::new(
+                    cause_of(Source::Child),
+                    format!(
+                        "the server told it SQLSTATE {sqlstate}, that it shuts down (failover_on_backend_shutdown)"
+                    ),
+                );
+                self.request(Request::Down { node }, Source::Child, why, None)
                     .await
             }
             Report::NodeUsed { node } => {
@@ -277,15 +363,23 @@ impl Supervisor {
                 return;
             }
             Report::HealthCheckFailed {
-                node, view_version, ..
+                node,
+                evidence,
+                view_version,
+                ..
             } => {
                 let source = Source::HealthCheck(node);
-                self.request(Request::Down { node }, source, Some(view_version))
+                let why = Why::new(cause_of(source), evidence);
+                self.request(Request::Down { node }, source, why, Some(view_version))
                     .await
             }
             Report::AutoFailback { node } => {
-                self.request(Request::Up { node }, Source::HealthCheck(node), None)
-                    .await
+                let source = Source::HealthCheck(node);
+                let why = Why::new(
+                    "auto_failback",
+                    "its server answers, and the primary says that it feeds it",
+                );
+                self.request(Request::Up { node }, source, why, None).await
             }
             Report::RolesDiffer { view_version } => {
                 if self.core.view().version == view_version {
@@ -293,14 +387,19 @@ impl Supervisor {
                 }
                 return;
             }
-            Report::FalsePrimary { node, view_version } => {
+            Report::FalsePrimary {
+                node,
+                evidence,
+                view_version,
+            } => {
                 // Roles seen before a change say nothing about the cluster of now.
                 // While nodes are made to follow, which one feeds them says nothing either.
                 if *self.hands_off.borrow() || self.core.view().version != view_version {
                     return;
                 }
                 let source = Source::ReplicationCheck;
-                self.request(Request::Down { node }, source, Some(view_version))
+                let why = Why::new("detach_false_primary", evidence);
+                self.request(Request::Down { node }, source, why, Some(view_version))
                     .await
             }
         };
@@ -340,17 +439,19 @@ impl Supervisor {
             }
             // Refused in the words of the original: disallowed, or still starting up.
             _ => {
+                let why = Why::new(cause_of(Source::Child), cause.in_words());
                 let _refused = self
-                    .request(Request::Down { node }, Source::Child, None)
+                    .request(Request::Down { node }, Source::Child, why, None)
                     .await;
             }
         }
     }
 
-    async fn command(&mut self, command: Command) {
+    /// `by`: who asks, if that is known.
+    async fn command(&mut self, command: Command, by: String) {
         match command {
             Command::Attach { node, reply } => {
-                let result = self.request(Request::Up { node }, Source::Pcp, None).await;
+                let result = self.operators_request(Request::Up { node }, by).await;
                 answer(reply, result);
             }
             Command::Detach {
@@ -358,18 +459,16 @@ impl Supervisor {
                 graceful: false,
                 reply,
             } => {
-                let result = self
-                    .request(Request::Down { node }, Source::Pcp, None)
-                    .await;
+                let result = self.operators_request(Request::Down { node }, by).await;
                 answer(reply, result);
             }
             Command::Detach {
                 node,
                 graceful: true,
                 reply,
-            } => self.detach_gracefully(node, reply),
+            } => self.detach_gracefully(node, by, reply),
             Command::Recover { node, reply } => match &self.recovery {
-                Some(recovery) => recovery.request(node, reply),
+                Some(recovery) => recovery.request(node, by, reply),
                 None => answer(
                     reply,
                     Err(Refusal::error(
@@ -382,8 +481,16 @@ impl Supervisor {
                 switchover,
                 graceful,
                 reply,
-            } => self.promote(node, switchover, graceful, reply),
-            Command::Reload { reply } => self.reload(reply),
+            } => {
+                let request = if switchover {
+                    Request::Switchover { node }
+                } else {
+                    Request::Promote { node }
+                };
+                self.promote(request, graceful, by, reply);
+            }
+            Command::Reload { reply } => self.reload(by, reply),
+            Command::WhatIf { requests, reply } => self.what_if(requests, reply),
             Command::Stop { mode } => {
                 // The process ends itself; if it is not there any more, it has ended.
                 let _ = self.stop.send(mode);
@@ -395,10 +502,11 @@ impl Supervisor {
         }
     }
 
-    fn detach_gracefully(&mut self, node: NodeId, reply: Reply) {
+    fn detach_gracefully(&mut self, node: NodeId, by: String, reply: Reply) {
         let request = Request::Down { node };
         let accepted = self.recovery_allows(&request, Source::Pcp);
         if let Err(refusal) = accepted.and_then(|()| self.core.would_accept(&request)) {
+            self.record_refusal(&request, Why::new(by, ""), &refusal);
             answer(reply, Err(refusal));
             return;
         }
@@ -406,23 +514,21 @@ impl Supervisor {
         let (shared, to_me) = (Arc::clone(&self.shared), self.to_me.clone());
         tokio::task::spawn_local(async move {
             if !clients_leave(&shared, limit, &format!("node {node} is not detached")).await {
+                record_clients_stay(&shared, &request, by);
                 answer(reply, Ok(()));
                 return;
             }
             // The supervisor has ended: the process does.
-            let _ = to_me.send(Internal::Requested { request, reply });
+            let _ = to_me.send(Internal::Requested { request, by, reply });
         });
     }
 
     /// Asks the server what it is before anything is changed.
-    fn promote(&mut self, node: NodeId, switchover: bool, graceful: bool, reply: Reply) {
-        let request = if switchover {
-            Request::Switchover { node }
-        } else {
-            Request::Promote { node }
-        };
+    fn promote(&mut self, request: Request, graceful: bool, by: String, reply: Reply) {
+        let node = request.node();
         let allowed = self.recovery_allows(&request, Source::Pcp);
         if let Err(refusal) = allowed.and_then(|()| self.core.would_accept(&request)) {
+            self.record_refusal(&request, Why::new(by, ""), &refusal);
             answer(reply, Err(refusal));
             return;
         }
@@ -431,20 +537,25 @@ impl Supervisor {
         tokio::task::spawn_local(async move {
             let said = ask::ask(&shared, node).await;
             if let Err(refusal) = promotion::check_candidate(&request, &said) {
+                let why = Why::new(by, "");
+                shared
+                    .events
+                    .record(None, refusal_note(&request, why, &refusal));
                 answer(reply, Err(refusal));
                 return;
             }
             let not = format!("node {node} is not promoted");
             if graceful && !clients_leave(&shared, limit, &not).await {
+                record_clients_stay(&shared, &request, by);
                 answer(reply, Ok(()));
                 return;
             }
             // The supervisor has ended: the process does.
-            let _ = to_me.send(Internal::Requested { request, reply });
+            let _ = to_me.send(Internal::Requested { request, by, reply });
         });
     }
 
-    fn reload(&mut self, reply: Reply) {
+    fn reload(&mut self, by: String, reply: Reply) {
         self.reporter.log("reload config files.");
         let (loader, to_me) = (Arc::clone(&self.loader), self.to_me.clone());
         let current = self.shared.config.load_full();
@@ -454,7 +565,11 @@ impl Supervisor {
                 Ok(reloaded) => {
                     // The supervisor has ended: the process does.
                     let reloaded = Box::new(reloaded);
-                    let _ = to_me.send(Internal::Reloaded { reloaded, reply });
+                    let _ = to_me.send(Internal::Reloaded {
+                        reloaded,
+                        by,
+                        reply,
+                    });
                 }
                 Err(e) => {
                     say(Entry::warning(
@@ -471,7 +586,7 @@ impl Supervisor {
         });
     }
 
-    async fn apply(&mut self, reloaded: Reloaded) -> Result<(), Refusal> {
+    async fn apply(&mut self, reloaded: Reloaded, by: String) -> Result<(), Refusal> {
         for (severity, text) in reloaded.findings {
             self.reporter.emit(severity, text, "", "");
         }
@@ -485,13 +600,17 @@ impl Supervisor {
             self.shared.tls.store(Arc::new(tls));
         }
         let Some(config) = reloaded.config else {
+            let result = "nothing was changed; the log says why";
+            self.record_reload(by, result);
             return Err(Refusal {
                 detail: "the running settings stay; the log says why".to_owned(),
                 ..Refusal::error("process reload config request failed")
             });
         };
         let config = Arc::new(config);
+        let changed = config.changed_since(&self.shared.config.load());
         self.shared.config.store(Arc::clone(&config));
+        self.record_reload(by, &changes_in_words(&changed));
         // A backend that was not there before has to be attached.
         let nodes = initial::nodes(
             &config.settings,
@@ -527,6 +646,10 @@ impl Supervisor {
         for action in actions {
             match action {
                 Action::Log(entry) => say(entry),
+                Action::Record(Told { operation, note }) => {
+                    let operation = operation.map(|number| (Origin::Failover, number));
+                    self.shared.events.record(operation, note);
+                }
                 Action::WriteStatusFile(text) => self.write_status_file(text).await,
                 Action::Publish(view) => self.publish(view),
                 Action::RunHook(hook) => self.run_hook(hook),
@@ -591,22 +714,21 @@ impl Supervisor {
     fn run_hook(&self, hook: HookCall) {
         let (to_me, reporter) = (self.to_me.clone(), self.reporter.clone());
         let group = self.follow_group.clone();
-        let is_old = self.shared.config.load().dialect < Release::V4_2;
+        let name = hook.kind.parameter(self.shared.config.load().dialect);
+        let shared = Arc::clone(&self.shared);
         tokio::task::spawn_local(async move {
             let line = &hook.line;
-            match hook.kind {
-                HookKind::Failover => hooks::run("failover_command", line, &reporter).await,
-                HookKind::Failback => hooks::run("failback_command", line, &reporter).await,
+            let ended = match hook.kind {
+                HookKind::Failover | HookKind::Failback => hooks::run(name, line, &reporter).await,
                 HookKind::Follow => {
-                    let name = if is_old {
-                        "follow_master_command"
-                    } else {
-                        "follow_primary_command"
-                    };
                     let reporter = Reporter::new("follow_child");
-                    hooks::run_in(&group, name, line, &reporter).await;
+                    hooks::run_in(&group, name, line, &reporter).await
                 }
-            }
+            };
+            let operation = Some((Origin::Failover, hook.operation));
+            shared
+                .events
+                .record(operation, hook_note(name, &hook, ended));
             // The supervisor has ended: the process does.
             let _ = to_me.send(Internal::HookFinished { call: hook.call });
         });
@@ -651,6 +773,48 @@ impl Supervisor {
                 health::task::spawn(Arc::clone(shared), node.id, hands_off.subscribe())
             });
         }
+    }
+}
+
+fn hook_note(name: &str, hook: &HookCall, ended: hooks::Ended) -> Note {
+    let kind = match hook.kind {
+        HookKind::Failover => Kind::Failover,
+        HookKind::Failback => Kind::Failback,
+        HookKind::Follow => Kind::Follow,
+    };
+    Note {
+        hook: Some(HookRun {
+            status: ended.status,
+            signal: ended.signal,
+            error: ended.error,
+            ..HookRun::begins(name, &hook.line)
+        }),
+        seconds: Some(ended.seconds),
+        ..Note::of_node(kind, Step::HookEnded, hook.node)
+    }
+}
+
+fn refusal_note(request: &Request, why: Why, refusal: &Refusal) -> Note {
+    Note::of_node(kind_of(request), Step::Refused, request.node())
+        .with_cause(why.cause, why.evidence)
+        .with_result(refusal.in_one_line())
+}
+
+/// A graceful request whose clients have not left in time; the tool was told of success.
+fn record_clients_stay(shared: &Shared, request: &Request, by: String) {
+    let note = Note::of_node(kind_of(request), Step::Dropped, request.node())
+        .with_cause(by, "")
+        .with_result("clients were still connected after recovery_timeout");
+    shared.events.record(None, note);
+}
+
+/// Names only: values may be passwords.
+fn changes_in_words(changed: &[String]) -> String {
+    const SHOWN: usize = 20;
+    match changed {
+        [] => "no parameter has another value".to_owned(),
+        few if few.len() <= SHOWN => format!("changed: {}", few.join(", ")),
+        many => format!("{} parameters have changed", many.len()),
     }
 }
 

@@ -13,10 +13,12 @@ mod follow;
 mod operation;
 mod promote;
 mod queue;
+mod record;
 mod searching;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod waits;
 
 use std::{
     collections::VecDeque,
@@ -26,7 +28,12 @@ use std::{
 use self::{
     follow::Follow,
     queue::Queued,
+    record::Record,
     texts::{number, say},
+};
+pub use self::{
+    record::{Told, Why, cause_of, kind_of},
+    waits::Waits,
 };
 use super::{
     request::{Entry, Source},
@@ -97,6 +104,8 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub enum Action {
     Log(Entry),
+    /// For the history of events.
+    Record(Told),
     /// Replace the status file by this text, before the next action.
     WriteStatusFile(String),
     Publish(ClusterView),
@@ -126,6 +135,8 @@ pub struct HookCall {
     pub kind: HookKind,
     pub node: NodeId,
     pub line: String,
+    /// As in [`Told::operation`].
+    pub operation: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +147,8 @@ pub enum HookKind {
     Follow,
 }
 
-#[derive(Debug)]
+/// A clone goes on by itself, which shows what would be done ([`super::what_if`]).
+#[derive(Clone, Debug)]
 pub struct Core {
     settings: Settings,
     view: ClusterView,
@@ -150,10 +162,11 @@ pub struct Core {
     attached: Vec<u64>,
     /// Numbers hook calls and sweeps, so that late answers are known.
     last_ticket: u64,
+    record: Record,
 }
 
 /// What is being worked off.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Operation {
     kind: Kind,
     /// As they were before this operation: the `%M` and `%P` of hooks.
@@ -182,13 +195,13 @@ enum Kind {
     Promote(NodeId),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Stage {
     Hook { call: u64 },
     Search(Search),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Search {
     began: Instant,
     sweep: u64,
@@ -215,6 +228,7 @@ impl Core {
             started: false,
             attached: Vec::new(),
             last_ticket: 0,
+            record: Record::default(),
         }
     }
 
@@ -247,7 +261,7 @@ impl Core {
             Event::Timer => self.timer(now, &mut out),
             Event::NodeUsed { node } => self.node_used(node, now, &mut out),
             Event::RolesDiffer => self.roles_differ(now, &mut out),
-            Event::Stopping => self.stop_following(&mut out),
+            Event::Stopping => self.stop_following(now, &mut out),
         }
         self.pump(now, &mut out);
         out
@@ -301,6 +315,8 @@ impl Core {
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
+        self.record_request(Why::new("", self.nodes_in_words()));
+        self.record_began(now, out);
         self.search_or_finish(now, out);
     }
 
@@ -326,6 +342,12 @@ impl Core {
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
+        let known = number(self.view.primary);
+        self.record_request(Why::new(
+            cause_of(Source::ReplicationCheck),
+            format!("the servers have other roles than known (primary node {known})"),
+        ));
+        self.record_began(now, out);
         self.search_or_finish(now, out);
     }
 

@@ -5,7 +5,9 @@
 //! all are close-on-exec, so that a server restarted by a hook does not keep our ports. A hook that
 //! runs when pgpool ends goes on, unless it is in a [`Group`].
 
-use std::{cell::Cell, process::ExitStatus, rc::Rc, time::Instant};
+use std::{
+    cell::Cell, io, os::unix::process::ExitStatusExt, process::ExitStatus, rc::Rc, time::Instant,
+};
 
 use tokio::process::Command;
 
@@ -41,7 +43,7 @@ impl Drop for Waiting<'_> {
 
 /// As [`run`], for a hook that ends with pgpool: its process group gets SIGTERM when the returned
 /// future is dropped. `group` serves one hook at a time.
-pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) {
+pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) -> Ended {
     let waiting = Waiting(group);
     run_and(name, line, reporter, |pid| {
         waiting.0.0.set(pid);
@@ -50,16 +52,32 @@ pub async fn run_in(group: &Group, name: &str, line: &str, reporter: &Reporter) 
             reporter.log(format_args!("{name} runs as process group {pid}"));
         }
     })
-    .await;
+    .await
 }
 
 /// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log.
-pub async fn run(name: &str, line: &str, reporter: &Reporter) {
-    run_and(name, line, reporter, |_| {}).await;
+pub async fn run(name: &str, line: &str, reporter: &Reporter) -> Ended {
+    run_and(name, line, reporter, |_| {}).await
+}
+
+/// How a hook has ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ended {
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Why it could not be run.
+    pub error: String,
+    pub seconds: f64,
 }
 
 /// `pid` is told the process, and `None` when it has been waited for.
-async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Option<process::Pid>)) {
+async fn run_and(
+    name: &str,
+    line: &str,
+    reporter: &Reporter,
+    pid: impl Fn(Option<process::Pid>),
+) -> Ended {
     let began = Instant::now();
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line).process_group(0);
@@ -79,6 +97,23 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
         Err(e) => Err(e),
     };
     let seconds = began.elapsed().as_secs_f64();
+    say(name, line, seconds, &result, reporter);
+    match result {
+        Ok(status) => Ended {
+            status: status.code(),
+            signal: status.signal(),
+            seconds,
+            ..Ended::default()
+        },
+        Err(e) => Ended {
+            error: format!("it could not be run: {}", crate::sys::errors::message(&e)),
+            seconds,
+            ..Ended::default()
+        },
+    }
+}
+
+fn say(name: &str, line: &str, seconds: f64, result: &io::Result<ExitStatus>, reporter: &Reporter) {
     match result {
         Ok(status) if status.success() => reporter.log(format_args!(
             "{name} ended after {seconds:.3} seconds with exit status 0"
@@ -87,7 +122,7 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
             Severity::Warning,
             format_args!(
                 "{name} ended after {seconds:.3} seconds with {}",
-                how(status)
+                how(*status)
             ),
             &format!("command: {line}"),
             "the failover goes on whatever the status is; look whether the command has done its work",
@@ -95,14 +130,13 @@ async fn run_and(name: &str, line: &str, reporter: &Reporter, pid: impl Fn(Optio
         Err(e) => reporter.emit(
             Severity::Warning,
             format_args!("{name} could not be run"),
-            &format!("{}; command: {line}", crate::sys::errors::message(&e)),
+            &format!("{}; command: {line}", crate::sys::errors::message(e)),
             "",
         ),
     }
 }
 
 fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),
@@ -116,8 +150,8 @@ mod tests {
 
     use super::*;
 
-    async fn run_line(line: &str) {
-        run("failover_command", line, &Reporter::new("main")).await;
+    async fn run_line(line: &str) -> Ended {
+        run("failover_command", line, &Reporter::new("main")).await
     }
 
     #[tokio::test]
@@ -151,8 +185,16 @@ mod tests {
 
     #[tokio::test]
     async fn any_end_of_a_hook_is_an_end() {
-        for line in ["exit 7", "kill -9 $$", "/nonexistent/command", "   ", "'"] {
-            run_line(line).await;
+        for (line, status, signal) in [
+            ("exit 7", Some(7), None),
+            ("kill -9 $$", None, Some(9)),
+            ("/nonexistent/command", Some(127), None),
+            ("   ", Some(0), None),
+            ("'", Some(2), None),
+        ] {
+            let ended = run_line(line).await;
+            assert_eq!((ended.status, ended.signal), (status, signal), "{line}");
+            assert_eq!(ended.error, "");
         }
     }
 
@@ -184,7 +226,7 @@ mod tests {
                 let mut hook =
                     std::pin::pin!(run_in(&group, "follow_primary_command", &line, &reporter));
                 let started = tokio::select! {
-                    () = &mut hook => panic!("ended"),
+                    _ = &mut hook => panic!("ended"),
                     started = pids(&out) => started,
                 };
                 if !drop_it {
@@ -212,7 +254,6 @@ mod tests {
 
     #[test]
     fn an_end_is_told_as_status_or_signal() {
-        use std::os::unix::process::ExitStatusExt;
         assert_eq!(how(ExitStatus::from_raw(7 << 8)), "exit status 7");
         assert_eq!(how(ExitStatus::from_raw(9)), "signal 9");
     }

@@ -14,3 +14,4 @@ pub mod search;
 pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod what_if;

@@ -9,6 +9,7 @@ mod checks;
 mod follow;
 mod pgpool;
 pub(crate) mod random;
+mod records;
 mod servers;
 
 use std::{
@@ -145,6 +146,8 @@ struct World {
     last_report: Vec<Duration>,
     answers: HashMap<NodeId, (u64, bool)>,
     crash_in: Option<u64>,
+    /// Operations of the history of events that have not ended.
+    open: HashMap<u64, crate::events::Kind>,
     /// Kept only when a history is repeated to explain it.
     history: Option<Vec<String>>,
 }
@@ -209,6 +212,7 @@ impl World {
             last_report: vec![Duration::ZERO; count],
             answers: HashMap::new(),
             crash_in: None,
+            open: HashMap::new(),
             history: explained
                 .then(|| vec![format!("seed {seed}, {count} nodes, primary {primary}")]),
             random,

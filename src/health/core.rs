@@ -94,6 +94,18 @@ pub enum Cause {
     Waited,
 }
 
+impl Cause {
+    pub fn in_words(&self) -> String {
+        match self {
+            Cause::Shutdown { sqlstate } => {
+                format!("a session was told SQLSTATE {sqlstate} by the server")
+            }
+            Cause::Error { reason } => format!("a session reported: {reason}"),
+            Cause::Waited => "the request to detach it has waited for long".to_owned(),
+        }
+    }
+}
+
 /// How a probe ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -266,19 +278,12 @@ impl HealthCheck {
             self.look_again = Some(shutdown);
             return;
         }
-        let because = match cause {
-            Cause::Shutdown { sqlstate } => {
-                format!("a session was told SQLSTATE {sqlstate} by the server")
-            }
-            Cause::Error { reason } => format!("a session reported: {reason}"),
-            Cause::Waited => "the request to detach it has waited for long".to_owned(),
-        };
         out.push(Action::Log(
             Entry::log(
                 self.source(),
                 format!("looking at node {} at once", self.node),
             )
-            .with_detail(because),
+            .with_detail(cause.in_words()),
         ));
         if let State::Probing(Purpose::Round { .. }) | State::Pausing(Purpose::Round { .. }) =
             self.state

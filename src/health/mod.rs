@@ -3,5 +3,6 @@
 //! [`core`] decides, [`probe`] looks once, [`task`] joins the two.
 
 pub mod core;
+mod evidence;
 pub mod probe;
 pub mod task;

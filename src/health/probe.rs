@@ -15,15 +15,15 @@ use crate::{
     observe::{Reporter, Severity},
 };
 
-/// Looks at `node` with the settings of now. A failure is logged as the original logs it.
-pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> Outcome {
+/// Looks at `node` with the settings of now. A failure is logged as the original logs it, and told in
+/// words behind the outcome.
+pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> (Outcome, String) {
     let config = shared.config.load_full();
     let view = shared.view.load_full();
     let (Some(backend), Some(server)) = (config.settings.backends.get(node), view.node(node))
     else {
-        return Outcome::Unknown {
-            complaint: format!("node {node} is not configured any more"),
-        };
+        let complaint = format!("node {node} is not configured any more");
+        return (Outcome::Unknown { complaint }, String::new());
     };
     let check = &backend.health_check;
     let address = Address {
@@ -42,13 +42,15 @@ pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> Outcom
         Ok(client) => {
             client.close().await;
             if config.settings.health_check_test && is_down_by_request(&config, node, reporter) {
-                return Outcome::NoAnswer { timed_out: false };
+                let why = "backend_down_request wants it (health_check_test)".to_owned();
+                return (Outcome::NoAnswer { timed_out: false }, why);
             }
-            Outcome::Up
+            (Outcome::Up, String::new())
         }
         Err(failure) => {
             say(&address, &failure, reporter);
-            classify(failure, check)
+            let why = format!("{}({}): {failure}", address.hostname, address.port);
+            (classify(failure, check), why)
         }
     }
 }

@@ -6,6 +6,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::sleep_until};
 
 use super::{
     core::{Action, Event, HealthCheck, NodeState, Outcome, Settings},
+    evidence::Evidence,
     probe::probe,
 };
 use crate::{
@@ -68,7 +69,8 @@ pub fn settings(config: &Config, node: NodeId) -> Settings {
     }
 }
 
-type Probe = Pin<Box<dyn Future<Output = (u64, Outcome)>>>;
+/// The number, what came out, and a failure in words.
+type Probe = Pin<Box<dyn Future<Output = (u64, Outcome, String)>>>;
 
 async fn run(
     shared: Arc<Shared>,
@@ -85,6 +87,7 @@ async fn run(
     let mut check = HealthCheck::new(node, settings(&shared.config.load(), node), stats);
     let mut wake_at = Some(tokio::time::Instant::now());
     let mut probing: Option<Probe> = None;
+    let mut evidence = Evidence::default();
     // Version of the view when the latest probe began.
     let mut seen = 0;
     loop {
@@ -100,6 +103,7 @@ async fn run(
                 None => std::future::pending().await,
             }
         };
+        let mut said = String::new();
         // An attach must be known before the answer of a probe that began earlier.
         let event = tokio::select! {
             biased;
@@ -107,8 +111,9 @@ async fn run(
                 Some(event) => event,
                 None => return,
             },
-            (probe, outcome) = answer => {
+            (probe, outcome, words) = answer => {
                 probing = None;
+                said = words;
                 Event::Probed { probe, outcome }
             }
             () = timer => {
@@ -116,6 +121,7 @@ async fn run(
                 Event::Timer
             }
         };
+        evidence.note(&event, &said, std::time::Instant::now());
         let state = state_of(&shared, node);
         let going_on = *busy.borrow();
         for action in check.handle(event, state, going_on, Now::of_the_machine()) {
@@ -128,7 +134,8 @@ async fn run(
                     seen = shared.view.load().version;
                     let (shared, reporter) = (Arc::clone(&shared), reporter.clone());
                     probing = Some(Box::pin(async move {
-                        (number, probe(&shared, node, &reporter).await)
+                        let (outcome, words) = probe(&shared, node, &reporter).await;
+                        (number, outcome, words)
                     }));
                 }
                 Action::WakeAt(at) => wake_at = Some(at.into()),
@@ -136,6 +143,7 @@ async fn run(
                 Action::ReportDown { timed_out } => shared.report(Report::HealthCheckFailed {
                     node,
                     timed_out,
+                    evidence: evidence.take(std::time::Instant::now()),
                     view_version: seen,
                 }),
                 Action::ReportUp => shared.report(Report::AutoFailback { node }),

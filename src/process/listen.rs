@@ -135,7 +135,7 @@ impl Drop for SocketFiles {
 }
 
 impl SocketFiles {
-    fn add(&mut self, path: PathBuf) {
+    pub(crate) fn add(&mut self, path: PathBuf) {
         let identity = identity(&path);
         self.0.push(SocketFile { path, identity });
     }
@@ -377,7 +377,7 @@ fn remove_stale(path: &Path) -> Result<(), Fatal> {
 }
 
 /// Somebody listens behind the socket file. Does not block: a server with a full queue counts.
-fn has_server(path: &Path) -> bool {
+pub(crate) fn has_server(path: &Path) -> bool {
     let attempt = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

@@ -41,6 +41,7 @@ use crate::{
     config::{Config, Paths},
     control::{Command, Shared, StopMode, SupervisorMessage},
     dataplane,
+    events::{self, History, Kind, Note, Origin},
     observe::{HealthStats, Reporter, Severity},
     sys::{errors, process},
     tls::Tls,
@@ -50,6 +51,8 @@ use crate::{
 const MAX_BACKENDS: usize = 128;
 /// How long a fast shutdown waits for sessions that it has cut.
 const CUT_TIME: Duration = Duration::from_secs(10);
+/// How long the end waits for the file of events: a dead disk must not hold it up.
+const EVENTS_TIME: Duration = Duration::from_secs(2);
 
 /// Runs `pgpool` until it is told to stop; returns the exit status.
 pub fn run(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
@@ -153,12 +156,14 @@ impl Prepared {
         // Before the planes: a stop signal that comes now must not find the default action.
         let signals = Signals::install().map_err(|error| cannot("handle signals", &error))?;
 
+        let events = wiring::events(&self.config, &reporter);
         let (supervisor, messages) = mpsc::unbounded_channel();
         let shared = share(
             self.config,
             view,
             (self.hba, self.passwd, self.tls),
             supervisor,
+            events,
         );
         let Listeners { tcp, unix, files } = self.listeners;
         let dataplane = wiring::start_dataplane(&shared, tcp, unix)
@@ -202,6 +207,7 @@ fn share(
     view: ClusterView,
     (hba, passwd, tls): (Result<Hba, String>, PoolPasswd, Tls),
     supervisor: mpsc::UnboundedSender<SupervisorMessage>,
+    events: History,
 ) -> Arc<Shared> {
     let nodes = config.settings.backends.len();
     Arc::new(Shared {
@@ -218,6 +224,7 @@ fn share(
         supervisor,
         started: AtomicBool::new(false),
         start_time: SystemTime::now(),
+        events,
     })
 }
 
@@ -242,6 +249,13 @@ impl Main {
         }
         self.control.stop();
         drop(self.files);
+        let how = if result.is_ok() {
+            "all sessions have ended, or were left behind"
+        } else {
+            "pgpool could not start"
+        };
+        record_end(&self.shared.events, events::Step::Ended, String::new(), how);
+        self.shared.events.flush(EVENTS_TIME);
         if result.is_ok() {
             self.reporter.log("Pgpool-II system is shutdown");
         }
@@ -277,7 +291,10 @@ impl Main {
     fn reload(&self) {
         let (reply, answer) = oneshot::channel();
         self.notifier.reloading();
-        let command = SupervisorMessage::Command(Command::Reload { reply });
+        let command = SupervisorMessage::Asked {
+            by: "the signal SIGHUP".to_owned(),
+            command: Command::Reload { reply },
+        };
         // The supervisor lives as long as the process.
         let _ = self.shared.supervisor.send(command);
         let notifier = Arc::clone(&self.notifier);
@@ -305,6 +322,12 @@ impl Main {
         self.reporter
             .log(format_args!("shutting down by signal {}", signal_of(mode)));
         self.reporter.log("terminating all child processes");
+        record_end(
+            &self.shared.events,
+            events::Step::Began,
+            format!("signal {} ({mode:?} shutdown)", signal_of(mode)),
+            "",
+        );
         self.end_hooks(mode);
         self.notifier.stopping();
         self.dataplane.stop(mode);
@@ -341,6 +364,13 @@ impl Main {
             }
         }
     }
+}
+
+fn record_end(events: &History, step: events::Step, cause: String, result: &str) {
+    let note = Note::new(Kind::Stop, step)
+        .with_cause(cause, "")
+        .with_result(result);
+    events.record(Some((Origin::Process, 0)), note);
 }
 
 /// A smart shutdown waits as long as its clients stay.

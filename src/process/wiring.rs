@@ -21,6 +21,8 @@ use crate::{
     },
     control::{self, Shared, SupervisorMessage, reload::Reloaded, supervisor},
     dataplane,
+    events::{History, journal::Journal},
+    local,
     observe::{Reporter, Severity},
     pcp,
     sys::errors,
@@ -259,6 +261,22 @@ pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
     supervisor::initial_view(config, discard_status)
 }
 
+/// The history of what was done to the cluster, and the thread that goes on with it. What is wrong with
+/// its file stops no start.
+pub fn events(config: &Config, reporter: &Reporter) -> History {
+    let (work_dir, port) = (&config.settings.work_dir, config.settings.port);
+    let history = History::load(work_dir, port, reporter);
+    if let Err(error) = history.start_writer(Journal::new(work_dir, port)) {
+        reporter.emit(
+            Severity::Warning,
+            "events are kept in memory only",
+            &format!("no thread to write them: {}", errors::message(&error)),
+            "look at the limits of processes and memory, and restart pgpool",
+        );
+    }
+    history
+}
+
 /// Serves clients from now on.
 pub fn start_dataplane(
     shared: &Arc<Shared>,
@@ -318,6 +336,7 @@ async fn run_control(
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
     let (supervisor, search_done) =
         supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
+    serve_events(&shared);
     drop(tokio::task::spawn_local(supervisor.run()));
     drop(tokio::task::spawn_local(async move {
         while let Some(mode) = stop_wishes.recv().await {
@@ -339,6 +358,27 @@ async fn run_control(
         listeners, shared, context,
     )));
     Ok(())
+}
+
+/// From the beginning, since the search for the primary may take minutes. Without the socket all else
+/// goes on.
+fn serve_events(shared: &Arc<Shared>) {
+    let settings = &shared.config.load().settings;
+    match local::listen::bind(&local::path(&settings.work_dir, settings.port)) {
+        Ok(listener) => drop(tokio::task::spawn_local(local::serve::serve(
+            listener,
+            Arc::clone(shared),
+        ))),
+        Err(local::listen::NoSocket { path, detail, hint }) => Reporter::new("main").emit(
+            Severity::Warning,
+            format_args!(
+                "\"pgpool events\" and \"pgpool --what-if\" cannot ask this pgpool: no socket at \"{}\"",
+                path.display()
+            ),
+            &detail,
+            hint,
+        ),
+    }
 }
 
 impl pcp::LogRotation for LogSink {

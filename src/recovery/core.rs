@@ -179,6 +179,22 @@ impl Core {
         })
     }
 
+    /// The script of the operator that runs at the source, by the parameter that names it.
+    pub fn script(&self) -> Option<&'static str> {
+        match self.run.as_ref()?.stage {
+            Stage::FirstScript => Some("recovery_1st_stage_command"),
+            Stage::SecondScript => Some("recovery_2nd_stage_command"),
+            Stage::RemoteStart => Some(REMOTE_START),
+            Stage::Connecting
+            | Stage::FirstCheckpoint
+            | Stage::ClientsLeave { .. }
+            | Stage::SecondCheckpoint
+            | Stage::Reach(_)
+            | Stage::Attaching
+            | Stage::Settling { .. } => None,
+        }
+    }
+
     /// Begins to recover `node`. The end is told by [`Action::Finished`].
     ///
     /// # Errors

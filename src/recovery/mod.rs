@@ -16,3 +16,4 @@ mod sim;
 pub mod task;
 #[cfg(test)]
 mod testing;
+mod told;

@@ -12,6 +12,7 @@ use super::{
     core::{Action, Answer, Core, Event, Settings, Work},
     request::Ongoing,
     servers::{self, Access},
+    told::{self, Told},
 };
 use crate::{
     cluster::NodeId,
@@ -23,7 +24,11 @@ use crate::{
 type Reply = oneshot::Sender<Result<(), Refusal>>;
 
 enum Message {
-    Request { node: NodeId, reply: Reply },
+    Request {
+        node: NodeId,
+        by: String,
+        reply: Reply,
+    },
     ViewChanged,
 }
 
@@ -35,16 +40,20 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Answered when the node is attached, or why not.
-    pub fn request(&self, node: NodeId, reply: Reply) {
+    /// Answered when the node is attached, or why not. `by`: who asks, for the history of events.
+    pub fn request(&self, node: NodeId, by: String, reply: Reply) {
         // The task lives as long as the handle.
-        let _ = self.messages.send(Message::Request { node, reply });
+        let _ = self.messages.send(Message::Request { node, by, reply });
     }
 
     pub fn view_changed(&self) {
         if self.ongoing.borrow().is_some() {
             let _ = self.messages.send(Message::ViewChanged);
         }
+    }
+
+    pub fn ongoing(&self) -> Option<Ongoing> {
+        *self.ongoing.borrow()
     }
 
     /// Why a request has to wait for the end of the recovery that goes on.
@@ -75,6 +84,7 @@ pub fn spawn(shared: Arc<Shared>) -> Handle {
         work: None,
         wake_at: None,
         reply: None,
+        told: Told::default(),
         reporter: Reporter::new("pcp_child"),
     };
     Handle {
@@ -98,6 +108,7 @@ struct Task {
     work: Option<Running>,
     wake_at: Option<Instant>,
     reply: Option<Reply>,
+    told: Told,
     reporter: Reporter,
 }
 
@@ -120,12 +131,13 @@ impl Task {
             tokio::select! {
                 biased;
                 message = messages.recv() => match message {
-                    Some(Message::Request { node, reply }) => self.request(node, reply),
+                    Some(Message::Request { node, by, reply }) => self.request(node, by, reply),
                     Some(Message::ViewChanged) => self.event(Event::ViewChanged),
                     None => return,
                 },
                 (step, client, result) = end_of_work => {
                     self.work = None;
+                    self.told.script_ended(&self.shared.events, &result);
                     self.source = client;
                     self.event(Event::Done { step, result });
                 }
@@ -137,18 +149,23 @@ impl Task {
         }
     }
 
-    fn request(&mut self, node: NodeId, reply: Reply) {
+    fn request(&mut self, node: NodeId, by: String, reply: Reply) {
         let begun = self
             .core
             .request(node, settings(&self.shared), &self.shared.view.load());
         match begun {
             Ok(actions) => {
+                self.told
+                    .begins(&self.shared.events, self.core.ongoing(), by);
                 self.access = Some(Access::of(&self.shared));
                 self.reply = Some(reply);
                 self.carry_out(actions);
             }
-            // The asker may have gone.
-            Err(refusal) => drop(reply.send(Err(refusal))),
+            Err(refusal) => {
+                told::refused(&self.shared.events, node, by, &refusal);
+                // The asker may have gone.
+                drop(reply.send(Err(refusal)));
+            }
         }
     }
 
@@ -178,6 +195,7 @@ impl Task {
                 Action::HoldClients => self.hold(true),
                 Action::ReleaseClients => self.hold(false),
                 Action::Finished(result) => {
+                    self.told.ended(&self.shared.events, &result);
                     self.work = None;
                     self.wake_at = None;
                     self.access = None;
@@ -200,6 +218,8 @@ impl Task {
     }
 
     fn begin(&mut self, step: u64, work: Work) {
+        self.told
+            .script_begins(&self.shared.events, self.core.script(), &work);
         let (shared, access) = (Arc::clone(&self.shared), self.access.clone());
         let client = self.source.take();
         self.work = Some(Box::pin(async move {
@@ -243,7 +263,10 @@ async fn carry_out(
 /// As `pcp_attach_node` does it.
 async fn attach(shared: &Shared, node: NodeId) -> Result<Answer, String> {
     let (reply, answer) = oneshot::channel();
-    let message = SupervisorMessage::Command(Command::Attach { node, reply });
+    let message = SupervisorMessage::Asked {
+        by: format!("the online recovery of node {node}, at its end"),
+        command: Command::Attach { node, reply },
+    };
     let ends = || "pgpool is shutting down".to_owned();
     shared.supervisor.send(message).map_err(|_| ends())?;
     match answer.await.map_err(|_| ends())? {

@@ -284,6 +284,7 @@ fn report_false_primaries(
             if config.settings.detach_false_primary {
                 shared.report(Report::FalsePrimary {
                     node,
+                    evidence: judged.remarks.join("; "),
                     view_version: view.version,
                 });
             }

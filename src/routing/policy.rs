@@ -412,6 +412,9 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             state, settings, ..
         } = *self.inputs;
         let standby = self.serializable(state.standby_is_serializable());
+        if self.shows(b"read_only") || state.is_in_transaction() && self.shows(b"transaction") {
+            return Some(Rule::ModesOfPrimary);
+        }
         if !state.is_in_transaction() {
             // A lone write is over when the next query is read; in a pipeline it is not.
             if state.has_unsynced_write() {
@@ -436,7 +439,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if standby || self.serializable(state.is_serializable()) {
             return Some(Rule::Serializable);
         }
-        if state.standbys_lack_level() || self.shows_transaction() {
+        if state.standbys_lack_level() {
             return Some(Rule::ModesOfPrimary);
         }
         let node = state.load_balance_node?;
@@ -458,9 +461,8 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         known.unwrap_or(false)
     }
 
-    /// SHOW of a mode of the open transaction: that of a standby may be another, and is always read only.
-    fn shows_transaction(&self) -> bool {
-        let word = b"transaction";
+    /// SHOW of a mode of the transaction: a standby may have another, and is always read only.
+    fn shows(&self, word: &[u8]) -> bool {
         let mut windows = self.inputs.sql.windows(word.len());
         self.inputs.facts.first() == Statement::Show
             && windows.any(|window| window.eq_ignore_ascii_case(word))

@@ -1,6 +1,7 @@
 //! The tables of `SHOW POOL_...`, each with the columns of the release whose layout is emulated.
 
 mod backend_stats;
+mod events;
 mod health_check;
 mod nodes;
 mod pools;
@@ -17,6 +18,7 @@ use crate::{
 
 pub use pools::fields as pool_fields;
 
+pub(super) use events::table as events_table;
 pub(super) use health_check::row as health_check_row;
 pub(super) use status::rows as status_rows;
 
@@ -31,8 +33,8 @@ pub fn table(show: ShowTable, inputs: &Inputs, facts: &SessionFacts) -> Table {
         ShowTable::Cache => cache(),
         ShowTable::HealthCheckStats => health_check::table(inputs),
         ShowTable::BackendStats => backend_stats::table(inputs),
-        // Made where the data plane can be asked.
-        ShowTable::Clients => Table::default(),
+        // Made where the data plane and the history can be asked.
+        ShowTable::Clients | ShowTable::Events => Table::default(),
         ShowTable::Ssl => ssl::table(inputs),
     }
 }

@@ -11,17 +11,24 @@
 //!   primary begin when it has ended, and its node is among them;
 //! - the end is logged, with the nodes that are still down.
 
-use super::{Action, Core, HookCall, HookKind, Kind, Now, Operation, texts::say};
+use std::time::Instant;
+
+use super::{
+    Action, Core, HookCall, HookKind, Kind, Now, Operation,
+    record::{seconds, tell},
+    texts::say,
+};
 use crate::{
     cluster::{NodeId, NodeStatus},
     config::{Release, settings::ClusteringMode},
+    events::{self, Note, Step},
     failover::{
         hook_line,
         request::{Entry, Source},
     },
 };
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Follow {
     run: Option<Run>,
     /// The command that runs, of this run or of one that was given up.
@@ -30,7 +37,7 @@ pub(super) struct Follow {
 }
 
 /// What there is to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     /// As it was when the primary was found: a reload counts from the next run on.
     template: String,
@@ -38,9 +45,12 @@ struct Run {
     old_primary: Option<NodeId>,
     /// Nodes below have had their turn.
     next: NodeId,
+    /// For the history.
+    operation: u64,
+    began: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     call: u64,
     node: NodeId,
@@ -50,6 +60,11 @@ struct Call {
 impl Follow {
     pub(super) fn is_going_on(&self) -> bool {
         self.run.is_some() || self.call.is_some()
+    }
+
+    /// The command that runs, and its node.
+    pub(super) fn call(&self) -> Option<(u64, NodeId)> {
+        self.call.as_ref().map(|call| (call.call, call.node))
     }
 
     /// The node that a script works on, or is about to.
@@ -139,12 +154,16 @@ impl Core {
         if template.is_empty() || self.follow.stopping {
             return;
         }
+        let operation = self.next_operation();
         self.follow.run = Some(Run {
             template,
             primary,
             old_primary,
             next: 0,
+            operation,
+            began: now.instant,
         });
+        self.record_follow_begins(operation, primary, out);
         if let Some(Call {
             node,
             primary: before,
@@ -176,6 +195,7 @@ impl Core {
             let (primary, from) = (run.primary, run.next);
             let is_next = |id: &NodeId| *id >= from && *id != primary;
             let Some(node) = self.down_nodes().find(is_next) else {
+                self.record_follow_ended("all commands have ended", now, out);
                 self.follow.run = None;
                 self.say_follow_ended(primary, out);
                 return;
@@ -199,7 +219,7 @@ impl Core {
             old_main: run.old_primary,
             old_primary: run.old_primary,
         };
-        let primary = run.primary;
+        let (primary, operation) = (run.primary, run.operation);
         let line = hook_line::expand(&run.template, nodes, &self.view, self.settings.dialect);
         if line.is_empty() {
             return false;
@@ -217,11 +237,13 @@ impl Core {
             node,
             primary,
         });
+        self.record_hook(operation, HookKind::Follow, node, &line, out);
         out.push(Action::RunHook(HookCall {
             call,
             kind: HookKind::Follow,
             node,
             line,
+            operation,
         }));
         true
     }
@@ -262,7 +284,17 @@ impl Core {
     }
 
     /// The primary of the run goes down: what is left of the run would point nodes to it.
-    pub(super) fn give_up_following(&mut self, primary: NodeId, out: &mut Vec<Action>) {
+    pub(super) fn give_up_following(&mut self, primary: NodeId, now: Now, out: &mut Vec<Action>) {
+        if self
+            .follow
+            .run
+            .as_ref()
+            .is_some_and(|run| run.primary == primary)
+        {
+            let result =
+                format!("given up, because node {primary} is not the primary node any more");
+            self.record_follow_ended(&result, now, out);
+        }
         let Some(run) = self.follow.run.take_if(|run| run.primary == primary) else {
             return;
         };
@@ -278,14 +310,15 @@ impl Core {
     }
 
     /// As [`Core::give_up_following`], for a run of any other primary.
-    pub(super) fn follow_only(&mut self, primary: Option<NodeId>, out: &mut Vec<Action>) {
+    pub(super) fn follow_only(&mut self, primary: Option<NodeId>, now: Now, out: &mut Vec<Action>) {
         let of = self.follow.run.as_ref().map(|run| run.primary);
         if let Some(other) = of.filter(|_| of != primary) {
-            self.give_up_following(other, out);
+            self.give_up_following(other, now, out);
         }
     }
 
-    pub(super) fn stop_following(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn stop_following(&mut self, now: Now, out: &mut Vec<Action>) {
+        self.record_follow_ended("given up, because pgpool ends", now, out);
         self.follow.stopping = true;
         self.follow.run = None;
         if let Some(node) = self.follow.node() {
@@ -297,6 +330,33 @@ impl Core {
                 .with_hint("look at the node's server: the command may have done half of its work"),
             ));
         }
+    }
+
+    fn record_follow_begins(&self, operation: u64, primary: NodeId, out: &mut Vec<Action>) {
+        let nodes: Vec<String> = self
+            .down_nodes()
+            .filter(|&id| id != primary)
+            .map(|id| id.to_string())
+            .collect();
+        let cause = format!("nodes to be pointed to it: {}", list(&nodes));
+        let note = Note::of_node(events::Kind::Follow, Step::Began, primary).with_cause(cause, "");
+        tell(Some(operation), note, out);
+    }
+
+    /// The end of the run, if there is one.
+    fn record_follow_ended(&self, result: &str, now: Now, out: &mut Vec<Action>) {
+        let Some(run) = &self.follow.run else {
+            return;
+        };
+        let down: Vec<String> = self.down_nodes().map(|id| id.to_string()).collect();
+        let evidence = format!("nodes that are down: {}", list(&down));
+        let note = Note {
+            seconds: seconds(Some(run.began), now),
+            ..Note::of_node(events::Kind::Follow, Step::Ended, run.primary)
+                .with_cause("", evidence)
+                .with_result(result)
+        };
+        tell(Some(run.operation), note, out);
     }
 
     fn down_nodes(&self) -> impl Iterator<Item = NodeId> + '_ {

@@ -1,7 +1,7 @@
 //! One request from its beginning to its end: statuses, hook, the new primary.
 
 use super::{
-    Action, Core, HookCall, HookKind, Kind, Now, Operation, Stage,
+    Action, Core, HookCall, HookKind, Kind, Now, Operation, Stage, Why,
     promote::say_wish_failed,
     texts::{number, say},
 };
@@ -51,7 +51,7 @@ impl Core {
         if lost_primary {
             self.view.primary = None;
         }
-        self.give_up_following(id, out);
+        self.give_up_following(id, now, out);
         self.operation = Some(Operation {
             kind: Kind::Down(id),
             old_main: self.main,
@@ -62,6 +62,7 @@ impl Core {
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
+        self.record_began(now, out);
         self.view.version += 1;
         self.view.primary_search_running = lost_primary && new_main.is_some();
         out.push(Action::Publish(self.view.clone()));
@@ -114,6 +115,7 @@ impl Core {
             all_were_down: someone_up.is_none(),
             stage: Stage::Hook { call: 0 },
         });
+        self.record_began(now, out);
         self.view.version += 1;
         if self.attached.len() <= id {
             self.attached.resize(id + 1, 0);
@@ -157,11 +159,14 @@ impl Core {
             return;
         }
         say(out, format!("execute command: {line}"));
+        let operation = self.operation_number();
+        self.record_hook(operation, kind, node, &line, out);
         out.push(Action::RunHook(HookCall {
             call,
             kind,
             node,
             line,
+            operation,
         }));
     }
 
@@ -218,7 +223,7 @@ impl Core {
         let before = (self.view.primary, self.view.primary_search_running);
         self.view.primary = primary;
         self.view.primary_search_running = false;
-        self.follow_only(primary, out);
+        self.follow_only(primary, now, out);
         let new_primary = primary.filter(|&new| self.has_to_be_followed(&operation, new));
         let degenerated = new_primary.map(|new| self.degenerate_followers(new, now, out));
         if before != (primary, false) || degenerated.is_some_and(|count| count > 0) {
@@ -226,6 +231,7 @@ impl Core {
             out.push(Action::Publish(self.view.clone()));
         }
         if operation.kind == Kind::Start {
+            self.record_ended(&operation, String::new(), now, out);
             self.started(now, judgement, out);
             return;
         }
@@ -248,6 +254,19 @@ impl Core {
             Kind::Promote(id) => self.say_framed(out, "promotion done. promoted host", id),
             Kind::Start | Kind::Search => {}
         }
+        let result = match operation.wish {
+            Some(wish) if primary != Some(wish) => {
+                format!(
+                    "failed: the primary node is {}, not {wish}",
+                    number(primary)
+                )
+            }
+            _ if primary.is_none() && self.view.has_primary() => {
+                "no primary node was found".to_owned()
+            }
+            _ => String::new(),
+        };
+        self.record_ended(&operation, result, now, out);
         if let Some(wish) = operation.wish.filter(|&wish| primary != Some(wish)) {
             say_wish_failed(wish, primary, old_primary, out);
         }
@@ -275,8 +294,15 @@ impl Core {
             }
         }
         for node in invalid {
+            let why = Why::new(
+                "detach_false_primary, at the start",
+                judgement
+                    .as_ref()
+                    .map(|j| j.remarks.join("; "))
+                    .unwrap_or_default(),
+            );
             // A refusal has been logged; nobody else waits for it.
-            let _ = self.take(Request::Down { node }, Source::Main, now, out);
+            let _ = self.take(Request::Down { node }, Source::Main, why, now, out);
         }
     }
 }

@@ -60,6 +60,7 @@ impl Core {
             all_were_down: false,
             stage: Stage::Hook { call: 0 },
         });
+        self.record_began(now, out);
         self.sweep(now.instant, Vec::new(), now, out);
     }
 
@@ -73,7 +74,10 @@ impl Core {
     ) {
         if let Err(refusal) = promotion::check_candidate(&Request::Promote { node }, answer) {
             // Nothing has been changed, so there is nothing to publish.
-            self.operation = None;
+            if let Some(operation) = self.operation.take() {
+                let result = format!("given up, nothing has been changed: {}", refusal.detail);
+                self.record_ended(&operation, result, now, out);
+            }
             out.push(Action::Log(
                 Entry::warning(
                     Source::Main,
@@ -85,6 +89,7 @@ impl Core {
         }
         say(out, format!("find_primary_node: primary node is {node}"));
         self.say_restart(out, node, None);
+        self.because("an operator says so, and so does its server");
         self.finish(Some(node), None, now, out);
     }
 

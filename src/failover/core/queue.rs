@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Core, Now, texts::say};
+use super::{Action, Core, Now, Why, cause_of, texts::say};
 use crate::{
     cluster::NodeId,
     control::Refusal,
+    events::Step,
     failover::{
         request::{self, Entry, Facts, Judged, Request, Source},
         search::Answer,
@@ -15,10 +16,11 @@ use crate::{
 /// How long a reason of a health check counts while its request waits.
 const REASON_LASTS: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Queued {
     request: Request,
     source: Source,
+    why: Why,
     /// When its reason was seen last.
     seen: Instant,
 }
@@ -65,6 +67,20 @@ impl Core {
         evidence: Option<u64>,
         now: Now,
     ) -> (Result<(), Refusal>, Vec<Action>) {
+        let why = Why::new(cause_of(source), "");
+        self.request_because(request, source, why, evidence, now)
+    }
+
+    /// As [`Core::request`]; `why` is for the history.
+    #[must_use = "the caller has to carry the actions out"]
+    pub fn request_because(
+        &mut self,
+        request: Request,
+        source: Source,
+        why: Why,
+        evidence: Option<u64>,
+        now: Now,
+    ) -> (Result<(), Refusal>, Vec<Action>) {
         let mut out = Vec::new();
         if evidence.is_some_and(|version| self.is_outdated(&request, version)) {
             let text = format!(
@@ -72,9 +88,10 @@ impl Core {
                 request.node()
             );
             out.push(Action::Log(Entry::log(source, text.clone())));
+            self.record_aside(Step::Refused, &request, why, text.clone(), &mut out);
             return (Err(Refusal::error(text)), out);
         }
-        let result = self.take(request, source, now, &mut out);
+        let result = self.take(request, source, why, now, &mut out);
         self.pump(now, &mut out);
         (result, out)
     }
@@ -103,17 +120,19 @@ impl Core {
         &mut self,
         request: Request,
         source: Source,
+        why: Why,
         now: Now,
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        let mut say = |source, message: String| out.push(Action::Log(Entry::log(source, message)));
         let judged = self.judge(&request);
         if let Judged::Refused(refusal) = judged {
             if source != Source::Pcp {
-                say(source, refusal.message.clone());
+                out.push(Action::Log(Entry::log(source, refusal.message.clone())));
             }
+            self.record_aside(Step::Refused, &request, why, refusal.in_one_line(), out);
             return Err(refusal);
         }
+        let mut say = |source, message: String| out.push(Action::Log(Entry::log(source, message)));
         // The original makes a switchover from a request to detach the primary.
         let (kind, node) = match (&request, self.view.primary) {
             (Request::Switchover { .. }, Some(primary)) => ("degenerate backend", primary),
@@ -133,21 +152,34 @@ impl Core {
         if !self.started {
             let text = "ignoring the failover request, since we are still starting up";
             say(Source::Main, text.to_owned());
+            self.record_aside(Step::Refused, &request, why, text, out);
             return Err(Refusal::error(text));
         }
         match judged {
-            Judged::Queue => self.queue.push_back(Queued {
-                request,
-                source,
-                seen: now.instant,
-            }),
-            Judged::NothingToDo(remark) => say(Source::Main, remark),
+            Judged::Queue => {
+                if self.is_busy() {
+                    let result = "another operation goes on";
+                    self.record_aside(Step::Waits, &request, why.clone(), result, out);
+                }
+                self.queue.push_back(Queued {
+                    request,
+                    source,
+                    why,
+                    seen: now.instant,
+                });
+            }
+            Judged::NothingToDo(remark) => {
+                say(Source::Main, remark);
+                let result = "the node is attached already";
+                self.record_aside(Step::Dropped, &request, why, result, out);
+            }
             Judged::AlreadyQueued => {
                 if let Some(queued) = self.queue.iter_mut().rfind(|q| q.request == request) {
                     queued.seen = now.instant;
                     // An operator's wish does not depend on a reason any more.
                     if !matches!(source, Source::HealthCheck(_)) {
                         queued.source = source;
+                        queued.why = why;
                     }
                 }
             }
@@ -173,15 +205,20 @@ impl Core {
                     ),
                 );
                 out.push(Action::LookAgain { node });
+                let result = "the request has waited for long, so the node is looked at again";
+                self.record_aside(Step::Dropped, &queued.request, queued.why, result, out);
                 continue;
             }
             let source = queued.source;
+            let (request, before) = (queued.request.clone(), out.len());
+            self.record_request(queued.why);
             match queued.request {
                 Request::Down { node } => self.begin_down(node, None, now, out),
                 Request::Up { node } => self.begin_up(node, now, out),
                 Request::Switchover { node } => self.begin_switchover(node, source, now, out),
                 Request::Promote { node } => self.begin_promote(node, source, now, out),
             }
+            self.record_unless_begun(&request, before, out);
         }
     }
 
@@ -194,6 +231,7 @@ impl Core {
                 None | Some(None | Some(Answer::Unreachable(_)))
             )
         };
+        let mut dropped = Vec::new();
         self.queue.retain(|queued| {
             let node = queued.request.node();
             let disproved = queued.may_be_outdated() && answered(node);
@@ -204,8 +242,13 @@ impl Core {
                         "degenerate backend request for node_id: {node} is dropped because the server has answered since"
                     ),
                 );
+                dropped.push((queued.request.clone(), queued.why.clone()));
             }
             !disproved
         });
+        for (request, why) in dropped {
+            let result = "the server has answered since";
+            self.record_aside(Step::Dropped, &request, why, result, out);
+        }
     }
 }

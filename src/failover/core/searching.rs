@@ -32,6 +32,7 @@ impl Core {
         };
         if !self.view.has_primary() || primary_stays {
             let primary = self.view.primary;
+            self.because(self.rule_of_mode());
             self.finish(primary, None, now, out);
             return;
         }
@@ -40,6 +41,7 @@ impl Core {
                 out,
                 "find_primary_node_repeatedly: all of the backends are down. Giving up finding primary node",
             );
+            self.because("all nodes are down");
             self.finish(None, None, now, out);
             return;
         }
@@ -54,6 +56,7 @@ impl Core {
             .find(|n| n.flag.always_primary && n.status != NodeStatus::Unused)
             .map(|n| n.id);
         if always_primary.is_some() {
+            self.because("it has the flag ALWAYS_PRIMARY");
             self.finish(always_primary, None, now, out);
             return;
         }
@@ -193,6 +196,7 @@ impl Core {
         });
         let another_may_be_it = standing.is_some() || known_is_silent.is_none();
         if let Some(primary) = judgement.primary(standing).filter(|_| another_may_be_it) {
+            self.because(rule_of_judgement(&judgement, primary, standing));
             self.finish(Some(primary), Some(judgement), now, out);
             return;
         }
@@ -203,12 +207,14 @@ impl Core {
                     "find_primary_node: node {primary} did not answer and stays the primary node"
                 ),
             );
+            self.because("it did not answer and stays: its health check decides");
             self.finish(Some(primary), Some(judgement), now, out);
             return;
         }
         let waited = now.instant.saturating_duration_since(began);
         if kind == Kind::Search {
             // The next replication check asks again.
+            self.because("no server says that it is the primary");
             self.finish(None, Some(judgement), now, out);
             return;
         }
@@ -221,6 +227,10 @@ impl Core {
             out.push(Action::Log(
                 Entry::log(Source::Main, "failed to find primary node").with_detail(detail),
             ));
+            let seconds = waited.as_secs();
+            self.because(format!(
+                "no server said that it is the primary, searched for {seconds} s (search_primary_node_timeout)"
+            ));
             self.finish(None, Some(judgement), now, out);
             return;
         }
@@ -228,6 +238,9 @@ impl Core {
             say(
                 out,
                 "find_primary_node_repeatedly: gives up because another request waits that changes the nodes",
+            );
+            self.because(
+                "the search was given up, because another request waits that changes the nodes",
             );
             self.finish(None, Some(judgement), now, out);
             return;
@@ -299,6 +312,24 @@ impl Core {
             || self.view.valid_nodes().all(goes_down)
             || (waited >= SEARCH_BEFORE_ATTACH
                 && waiting.iter().any(|r| matches!(r, Request::Up { .. })))
+    }
+}
+
+/// Why this primary, of what the servers have said.
+fn rule_of_judgement(
+    judgement: &Judgement,
+    primary: NodeId,
+    standing: Option<NodeId>,
+) -> &'static str {
+    let claims = judgement
+        .verdicts
+        .iter()
+        .filter(|verdict| **verdict == search::Verdict::Primary);
+    match (claims.count(), standing == Some(primary)) {
+        (1, false) => "its server says that it takes writes",
+        (1, true) => "it was the primary, and its server says so",
+        (_, true) => "it was the primary and says so; other servers say that, too",
+        (_, false) => "of the servers that say that they take writes it has the highest number",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod follow;
 mod promote;
+mod record;
 
 use super::*;
 use crate::{
@@ -22,6 +23,7 @@ struct Cluster {
     /// Hooks end at once unless this is set.
     hooks_hang: bool,
     log: Vec<String>,
+    told: Vec<Told>,
     hooks: Vec<HookCall>,
     /// The one that runs; ended by [`Cluster::follow_ends`].
     follow: Option<HookCall>,
@@ -55,6 +57,7 @@ impl Cluster {
             answers,
             hooks_hang: false,
             log: Vec::new(),
+            told: Vec::new(),
             hooks: Vec::new(),
             follow: None,
             views: Vec::new(),
@@ -80,6 +83,7 @@ impl Cluster {
 
     fn forget(&mut self) {
         self.log.clear();
+        self.told.clear();
         self.hooks.clear();
         self.views.clear();
         self.files.clear();
@@ -109,6 +113,7 @@ impl Cluster {
         for action in actions {
             match action {
                 Action::Log(entry) => self.log.push(entry.message),
+                Action::Record(told) => self.told.push(told),
                 Action::WriteStatusFile(text) => {
                     self.steps.push("file");
                     self.files.push(text);

@@ -30,6 +30,7 @@ impl World {
         self.follow_call = None;
         self.promotions.clear();
         self.wish = None;
+        self.open.clear();
         self.wanted.fill(None);
         self.answers.clear();
         self.crash_in = None;
@@ -58,11 +59,13 @@ impl World {
             }
         }
         self.check_at_rest();
+        self.check_records();
     }
 
     fn carry_out_one(&mut self, action: Action) {
         match action {
             Action::Log(entry) => self.heard(&entry.message),
+            Action::Record(told) => self.recorded(told),
             Action::WriteStatusFile(text) => self.file = Some(text),
             Action::Publish(view) => self.publish(view),
             Action::RunHook(call) => self.run_hook(call),

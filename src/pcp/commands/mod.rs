@@ -114,7 +114,10 @@ impl Environment {
         command: impl FnOnce(oneshot::Sender<Result<(), Refusal>>) -> control::Command,
     ) -> Result<(), Notice> {
         let (reply, answer) = oneshot::channel();
-        let message = SupervisorMessage::Command(command(reply));
+        let message = SupervisorMessage::Asked {
+            by: format!("PCP {}", self.client),
+            command: command(reply),
+        };
         let gone = || {
             Notice::error(
                 "failed to process PCP request at the moment",

@@ -307,9 +307,11 @@ impl Client<'_> {
                 for _ in 0..1 + self.random.below(2) {
                     statements.push(self.statement());
                 }
-                // All of it goes to the primary, which may not have what the protocol has prepared.
+                // All of it goes to the primary, which may not have what the protocol has prepared; and
+                // what is deallocated before an error is not noticed.
                 statements.retain(|s| {
-                    !["PREPARE", "EXECUTE"].contains(&s.split(' ').next().unwrap_or(""))
+                    !["PREPARE", "EXECUTE", "DEALLOCATE"]
+                        .contains(&s.split(' ').next().unwrap_or(""))
                 });
                 statements.join("; ")
             }
