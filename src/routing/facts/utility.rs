@@ -331,10 +331,12 @@ impl<'a> Collector<'a, '_> {
                 TokenKind::Punctuation(b')') => depth -= 1,
                 TokenKind::Punctuation(b';') if depth <= 0 => return,
                 TokenKind::Unterminated => self.facts.unknown = true,
-                TokenKind::Word if depth <= 0 && token.text.eq_ignore_ascii_case(b"as") => {
-                    if self.take_word("execute") {
-                        self.execute();
-                    }
+                TokenKind::Word
+                    if depth <= 0
+                        && token.text.eq_ignore_ascii_case(b"as")
+                        && self.take_word("execute") =>
+                {
+                    self.execute();
                 }
                 _ => {}
             }
