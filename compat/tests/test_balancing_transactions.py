@@ -22,7 +22,7 @@ class _Two(Base):
         super()._build(where, home, add_cleanup)
         where.cluster.primary.rows(
             "CREATE FUNCTION mk() RETURNS int LANGUAGE plpgsql AS 'BEGIN CREATE TEMP TABLE tmpx(i int); RETURN 1; END'; GRANT CREATE ON SCHEMA public TO PUBLIC; ALTER TABLE b OWNER TO app;"
-            "CREATE FUNCTION f_w() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO b VALUES (99); RETURN 99; END'; GRANT ALL ON FUNCTION mk(), f_w() TO PUBLIC; CREATE TABLE other(i int)", user="postgres", database="app")
+            "CREATE FUNCTION f_w() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO b VALUES (99); RETURN 99; END'; GRANT ALL ON FUNCTION mk(), f_w() TO PUBLIC; CREATE TABLE other(i int); GRANT ALL ON other TO PUBLIC", user="postgres", database="app")
 
     def setUp(self):
         super().setUp()
