@@ -81,7 +81,9 @@ enum Due {
     ScriptAttaches {
         node: NodeId,
     },
+    /// Who asked in an earlier life is not there any more.
     Answer {
+        life: u64,
         sweep: u64,
         node: NodeId,
     },
@@ -333,7 +335,8 @@ impl World {
             Due::ScriptAttaches { node } => {
                 let _ = self.request(Request::Up { node }, Source::Pcp, None);
             }
-            Due::Answer { sweep, node } => self.answer(sweep, node),
+            Due::Answer { life, .. } if life != self.life => {}
+            Due::Answer { sweep, node, .. } => self.answer(sweep, node),
             Due::CoreTimer => {
                 let actions = self.core.handle(Event::Timer, self.now());
                 self.carry_out(actions);

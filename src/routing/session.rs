@@ -589,6 +589,7 @@ impl SessionState {
             self.end_undoable(committed);
             return;
         }
+        let level = self.is_serializable();
         self.forget_writes(on_write);
         self.end_undoable(committed);
         // They may be gone (ON COMMIT DROP), or there again.
@@ -597,6 +598,8 @@ impl SessionState {
         }
         if chain {
             self.status = TransactionStatus::Active;
+            // Also where that was the default, which the transaction may have changed for those behind it.
+            self.serializable = level;
         } else {
             self.status = TransactionStatus::Idle;
             self.serializable = None;

@@ -78,12 +78,13 @@ impl World {
             Action::Remember(unfinished) => self.unfinished = unfinished,
             Action::AwaitHook { call, kind } => self.await_hook(call, kind),
             Action::Ask { sweep, nodes } => {
+                let life = self.life;
                 for node in nodes {
                     let after = match self.servers[node].state {
                         ServerState::Hung => Duration::from_secs(10),
                         _ => self.random.millis(1, 60),
                     };
-                    self.due(after, Due::Answer { sweep, node });
+                    self.due(after, Due::Answer { life, sweep, node });
                 }
             }
             Action::WakeAt(at) => {

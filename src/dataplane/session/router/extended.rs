@@ -237,7 +237,7 @@ impl Router {
                 }
                 if let Some(portal) = self.portals.get(name) {
                     plan.leader = portal.leader;
-                    plan.followers = portal.followers;
+                    plan.followers = portal.followers.union(portal.occupied);
                 }
                 if let Some(step) = self.place_extended(b'C', &plan, ledgers) {
                     return step;

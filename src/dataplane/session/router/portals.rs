@@ -13,6 +13,8 @@ pub struct Portal {
     decision: Decision,
     pub(super) leader: NodeId,
     pub(super) followers: NodeSet,
+    /// Where the name was occupied, so that a Bind message was refused.
+    pub(super) occupied: NodeSet,
 }
 
 /// The portals of a session.
@@ -63,6 +65,7 @@ impl Portals {
     /// A Close message was not carried out; connections to the nodes in `lost` are gone meanwhile.
     pub fn not_closed(&mut self, name: Box<[u8]>, mut portal: Portal, lost: NodeSet) {
         portal.followers = portal.followers.without(lost);
+        portal.occupied = portal.occupied.without(lost);
         if portal.number > self.ended && !lost.contains(portal.leader) {
             self.named.entry(name).or_insert(portal);
         }
@@ -75,6 +78,7 @@ impl Portals {
         }
         for portal in self.named.values_mut().chain(self.unnamed.as_deref_mut()) {
             portal.followers.remove(node);
+            portal.occupied.remove(node);
         }
     }
 }
@@ -162,6 +166,11 @@ impl Router {
             None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
             None => None,
         };
+        if let Some((nodes, _)) = &occupy
+            && let Some(taken) = self.portals.named.get_mut(portal)
+        {
+            taken.occupied = taken.occupied.union(*nodes);
+        }
         let before = lacks.into_iter().chain(occupy).collect();
         if let Some(parsed) = &parsed {
             self.note_elsewhere(b'B', &parsed.facts, &plan);
@@ -175,6 +184,7 @@ impl Router {
             decision: plan.decision,
             leader: plan.leader,
             followers: plan.followers,
+            occupied: NodeSet::EMPTY,
         };
         if portal.is_empty() {
             match &mut self.portals.unnamed {

@@ -127,7 +127,9 @@ impl Router {
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
-        let wanted = prepared.into_iter().chain(taken);
+        // A failed transaction would refuse the Parse message, and the Query would be skipped with it.
+        let failed = self.state.has_failed();
+        let wanted = prepared.into_iter().chain(taken).filter(|_| !failed);
         let lacks = wanted.filter_map(|(name, parsed)| self.lacking(&name, &parsed, &plan));
         let mut before: Vec<_> = join.into_iter().chain(lacks).collect();
         self.before_query(&mut before, ledgers);

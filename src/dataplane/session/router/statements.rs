@@ -225,8 +225,13 @@ impl Router {
         names.chain(executes).filter_map(parsed).collect()
     }
 
-    /// What a PREPARE or EXECUTE names is made where it is carried out.
+    /// What a PREPARE or EXECUTE names is made where it is carried out. A failed transaction carries
+    /// none of them out, and refuses all Parse messages: the client's own must be the first, as it drops
+    /// the unnamed statement all the same.
     pub(super) fn named(&mut self, parsed: &Parsed, plan: &Plan) -> Option<(NodeSet, Before)> {
+        if self.state.has_failed() {
+            return None;
+        }
         let (name, taken) = self.taken(&parsed.facts).into_iter().next()?;
         self.lacking(&name, &taken, plan)
     }

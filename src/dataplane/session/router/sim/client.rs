@@ -82,6 +82,11 @@ impl Client<'_> {
         match self.random.below(100) {
             0..40 => {
                 let sql = self.text();
+                // A standby has no part in the transaction that begins so, and keeps no portal for it.
+                let begins = sql.starts_with("BEGIN") || sql.starts_with("START");
+                if begins && sql.contains(';') {
+                    self.sync();
+                }
                 self.query(&sql);
             }
             40..85 => self.sequence(),
