@@ -46,6 +46,13 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
+        // Whether a failed transaction has ended is told by what is not answered yet.
+        if self.state.has_failed()
+            && !self.taken(&parsed.facts).is_empty()
+            && let Some(step) = self.wait_for_current(ledgers)
+        {
+            return step;
+        }
         if name.is_empty() {
             if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
                 return step;
