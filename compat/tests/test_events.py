@@ -154,7 +154,7 @@ class Kept(Told, CompatCase):
         return [os.path.join(pool.log_dir, name) for name in (f"pgpool_events.{pool.port}", f".s.pgpool-rs.{pool.port}")]
 
     def test_a_kill_in_the_middle_of_a_failover_is_told_by_the_next_pgpool(self):
-        self.pool.reload(failover_command="sleep 30")
+        self.pool.reload(failover_command="sleep 8")
         self.wait_told("reload", "ended")
         tools.pcp_ok(self.pool, "detach_node", "-n", 1)
         began = self.wait_told("failover", "began")
