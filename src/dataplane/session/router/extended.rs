@@ -46,10 +46,9 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
-        // Whether a failed transaction has ended is told by what is not answered yet.
         if self.state.has_failed()
             && !self.taken(&parsed.facts).is_empty()
-            && let Some(step) = self.wait_for_current(ledgers)
+            && let Some(step) = self.wait_for_end(ledgers)
         {
             return step;
         }

@@ -269,7 +269,10 @@ impl Router {
         // and by now it may be over.
         let unread = plan.decision.rule != Rule::Balanced && !parsed.facts.functions().is_empty();
         let writes = plan.decision.writes || unread;
-        self.state.sent(&parsed.facts, env.settings, writes, nodes);
+        // Several statements in one Parse message are refused: none of them is carried out.
+        if parsed.facts.count() <= 1 {
+            self.state.sent(&parsed.facts, env.settings, writes, nodes);
+        }
         self.note_sent(&parsed.facts, &plan, None, env.view);
         self.note_elsewhere(b'E', &parsed.facts, &plan);
         self.end_portals(&parsed.facts);

@@ -75,9 +75,9 @@ impl Router {
         let looked_at = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref());
         let ends = looked_at.is_some_and(|facts| self.ends_portals(facts));
         let wait = wait.or_else(|| {
-            // Whether the transaction has ended is told by what is not answered yet.
-            let in_doubt = self.state.has_failed() && (prepared.is_some() || !taken.is_empty());
-            if ends || in_doubt {
+            if self.state.has_failed() && (prepared.is_some() || !taken.is_empty()) {
+                self.wait_for_end(ledgers)
+            } else if ends {
                 self.wait_for_current(ledgers)
             } else {
                 None

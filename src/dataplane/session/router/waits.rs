@@ -33,6 +33,20 @@ impl Router {
         Some(Step::Wait)
     }
 
+    /// Whether a failed transaction has ended is told by what is not answered yet, of the primary if the
+    /// current node has no part in it.
+    pub(super) fn wait_for_end(&mut self, ledgers: &mut [Ledger]) -> Option<Step> {
+        if let Some(step) = self.wait_for_current(ledgers) {
+            return Some(step);
+        }
+        let ledger = ledgers.get_mut(self.primary)?;
+        if !ledger.owed.owes_ready() {
+            return None;
+        }
+        self.waits = NodeSet::of(self.primary);
+        Some(Step::Wait)
+    }
+
     /// Whatever was sent is answered: nothing is in doubt.
     pub(super) fn settled(&mut self) {
         self.lone = false;
