@@ -176,13 +176,23 @@ class Kept(Told, CompatCase):
         self.assertEqual(steps(self.events(), "stop"), ["stop ended", "stop began", "stop ended"], "an end in order is one")
 
     def test_two_pgpools_of_one_directory_are_not_mixed_up(self):
+        """The other one starts while this one is in the middle of something."""
+        self.pool.reload(failover_command=self.hook.command("failover") + "; sleep 4", follow_primary_command="")
+        self.wait_told("reload", "ended")
         other = self.another_pool(config={"failover_command": ""})
         other.log_dir = self.pool.log_dir
         other.write_config()
-        other.start()
+        tools.pcp_ok(self.pool, "detach_node", "-n", 1)
+        self.wait_told("failover", "hook")
+        other.start("-D")
+        self.assertNotIn("pgpool was killed", other.log())
+        self.assertTrue(os.path.exists(os.path.join(self.pool.log_dir, f"pgpool-rs.unfinished.{self.pool.port}")))
+        self.wait_told("failover", "ended")
+        tools.pcp_ok(self.pool, "attach_node", "-n", 1)
+        self.assertEqual(len(self.hook.calls()), 1)
         tools.pcp_ok(other, "detach_node", "-n", 1)
         self.eventually(lambda: "failover ended" in steps(tools.events(other), "failover"), "the failover of the other")
-        self.assertEqual(steps(self.events(), "failover"), [])
+        self.assertEqual(steps(self.events(), "failover"), ["failover began", "failover hook", "failover hook_ended", "failover ended"])
         self.assertNotEqual(self.paths(), self.paths(other))
 
     def test_the_socket_is_nobody_elses(self):

@@ -29,7 +29,7 @@ use crate::{
     cluster::{ClusterView, NodeId, NodeReplication, initial, status_file},
     config::Config,
     failover::{
-        core::{Core, Event, HookKind, Now, Why},
+        core::{Core, Event, Now, Why},
         hooks,
         request::{Request, Source},
         search::Answer,
@@ -42,10 +42,6 @@ use crate::{
 
 /// What tasks of the supervisor tell it.
 enum Internal {
-    HookBegun {
-        kind: HookKind,
-        process: Option<unfinished::Process>,
-    },
     HookFinished {
         call: u64,
     },
@@ -100,7 +96,7 @@ pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
     let reporter = Reporter::new("main");
     let statuses = status_file::read(&config.settings.work_dir, discard_status, &reporter);
     if discard_status {
-        running::discard_record(&config.settings.work_dir);
+        running::discard_record(config);
     }
     initial::initial_view(&config.settings, &statuses, std::time::SystemTime::now())
 }
@@ -120,7 +116,7 @@ impl Supervisor {
         let (to_me, internal) = mpsc::unbounded_channel();
         let (search_done, done) = oneshot::channel();
         let config = shared.config.load_full();
-        let record = running::read_record(&config.settings.work_dir);
+        let record = running::read_record(&config);
         let view = ClusterView::clone(&shared.view.load());
         let core = Core::new(settings(&config), view).resuming(record.unfinished.clone());
         let supervisor = Supervisor {
@@ -212,10 +208,6 @@ impl Supervisor {
 
     async fn internal(&mut self, internal: Internal) {
         match internal {
-            Internal::HookBegun { kind, process } => {
-                self.record.runs(kind, process);
-                self.write_record().await;
-            }
             Internal::HookFinished { call } => self.event(Event::HookFinished { call }).await,
             Internal::Answered {
                 sweep,

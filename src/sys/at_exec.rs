@@ -37,7 +37,8 @@ impl Declaration {
         directory: &Path,
         word: &'static str,
     ) -> io::Result<Declaration> {
-        let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
+        let path =
+            |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
         Ok(Declaration {
             from: path(from)?,
             to: path(to)?,
@@ -101,10 +102,14 @@ impl Declaration {
     }
 
     fn sync_directory(&self) {
-        with_file(&self.directory, libc::O_RDONLY | libc::O_DIRECTORY, |file| {
-            // SAFETY: takes no pointer.
-            isize::try_from(unsafe { libc::fsync(file) }).unwrap_or(-1)
-        });
+        with_file(
+            &self.directory,
+            libc::O_RDONLY | libc::O_DIRECTORY,
+            |file| {
+                // SAFETY: takes no pointer.
+                isize::try_from(unsafe { libc::fsync(file) }).unwrap_or(-1)
+            },
+        );
     }
 }
 
@@ -128,13 +133,17 @@ mod tests {
     use super::*;
     use crate::sys::process;
 
-    fn declared(prepare: impl FnOnce(&Path)) -> (tempfile::TempDir, io::Result<std::process::Output>) {
+    fn declared(
+        prepare: impl FnOnce(&Path),
+    ) -> (tempfile::TempDir, io::Result<std::process::Output>) {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::write(&from, "first\n").unwrap();
         prepare(dir.path());
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "cat to; cat /proc/$$/stat"]).current_dir(dir.path());
+        command
+            .args(["-c", "cat to; cat /proc/$$/stat"])
+            .current_dir(dir.path());
         Declaration::new(&from, &to, dir.path(), "process")
             .unwrap()
             .install(&mut command);
@@ -147,7 +156,11 @@ mod tests {
         let (dir, output) = declared(|_| {});
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        let (pid, started) = lines[1].strip_prefix("process ").unwrap().split_once(' ').unwrap();
+        let (pid, started) = lines[1]
+            .strip_prefix("process ")
+            .unwrap()
+            .split_once(' ')
+            .unwrap();
         assert_eq!(lines[0], "first");
         assert!(lines[2].starts_with(&format!("{pid} (sh)")), "{text}");
         let seen = process::start_time_in(lines[2].as_bytes()).unwrap();

@@ -33,7 +33,7 @@ impl Supervisor {
                 }
                 Action::WriteStatusFile(text) => self.write_status_file(text).await,
                 Action::Publish(view) => self.publish(view),
-                Action::RunHook(hook) => self.run_hook(hook),
+                Action::RunHook { hook, begun } => self.run_hook(hook, begun).await,
                 Action::Remember(unfinished) => {
                     self.record.remember(unfinished);
                     self.write_record().await;

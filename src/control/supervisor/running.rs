@@ -1,32 +1,40 @@
 //! The operator's hooks: begun, waited for, and remembered for a start after a kill.
 
-use std::{path::Path, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{
     Internal, Supervisor,
     told::{hook_note, say},
 };
 use crate::{
+    config::Config,
     events::Origin,
     failover::{
         core::{HookCall, HookKind},
         hooks,
         request::{Entry, Source},
-        unfinished,
+        unfinished::{
+            Process, Record, Unfinished,
+            file::{self, Place},
+        },
     },
     observe::Reporter,
     sys::errors,
 };
 
 impl Supervisor {
+    fn record_place(&self) -> Place {
+        record_place(&self.shared.config.load())
+    }
+
     pub(super) async fn write_record(&self) {
-        let work_dir = self.shared.config.load().settings.work_dir.clone();
-        let (place, record) = (work_dir.clone(), self.record.clone());
-        let written = tokio::task::spawn_blocking(move || unfinished::write(&place, &record)).await;
+        let (place, record) = (self.record_place(), self.record.clone());
+        let to = place.clone();
+        let written = tokio::task::spawn_blocking(move || file::write(&to, &record)).await;
         match written {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => say_unremembered(&work_dir, &errors::message(&e)),
-            Err(e) => say_unremembered(&work_dir, &e.to_string()),
+            Ok(Ok(())) => sync_later(place),
+            Ok(Err(e)) => say_unremembered(&place, &errors::message(&e)),
+            Err(e) => say_unremembered(&place, &e.to_string()),
         }
     }
 
@@ -38,25 +46,54 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn run_hook(&self, hook: HookCall) {
-        let to_me = self.to_me.clone();
-        let group = self.follow_group.clone();
+    /// `begun` is remembered by the process of the hook itself: a kill finds both or neither.
+    pub(super) async fn run_hook(&mut self, hook: HookCall, begun: Unfinished) {
+        let kind = hook.kind;
+        self.record.remember(begun);
+        self.record.runs(kind, None);
+        let (place, record, line) = (self.record_place(), self.record.clone(), hook.line.clone());
+        let to = place.clone();
+        let begin = tokio::task::spawn_blocking(move || {
+            let (declaration, mut failure) = match file::prepare(&to, &record, kind) {
+                Ok(declaration) => (Some(declaration), None),
+                Err(e) => (None, Some(e)),
+            };
+            if failure.is_some() {
+                // It would say that the hook is due. Where this fails as well, it says that.
+                let _ = file::discard(&to);
+            }
+            let begun = hooks::begin(&line, declaration);
+            if failure.is_none() && begun.pid().is_some() && !file::is_declared(&to) {
+                failure = file::write(&to, &record).err();
+            }
+            (begun, failure)
+        });
+        let (begun, failure) = match begin.await {
+            Ok(begun) => begun,
+            Err(e) => (hooks::Begun::failed(std::io::Error::other(e)), None),
+        };
+        match failure {
+            Some(e) => say_unremembered(&place, &errors::message(&e)),
+            None => sync_later(place),
+        }
+        self.record.runs(kind, begun.pid().and_then(Process::of));
+        self.wait_for_hook(hook, begun);
+    }
+
+    fn wait_for_hook(&self, hook: HookCall, begun: hooks::Begun) {
         let name = hook.kind.parameter(self.shared.config.load().dialect);
         let reporter = self.reporter_of(hook.kind);
-        let shared = Arc::clone(&self.shared);
+        let in_group = hook.kind == HookKind::Follow;
+        let (to_me, shared) = (self.to_me.clone(), Arc::clone(&self.shared));
+        // Not later: the signal of a shutdown that comes next must find the hook in its group.
+        let end: Pin<Box<dyn Future<Output = hooks::Ended>>> = if in_group {
+            Box::pin(begun.wait_in(&self.follow_group, name, hook.line.clone(), reporter))
+        } else {
+            let line = hook.line.clone();
+            Box::pin(async move { begun.wait(name, &line, &reporter).await })
+        };
         tokio::task::spawn_local(async move {
-            let (kind, line) = (hook.kind, &hook.line);
-            let begun = |pid| {
-                let process = unfinished::Process::of(pid);
-                // The supervisor has ended: the process does.
-                let _ = to_me.send(Internal::HookBegun { kind, process });
-            };
-            let ended = match kind {
-                HookKind::Failover | HookKind::Failback => {
-                    hooks::run(name, line, &reporter, begun).await
-                }
-                HookKind::Follow => hooks::run_in(&group, name, line, &reporter, begun).await,
-            };
+            let ended = end.await;
             let operation = Some((Origin::Failover, hook.operation));
             shared
                 .events
@@ -81,25 +118,40 @@ impl Supervisor {
     }
 }
 
+fn record_place(config: &Config) -> Place {
+    Place::new(&config.settings.work_dir, config.settings.port)
+}
+
+/// Nobody waits for the disk.
+fn sync_later(place: Place) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(e) = file::sync_directory(&place) {
+            say_unremembered(&place, &errors::message(&e));
+        }
+    });
+}
+
 /// What an earlier life was in the middle of. A file that cannot be read is nothing to go on with.
-pub(super) fn read_record(work_dir: &Path) -> unfinished::Record {
-    unfinished::read(work_dir).unwrap_or_else(|e| {
-        say_unremembered(work_dir, &errors::message(&e));
-        unfinished::Record::default()
+pub(super) fn read_record(config: &Config) -> Record {
+    let place = record_place(config);
+    file::read(&place).unwrap_or_else(|e| {
+        say_unremembered(&place, &errors::message(&e));
+        Record::default()
     })
 }
 
 /// For `-D`: nothing is gone on with.
-pub(super) fn discard_record(work_dir: &Path) {
-    if let Err(e) = unfinished::discard(work_dir) {
-        say_unremembered(work_dir, &errors::message(&e));
+pub(super) fn discard_record(config: &Config) {
+    let place = record_place(config);
+    if let Err(e) = file::discard(&place) {
+        say_unremembered(&place, &errors::message(&e));
     }
 }
 
-fn say_unremembered(work_dir: &Path, why: &str) {
+fn say_unremembered(place: &Place, why: &str) {
     say(Entry::warning(
         Source::Main,
-        format!("cannot use the file \"{}\"", unfinished::path(work_dir).display()),
+        format!("cannot use the file \"{}\"", place.path().display()),
     )
     .with_detail(why)
     .with_hint("should pgpool be killed during a failover, the next start would not know what was going on"));

@@ -129,8 +129,9 @@ impl Cluster {
                     self.steps.push("view");
                     self.views.push(view);
                 }
-                Action::RunHook(hook) => {
+                Action::RunHook { hook, begun } => {
                     self.steps.push("hook");
+                    self.unfinished = begun;
                     let call = hook.call;
                     self.hooks.push(hook.clone());
                     if hook.kind == HookKind::Follow {
@@ -768,7 +769,7 @@ fn a_slow_server_does_not_hold_up_a_primary_that_has_answered() {
             .core
             .request(Request::Down { node: 0 }, Source::Pcp, None, cluster.now);
     let call = actions.iter().find_map(|a| match a {
-        Action::RunHook(hook) => Some(hook.call),
+        Action::RunHook { hook, .. } => Some(hook.call),
         _ => None,
     });
     let actions = cluster.core.handle(
