@@ -120,9 +120,34 @@ class Operators(Told, CompatCase):
         tools.pcp_ok(self.pool, "attach_node", "-n", 1)
         self.assertEqual(self.wait_told("failback", "waits")["result"], "another operation goes on")
         self.wait_told("failback", "ended")
-        attach_again = tools.pcp_ok(self.pool, "attach_node", "-n", 1)
-        self.assertIn("Successful", attach_again.out)
+        for _ in range(3):
+            attach_again = tools.pcp_ok(self.pool, "attach_node", "-n", 1)
+            self.assertIn("Successful", attach_again.out)
         self.assertEqual(self.wait_told("failback", "dropped")["result"], "the node is attached already")
+        self.assertEqual(steps(self.events(), "failback").count("failback dropped"), 1, "a script that attaches by the clock is told once")
+
+    def test_what_is_known_to_be_impossible_at_the_request_is_told(self):
+        """Of nodes that there are not, and of those that are not as they would have to be."""
+        for number, (kind, node, *words) in enumerate([
+            ("failback", 7, "attach_node", "-n", 7),
+            ("failover", 7, "detach_node", "-n", 7),
+            ("failover", 8, "detach_node", "-g", "-n", 8),
+            ("promotion", 7, "promote_node", "-n", 7),
+            ("promotion", 0, "promote_node", "-n", 0),
+            ("switchover", 0, "promote_node", "--switchover", "-n", 0),
+            ("recovery", 7, "recovery_node", "-n", 7),
+            ("recovery", 0, "recovery_node", "-n", 0),
+            ("recovery", 1, "recovery_node", "-n", 1),
+        ], start=1):
+            error = tools.pcp(self.pool, *words).err
+            refused = [e for e in self.events() if e["step"] == "refused"]
+            self.assertEqual(len(refused), number, words)
+            told = refused[-1]
+            self.assertEqual((told["kind"], told["node"]), (kind, node), words)
+            self.assertRegex(told["cause"], r'^PCP user "pcpadmin" from 127\.0\.0\.1:\d+$')
+            self.assertTrue(told["result"])
+            for line in error.splitlines():
+                self.assertIn(line.partition(":  ")[2], told["result"], words)
 
     def test_what_a_session_has_seen_is_told(self):
         self.pool.stop()

@@ -2,7 +2,11 @@
 
 use tokio::sync::oneshot;
 
-use crate::{cluster::NodeId, failover::request::Request, observe::Severity};
+use crate::{
+    cluster::NodeId,
+    failover::request::Request,
+    observe::{Severity, in_one_line},
+};
 
 /// What the supervisor receives.
 #[derive(Debug)]
@@ -133,10 +137,6 @@ impl Refusal {
     }
 
     pub fn in_one_line(&self) -> String {
-        if self.detail.is_empty() {
-            self.message.clone()
-        } else {
-            format!("{}: {}", self.message, self.detail)
-        }
+        in_one_line(&self.message, &self.detail)
     }
 }

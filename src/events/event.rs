@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::NodeId;
 
+/// The result of an attach that was not needed.
+pub const ALREADY_ATTACHED: &str = "the node is attached already";
+
 /// A note with its place in history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
