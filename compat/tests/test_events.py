@@ -93,7 +93,7 @@ class PrimaryDies(Told, FollowCase):
 class Operators(Told, CompatCase):
     nodes = 2
     fresh = True
-    config = {**CHECKED, "health_check_period": 0, "failover_command": "exit 3"}
+    config = {**CHECKED, "health_check_period": 0, "failover_command": "echo what it says; echo why not >&2; exit 3"}
 
     def test_who_asked_is_told_and_how_a_command_failed(self):
         tools.pcp_ok(self.pool, "detach_node", "-n", 1)
@@ -101,7 +101,11 @@ class Operators(Told, CompatCase):
         began = self.told("failover", "began")
         self.assertRegex(began["cause"], r'^PCP user "pcpadmin" from 127\.0\.0\.1:\d+$')
         hook = self.told("failover", "hook_ended")["hook"]
-        self.assertEqual((hook["command"], hook["status"]), ("exit 3", 3))
+        self.assertEqual((hook["command"], hook["status"]), (self.config["failover_command"], 3))
+        said, where = hook["output"].rsplit("\n", 1)
+        self.assertEqual(said, "what it says\nwhy not")
+        self.assertRegex(where, rf"^\(of bytes \d+ to \d+ of {self.pool.logfile}\)$")
+        self.assertIn("    output:   what it says\n              why not\n", proc.run(self.pool.argv("events", "-n", "100")).out)
         self.assertIn("not concerned", self.told("failover", "ended")["rule"])
         tools.pcp_ok(self.pool, "attach_node", "-n", 1)
         end = self.wait_told("failback", "ended")

@@ -116,6 +116,9 @@ pub struct HookRun {
     /// Why it could not be run, or what its server said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// Of one that failed: the last lines that it has printed, or where they are to be found.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
 }
 
 impl Note {

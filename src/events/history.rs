@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{ALREADY_ATTACHED, Event, Note, Step, journal, journal::Journal, text};
+use super::{ALREADY_ATTACHED, Event, HookRun, Note, Step, journal, journal::Journal, text};
 use crate::{
     observe::{Reporter, Severity},
     sys::errors,
@@ -353,7 +353,14 @@ fn shorten(note: &mut Note) {
         &mut note.result,
     ];
     if let Some(hook) = &mut note.hook {
-        texts.extend([&mut hook.name, &mut hook.command, &mut hook.error]);
+        let HookRun {
+            name,
+            command,
+            error,
+            output,
+            ..
+        } = hook;
+        texts.extend([name, command, error, output]);
     }
     for text in texts {
         if text.len() > LONGEST_TEXT {
@@ -369,7 +376,7 @@ fn shorten(note: &mut Note) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{HookRun, Kind};
+    use crate::events::Kind;
 
     const ENOUGH: Duration = Duration::from_secs(20);
 

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::process::{Child, Command};
 
-use super::unfinished::Process;
+use super::{hook_output, unfinished::Process};
 use crate::{
     observe::{Reporter, Severity},
     sys::{at_exec::Declaration, process},
@@ -63,19 +63,24 @@ impl Drop for Waiting {
 pub struct Begun {
     child: io::Result<Child>,
     began: Instant,
+    output: hook_output::Mark,
 }
 
 /// Begins `line`; its process puts `declaration` in its place. Blocks until the shell runs. Must be called
 /// within a runtime.
 pub fn begin(line: &str, declaration: Option<Declaration>) -> Begun {
-    let began = Instant::now();
+    let (began, output) = (Instant::now(), hook_output::Mark::now());
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line).process_group(0);
     if let Some(declaration) = declaration {
         declaration.install(command.as_std_mut());
     }
     let child = command.spawn();
-    Begun { child, began }
+    Begun {
+        child,
+        began,
+        output,
+    }
 }
 
 impl Begun {
@@ -84,6 +89,7 @@ impl Begun {
         Begun {
             child: Err(error),
             began: Instant::now(),
+            output: hook_output::Mark::now(),
         }
     }
 
@@ -107,6 +113,12 @@ impl Begun {
         say(name, line, seconds, &result, reporter);
         match result {
             Ok(status) => Ended {
+                output: if status.success() {
+                    String::new()
+                } else {
+                    let since = tokio::task::spawn_blocking(move || self.output.since());
+                    since.await.unwrap_or_default()
+                },
                 status: status.code(),
                 signal: status.signal(),
                 seconds,
@@ -175,6 +187,8 @@ pub struct Ended {
     /// Why it could not be run.
     pub error: String,
     pub seconds: f64,
+    /// What it has printed, or where that is to be found, if it has failed.
+    pub output: String,
 }
 
 fn say(name: &str, line: &str, seconds: f64, result: &io::Result<ExitStatus>, reporter: &Reporter) {
