@@ -6,6 +6,7 @@
 
 mod actions;
 mod commands;
+mod disk;
 mod graceful;
 mod reloading;
 mod reports;
@@ -20,7 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{commands::answer, reloading::settings};
+use self::{commands::answer, disk::Disk, reloading::settings};
 use super::{
     Refusal, Shared, StopMode, SupervisorMessage,
     reload::{ConfigLoader, Reloaded},
@@ -81,6 +82,8 @@ pub struct Supervisor {
     follow_group: hooks::Group,
     /// For the next start, should this process be killed.
     record: unfinished::Record,
+    record_disk: Disk,
+    status_disk: Disk,
     health: BTreeMap<NodeId, health::task::Handle>,
     replication: Option<replication::task::Handle>,
     recovery: Option<recovery::task::Handle>,
@@ -131,6 +134,8 @@ impl Supervisor {
             hands_off: watch::Sender::new(true),
             follow_group: hooks::Group::default(),
             record,
+            record_disk: Disk::default(),
+            status_disk: Disk::default(),
             health: BTreeMap::new(),
             replication: None,
             recovery: None,

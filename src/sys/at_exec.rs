@@ -19,30 +19,22 @@ use super::process::{Pid, start_time_in};
 pub struct Declaration {
     from: CString,
     to: CString,
-    directory: CString,
     word: &'static str,
 }
 
 impl Declaration {
     /// The child appends a line `WORD PID START` to `from`, with its number and start time
-    /// ([`super::process::start_time`]), and renames it to `to`, in the same `directory`, which is
-    /// forced to the disk.
+    /// ([`super::process::start_time`]), and renames it to `to`.
     ///
     /// # Errors
     ///
     /// A path has a NUL byte in it.
-    pub fn new(
-        from: &Path,
-        to: &Path,
-        directory: &Path,
-        word: &'static str,
-    ) -> io::Result<Declaration> {
+    pub fn new(from: &Path, to: &Path, word: &'static str) -> io::Result<Declaration> {
         let path =
             |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
         Ok(Declaration {
             from: path(from)?,
             to: path(to)?,
-            directory: path(directory)?,
             word,
         })
     }
@@ -63,7 +55,6 @@ impl Declaration {
         self.append_process();
         // SAFETY: both are strings that end with a NUL, and live as long as `self`.
         if unsafe { libc::rename(self.from.as_ptr(), self.to.as_ptr()) } == 0 {
-            self.sync_directory();
             return Ok(());
         }
         // SAFETY: takes no pointer.
@@ -100,17 +91,6 @@ impl Declaration {
             unsafe { libc::write(file, line.as_ptr().cast(), length) }
         });
     }
-
-    fn sync_directory(&self) {
-        with_file(
-            &self.directory,
-            libc::O_RDONLY | libc::O_DIRECTORY,
-            |file| {
-                // SAFETY: takes no pointer.
-                isize::try_from(unsafe { libc::fsync(file) }).unwrap_or(-1)
-            },
-        );
-    }
 }
 
 /// -1 when there is no such file.
@@ -144,7 +124,7 @@ mod tests {
         command
             .args(["-c", "cat to; cat /proc/$$/stat"])
             .current_dir(dir.path());
-        Declaration::new(&from, &to, dir.path(), "process")
+        Declaration::new(&from, &to, "process")
             .unwrap()
             .install(&mut command);
         let output = command.output();
@@ -181,7 +161,7 @@ mod tests {
     fn without_its_parent_and_its_file_nothing_begins() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        let declaration = Declaration::new(&from, &to, dir.path(), "process").unwrap();
+        let declaration = Declaration::new(&from, &to, "process").unwrap();
         assert_eq!(
             declaration.declare(1).unwrap_err().raw_os_error(),
             Some(libc::ECANCELED)

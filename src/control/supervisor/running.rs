@@ -27,14 +27,13 @@ impl Supervisor {
         record_place(&self.shared.config.load())
     }
 
-    pub(super) async fn write_record(&self) {
+    pub(super) async fn write_record(&mut self) {
         let (place, record) = (self.record_place(), self.record.clone());
         let to = place.clone();
-        let written = tokio::task::spawn_blocking(move || file::write(&to, &record)).await;
-        match written {
-            Ok(Ok(())) => sync_later(place),
-            Ok(Err(e)) => say_unremembered(&place, &errors::message(&e)),
-            Err(e) => say_unremembered(&place, &e.to_string()),
+        let written = self.record_disk.write(move || file::write(&to, &record));
+        match written.await {
+            Ok(_) => sync_later(place),
+            Err(why) => say_unremembered(&place, &why),
         }
     }
 
@@ -51,33 +50,47 @@ impl Supervisor {
         let kind = hook.kind;
         self.record.remember(begun);
         self.record.runs(kind, None);
-        let (place, record, line) = (self.record_place(), self.record.clone(), hook.line.clone());
+        let (place, record) = (self.record_place(), self.record.clone());
         let to = place.clone();
-        let begin = tokio::task::spawn_blocking(move || {
-            let (declaration, mut failure) = match file::prepare(&to, &record, kind) {
-                Ok(declaration) => (Some(declaration), None),
-                Err(e) => (None, Some(e)),
-            };
-            if failure.is_some() {
-                // It would say that the hook is due. Where this fails as well, it says that.
-                let _ = file::discard(&to);
-            }
-            let begun = hooks::begin(&line, declaration);
-            if failure.is_none() && begun.pid().is_some() && !file::is_declared(&to) {
-                failure = file::write(&to, &record).err();
-            }
-            (begun, failure)
-        });
-        let (begun, failure) = match begin.await {
-            Ok(begun) => begun,
-            Err(e) => (hooks::Begun::failed(std::io::Error::other(e)), None),
+        let prepared = self
+            .record_disk
+            .write(move || file::prepare(&to, &record, kind));
+        let (declaration, unprepared) = match prepared.await {
+            Ok(declaration) => (declaration, None),
+            Err(why) => (None, Some(why)),
         };
-        match failure {
-            Some(e) => say_unremembered(&place, &errors::message(&e)),
-            None => sync_later(place),
+        let (line, to) = (hook.line.clone(), place.clone());
+        let begin = tokio::task::spawn_blocking(move || {
+            let is_prepared = declaration.is_some();
+            let begun = hooks::begin(&line, declaration);
+            let is_declared = is_prepared && (begun.pid().is_none() || file::is_declared(&to));
+            (begun, is_declared)
+        });
+        let (begun, is_declared) = match begin.await {
+            Ok(begun) => begun,
+            Err(e) => (hooks::Begun::failed(std::io::Error::other(e)), false),
+        };
+        if let Some(why) = unprepared {
+            say_unremembered(&place, &why);
+        }
+        if is_declared {
+            sync_later(place);
+        } else {
+            self.unsay_due(place).await;
         }
         self.record.runs(kind, begun.pid().and_then(Process::of));
         self.wait_for_hook(hook, begun);
+    }
+
+    /// The record could not be put in its place, and says that the hook is due, which it is not any more.
+    async fn unsay_due(&mut self, place: Place) {
+        let (to, record) = (place.clone(), self.record.clone());
+        let written = self
+            .record_disk
+            .write(move || file::write(&to, &record).or_else(|_| file::discard(&to)));
+        if let Err(why) = written.await {
+            say_unremembered(&place, &why);
+        }
     }
 
     fn wait_for_hook(&self, hook: HookCall, begun: hooks::Begun) {

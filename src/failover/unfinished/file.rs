@@ -5,9 +5,9 @@
 //! moment in which it begins ([`prepare`]): one without the other there is not. A start takes prepared
 //! records away before it reads ([`read`]), so that what has not begun by then never does.
 //!
-//! A record with a hook that is due is forced to the disk, and so is one with a hook that has begun:
-//! after a power cut no hook shall be run twice, either. The others may get there later
-//! ([`sync_directory`]), since writers wait meanwhile, and an older record only says less.
+//! What is written is on the disk when the next step is made, where an older record would say that a hook
+//! is due: after a power cut no hook shall be run twice, either. Names of files may get there a moment
+//! later ([`sync_directory`]), since writers wait meanwhile.
 
 use std::{
     fs::{self, File},
@@ -127,7 +127,7 @@ pub fn prepare(place: &Place, record: &Record, kind: HookKind) -> io::Result<Dec
         HookKind::Failover | HookKind::Failback => HOOK_PROCESS,
         HookKind::Follow => FOLLOW_PROCESS,
     };
-    Declaration::new(&path, &place.path(), &place.work_dir, word)
+    Declaration::new(&path, &place.path(), word)
 }
 
 /// Whether the process of the hook has taken what was prepared; takes it away if not.
