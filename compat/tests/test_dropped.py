@@ -9,20 +9,15 @@ import time
 import unittest
 
 from lib import env, network, tools, wire
-from lib.case import CompatCase, ours_only, promoting, stock_differs
+from lib.case import CompatCase, ours_only, promoting
+from .test_recovery import RECOVERY, RecoveryCase
 
 PERIOD, TIMEOUT, CONNECT, RETRIES, DELAY = 2, 4, 2, 1, 1
 #: Of the sentence above, with a second for the machine.
 FOUND = PERIOD + (RETRIES + 1) * min(TIMEOUT, CONNECT) + RETRIES * DELAY + 1
 
 
-class DroppedCase(CompatCase):
-    fresh = True
-    nodes = 3
-    weight = 20
-    config = {"num_init_children": 8, "health_check_period": PERIOD, "health_check_timeout": TIMEOUT, "health_check_max_retries": RETRIES,
-              "health_check_retry_delay": DELAY, "connect_timeout": CONNECT * 1000, "sr_check_period": 1, "failover_command": promoting}
-
+class OwnNetwork(CompatCase):
     @classmethod
     def setUpClass(cls):
         why = network.unavailable()
@@ -34,6 +29,14 @@ class DroppedCase(CompatCase):
     def setUp(self):
         super().setUp()
         self.addCleanup(network.restore)
+
+
+class DroppedCase(OwnNetwork):
+    fresh = True
+    nodes = 3
+    weight = 20
+    config = {"num_init_children": 8, "health_check_period": PERIOD, "health_check_timeout": TIMEOUT, "health_check_max_retries": RETRIES,
+              "health_check_retry_delay": DELAY, "connect_timeout": CONNECT * 1000, "sr_check_period": 1, "failover_command": promoting}
 
     def away(self, node):
         self.began = time.monotonic()
@@ -104,7 +107,6 @@ class Primary(DroppedCase):
 class Standby(DroppedCase):
     config = {**DroppedCase.config, "load_balance_mode": False}
 
-    @stock_differs("4.3.5 cuts all sessions when a check of a standby has timed out")
     def test_sessions_of_the_primary_go_on_in_the_middle_of_a_transaction(self):
         session = self.client(user="postgres")
         session.query("BEGIN").ok()
@@ -128,3 +130,19 @@ class Standby(DroppedCase):
         tools.pcp_ok(self.pool, "attach_node", "-n", 2)
         self.eventually(lambda: self.pool.status_words() == ["up", "up", "up"], "the standby")
         self.assertEqual(session.value("SELECT count(*) FROM written"), str(count))
+
+
+class SourceOfARecovery(OwnNetwork, RecoveryCase):
+    """Nothing else would end the wait for its script: health checks are off."""
+
+    config = {**RECOVERY, "health_check_period": 0}
+
+    @ours_only("the connection is kept alive; stock waits as long as the system does, two hours")
+    def test_the_recovery_ends(self):
+        self.scripts.install(before="sleep 100")
+        self.lose()
+        end = self.begin()
+        network.drop(self.cluster[0].port)
+        began = time.monotonic()
+        self.assertIn('execution of command failed at "1st stage"', end().err)
+        self.assertLess(time.monotonic() - began, 45 * env.SLOW)

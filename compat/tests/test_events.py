@@ -153,6 +153,16 @@ class Operators(Told, CompatCase):
             for line in error.splitlines():
                 self.assertIn(line.partition(":  ")[2], told["result"], words)
 
+    def test_a_detach_that_waits_for_the_clients_is_told(self):
+        self.pool.reload(recovery_timeout=2)
+        self.wait_told("reload", "ended")
+        with self.pool.client() as client:
+            client.value("SELECT 1")
+            self.assertEqual(tools.pcp(self.pool, "detach_node", "-g", "-n", 1).err, "")
+            self.assertEqual(self.told("failover", "waits")["result"], "1 clients have 2 seconds to leave")
+            self.assertIn("still connected", self.told("failover", "dropped")["result"])
+        self.assertEqual(self.pool.status_words(), ["up", "up"])
+
     def test_what_a_session_has_seen_is_told(self):
         self.pool.stop()
         self.pool.write_config(failover_on_backend_error=True)

@@ -20,6 +20,7 @@ use postgres_protocol::message::{
     backend::{self, ErrorFields, Message},
     frontend,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -614,12 +615,22 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Opened, Fail
             Ok(stream) => {
                 // Nagle's delay would add to each of the small messages.
                 let _ = stream.set_nodelay(true);
+                // An online recovery waits for hours, and a host may be gone without a word.
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive());
                 return secure(address, stream).await;
             }
             Err(e) => last = connect_failure(&e),
         }
     }
     Err(last)
+}
+
+/// A host that is gone is noticed within half a minute by a connection on which nothing is said.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3)
 }
 
 async fn secure(address: &Address, stream: TcpStream) -> Result<Opened, Failure> {

@@ -265,6 +265,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_hook_ignores_and_blocks_no_signal() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        run_line(&format!(
+            "grep -E '^Sig(Ign|Blk)' /proc/$$/status > {}",
+            out.display()
+        ))
+        .await;
+        assert_eq!(
+            fs::read_to_string(out).unwrap(),
+            "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+        );
+    }
+
+    #[tokio::test]
     async fn any_end_of_a_hook_is_an_end() {
         for (line, status, signal) in [
             ("exit 7", Some(7), None),
