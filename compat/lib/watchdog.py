@@ -31,6 +31,8 @@ SHORT = {
     "sr_check_period": 2,
 }
 SHORT_LEASE = 3
+#: Lines of the log that say nothing but that somebody has asked.
+_NOISE = re.compile(r"^.*(?i:pcp worker|pcp process|pcp child|SO_REUSE).*\n", re.M)
 
 
 def unavailable():
@@ -202,7 +204,7 @@ class Site(seed.Seed):
 
     def log(self, number=None):
         if number is None:
-            return "\n".join(f"--- {name} ---\n{self.log(n)[-3000:]}" for n, name in enumerate(seed.NAMES))
+            return "\n".join(f"--- {name} ---\n{_NOISE.sub('', self.log(n))[-2500:]}" for n, name in enumerate(seed.NAMES))
         return self.hosts[number].read(self.log_path)
 
     def said(self, number):
