@@ -5,6 +5,7 @@
 //! running. It decides only what is done with a report; the rest is decided by the cores.
 
 mod running;
+mod watchdog;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -36,6 +37,8 @@ use crate::{
     observe::{Reporter, Severity},
     recovery, replication,
 };
+
+pub use watchdog::backend_status;
 
 /// How often a graceful detach looks whether the clients are gone.
 const CLIENTS_POLL: Duration = Duration::from_millis(500);
@@ -99,6 +102,7 @@ pub struct Supervisor {
     asking: JoinSet<()>,
     wake_at: Option<Instant>,
     search_done: Option<oneshot::Sender<()>>,
+    start: watchdog::Start,
     reporter: Reporter,
 }
 
@@ -148,6 +152,7 @@ impl Supervisor {
             asking: JoinSet::new(),
             wake_at: None,
             search_done: Some(search_done),
+            start: watchdog::Start::Joining,
             reporter: Reporter::new("main"),
         };
         (supervisor, done)
@@ -160,11 +165,17 @@ impl Supervisor {
             .replication
             .store(Arc::new(vec![NodeReplication::default(); slots]));
         self.tell_how_it_ended_before();
-        let actions = self.core.handle(Event::Start, Now::of_the_machine());
-        self.carry_out(actions).await;
+        self.start().await;
         loop {
             let timer = async {
                 match self.wake_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let start_by = self.start_by();
+            let late = async {
+                match start_by {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -179,12 +190,14 @@ impl Supervisor {
                     self.wake_at = None;
                     self.event(Event::Timer).await;
                 }
+                () = late => self.picture_is_late().await,
                 message = self.messages.recv() => match message {
                     Some(SupervisorMessage::Report(report)) => self.report(report).await,
                     Some(SupervisorMessage::Command(command)) => {
                         self.command(command, String::new()).await;
                     }
                     Some(SupervisorMessage::Asked { by, command }) => self.command(command, by).await,
+                    Some(SupervisorMessage::Watchdog(wish)) => self.wish(wish).await,
                     None => return,
                 },
             }
@@ -750,6 +763,7 @@ impl Supervisor {
         if let Some(recovery) = &self.recovery {
             recovery.view_changed();
         }
+        self.tell_watchdog();
     }
 
     fn ask(&mut self, sweep: u64, nodes: Vec<NodeId>) {

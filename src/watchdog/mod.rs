@@ -30,6 +30,7 @@ pub mod core;
 pub mod ipc;
 pub mod lifecheck;
 pub mod settings;
+pub mod shell;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
