@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -219,8 +219,6 @@ fn bind_ipc(path: &Path) -> Result<(UnixListener, SocketFiles), Fatal> {
     let listener = UnixListener::bind(path).map_err(failed)?;
     let mut file = SocketFiles::default();
     file.add(path.to_owned());
-    // As that of the original: who may use it is decided by wd_authkey.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(failed)?;
     Ok((listener, file))
 }
 
