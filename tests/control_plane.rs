@@ -150,6 +150,7 @@ impl Pgpool {
             tls: ArcSwap::default(),
             dataplane: RwLock::new(None),
             supervisor: sender,
+            write_lease: Default::default(),
             watchdog: OnceLock::new(),
             started: AtomicBool::new(false),
             start_time: SystemTime::now(),

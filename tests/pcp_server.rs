@@ -109,6 +109,7 @@ impl Server {
             tls: ArcSwap::default(),
             dataplane: RwLock::new(None),
             supervisor,
+            write_lease: Default::default(),
             watchdog: OnceLock::new(),
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),

@@ -111,6 +111,7 @@ impl Plane {
             dataplane: RwLock::new(None),
             events: Default::default(),
             supervisor,
+            write_lease: Default::default(),
             watchdog: OnceLock::new(),
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),

@@ -29,7 +29,7 @@ use crate::{
     events::History,
     observe::{HealthStats, counters::NodeTotals},
     tls::Tls,
-    watchdog,
+    watchdog::{self, write_lease::WriteLease},
 };
 
 /// Everything that more than one task reads. One `Arc<Shared>` per process.
@@ -50,6 +50,8 @@ pub struct Shared {
     pub passwd: ArcSwap<PoolPasswd>,
     /// Supervisor, at reload.
     pub tls: ArcSwap<Tls>,
+    /// The watchdog.
+    pub write_lease: WriteLease,
     /// Set once at start; counts and lists of sessions come from here.
     pub dataplane: RwLock<Option<dataplane::Handle>>,
     pub supervisor: mpsc::UnboundedSender<SupervisorMessage>,

@@ -39,6 +39,7 @@ use crate::{
     health,
     observe::Reporter,
     recovery, replication,
+    watchdog::shell::Near,
 };
 
 pub use watchdog::backend_status;
@@ -96,6 +97,7 @@ pub struct Supervisor {
     wake_at: Option<Instant>,
     search_done: Option<oneshot::Sender<()>>,
     start: watchdog::Start,
+    watchdog: Option<Near>,
     reporter: Reporter,
 }
 
@@ -146,9 +148,16 @@ impl Supervisor {
             wake_at: None,
             search_done: Some(search_done),
             start: watchdog::Start::Joining,
+            watchdog: None,
             reporter: Reporter::new("main"),
         };
         (supervisor, done)
+    }
+
+    /// Together with other pgpools.
+    pub fn with_watchdog(mut self, watchdog: Near) -> Supervisor {
+        self.watchdog = Some(watchdog);
+        self
     }
 
     /// Runs for as long as the process; must be in a `LocalSet`.

@@ -45,7 +45,7 @@ use crate::{
     observe::{HealthStats, Reporter, Severity},
     sys::{errors, process},
     tls::Tls,
-    watchdog::shell::Order,
+    watchdog::{shell::Order, write_lease::WriteLease},
 };
 
 /// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
@@ -225,6 +225,7 @@ fn share(
         hba: ArcSwap::from_pointee(hba),
         passwd: ArcSwap::from_pointee(passwd),
         tls: ArcSwap::from_pointee(tls),
+        write_lease: WriteLease::default(),
         dataplane: RwLock::new(None),
         supervisor,
         watchdog: OnceLock::new(),

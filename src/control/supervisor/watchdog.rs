@@ -10,7 +10,7 @@ use crate::{
     failover::core::Event,
     watchdog::{
         codec::status::{BackendStatus, RemoteStatus},
-        shell::{Order, Wish},
+        shell::Wish,
     },
 };
 
@@ -30,7 +30,7 @@ pub(super) enum Start {
 impl Supervisor {
     /// Begins at once without a watchdog.
     pub(super) async fn start(&mut self) {
-        if self.shared.watchdog.get().is_none() {
+        if self.watchdog.is_none() {
             return self.begin().await;
         }
         self.reporter
@@ -77,9 +77,8 @@ impl Supervisor {
 
     /// The watchdog answers other nodes with this.
     pub(super) fn tell_watchdog(&self) {
-        if let Some(watchdog) = self.shared.watchdog.get() {
-            let status = backend_status(self.core.view(), self.start == Start::Begun);
-            watchdog.send(Order::Backends(status));
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.backends(backend_status(self.core.view(), self.start == Start::Begun));
         }
     }
 }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::watchdog::codec::{
-    function::{ClusterCommand, FailoverRequest, FailoverResult},
+    function::{ClusterCommand, FailoverRequest},
     ipc_answer::NodeList,
     status::BackendStatus,
 };
@@ -14,24 +14,12 @@ use crate::watchdog::codec::{
 /// What other parts tell the watchdog.
 #[derive(Debug)]
 pub enum Order {
-    /// May this be? Answered when the leader has said so, or when there is nobody to ask.
-    Request {
-        request: FailoverRequest,
-        answer: oneshot::Sender<FailoverResult>,
-    },
-    /// The supervisor begins what it was told to do, or has ended it.
-    FailoverBegins,
-    FailoverEnds,
-    /// With every new view.
-    Backends(BackendStatus),
     /// An operator's command, for all other nodes.
     ClusterCommand(ClusterCommand),
     /// An online recovery begins or ends: nobody is called dead meanwhile.
     Recovering(bool),
     /// The end, in order: told when all nodes know, and the address is given up.
-    Stop {
-        done: oneshot::Sender<()>,
-    },
+    Stop { done: oneshot::Sender<()> },
 }
 
 /// What the watchdog wants of the supervisor.

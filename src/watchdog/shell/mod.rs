@@ -3,7 +3,9 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | [`task`] | the one owner of the three cores: events in, actions out |
+//! | [`start`] | sockets, then tasks |
+//! | [`task`] | the one owner of the three cores, and the loop that hands events to them |
+//! | [`actions`] | what they say |
 //! | [`listen`] | the sockets that are listened on |
 //! | [`connection`] | one TCP connection |
 //! | [`heartbeat`] | datagrams |
@@ -11,19 +13,24 @@
 //! | [`programs`] | commands of the virtual IP, pings |
 //! | [`query`] | the lifecheck query |
 //! | [`host`] | addresses and devices of this host, what is kept for the next start |
-//! | [`handle`] | what the rest of pgpool has of all this |
+//! | [`near`] | what the supervisor has of all this |
+//! | [`handle`] | what the rest of pgpool has |
 
+mod actions;
 mod connection;
 mod handle;
 mod heartbeat;
 mod host;
 mod listen;
 mod local;
+mod near;
 mod programs;
 mod query;
+mod start;
 mod task;
 
 pub use self::{
     handle::{Handle, Order, Wish},
-    task::{Watchdog, prepare},
+    near::Near,
+    start::{Watchdog, prepare},
 };
