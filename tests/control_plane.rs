@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     thread,
@@ -150,6 +150,8 @@ impl Pgpool {
             tls: ArcSwap::default(),
             dataplane: RwLock::new(None),
             supervisor: sender,
+            write_lease: Default::default(),
+            watchdog: OnceLock::new(),
             started: AtomicBool::new(false),
             start_time: SystemTime::now(),
             events: Default::default(),

@@ -6,7 +6,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicBool},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -111,6 +111,8 @@ impl Plane {
             dataplane: RwLock::new(None),
             events: Default::default(),
             supervisor,
+            write_lease: Default::default(),
+            watchdog: OnceLock::new(),
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),
             config: ArcSwap::from_pointee(config),

@@ -2,7 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::{cluster::NodeId, failover::request::Request, observe::Severity};
+use crate::{
+    cluster::NodeId, failover::request::Request, observe::Severity, watchdog::shell::Wish,
+};
 
 /// What the supervisor receives.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub enum SupervisorMessage {
         by: String,
         command: Command,
     },
+    Watchdog(Wish),
 }
 
 /// Observations of data plane and checks. Nobody waits for an answer.

@@ -9,7 +9,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -45,6 +45,7 @@ use crate::{
     observe::{HealthStats, Reporter, Severity},
     sys::{errors, process},
     tls::Tls,
+    watchdog::{shell::Order, write_lease::WriteLease},
 };
 
 /// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
@@ -53,6 +54,8 @@ const MAX_BACKENDS: usize = 128;
 const CUT_TIME: Duration = Duration::from_secs(10);
 /// How long an end waits until it is written down what is left of a failover.
 const RECORD_TIME: Duration = Duration::from_secs(1);
+/// How long the end waits for the commands that give up the virtual IP.
+const WATCHDOG_TIME: Duration = Duration::from_secs(20);
 /// How long the end waits for the file of events: a dead disk must not hold it up.
 const EVENTS_TIME: Duration = Duration::from_secs(2);
 
@@ -222,8 +225,10 @@ fn share(
         hba: ArcSwap::from_pointee(hba),
         passwd: ArcSwap::from_pointee(passwd),
         tls: ArcSwap::from_pointee(tls),
+        write_lease: WriteLease::default(),
         dataplane: RwLock::new(None),
         supervisor,
+        watchdog: OnceLock::new(),
         started: AtomicBool::new(false),
         start_time: SystemTime::now(),
         events,
@@ -249,6 +254,7 @@ impl Main {
         if result.is_err() {
             self.dataplane.stop(StopMode::Immediate);
         }
+        self.end_watchdog().await;
         self.control.stop();
         drop(self.files);
         let how = if result.is_ok() {
@@ -319,6 +325,23 @@ impl Main {
         // The supervisor lives as long as the process.
         let _ = self.shared.supervisor.send(command);
         told
+    }
+
+    /// Gives up the virtual IP, and tells the other nodes that this one goes.
+    async fn end_watchdog(&self) {
+        let Some(watchdog) = self.shared.watchdog.get() else {
+            return;
+        };
+        let (done, ended) = oneshot::channel();
+        watchdog.send(Order::Stop { done });
+        if time::timeout(WATCHDOG_TIME, ended).await.is_err() {
+            self.reporter.emit(
+                Severity::Warning,
+                "the virtual IP may still be on this host: its commands do not end",
+                "",
+                "look whether the address is there (ip addr), and remove it by hand",
+            );
+        }
     }
 
     /// Returns when the sessions have ended.

@@ -27,6 +27,7 @@ use crate::{
     pcp,
     sys::errors,
     tls::{Passphrase, Tls},
+    watchdog,
 };
 
 /// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
@@ -333,10 +334,16 @@ async fn run_control(
 ) -> Result<(), Fatal> {
     let in_force = Arc::clone(&shared);
     let loader = Arc::new(move |current: &Config| reload(current, &paths, &in_force.tls.load()));
+    let watchdog = watchdog::shell::prepare(&shared).await?;
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
-    let (supervisor, search_done) =
+    let (mut supervisor, search_done) =
         supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
     serve_events(&shared);
+    if let Some(watchdog) = watchdog {
+        supervisor = supervisor.with_watchdog(watchdog.near());
+        let backends = supervisor::backend_status(&shared.view.load(), false);
+        drop(tokio::task::spawn_local(watchdog.run(backends)));
+    }
     drop(tokio::task::spawn_local(supervisor.run()));
     drop(tokio::task::spawn_local(async move {
         while let Some(mode) = stop_wishes.recv().await {

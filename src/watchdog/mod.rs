@@ -11,6 +11,8 @@
 //! | [`lifecheck`] | who is alive |
 //! | [`vip`] | escalation, the virtual IP |
 //! | [`ipc`] | what tools get for an answer |
+//! | [`write_lease`] | what sessions know of the write lease |
+//! | [`clock`] | the time for all of these |
 //!
 //! What the shell around them has to do, besides what the docs of each action say:
 //!
@@ -25,13 +27,16 @@
 //! - keep what [`core::Action::Remember`] says in the work directory, beside `pgpool_status`;
 //! - hand [`core::Event::Backends`] over before [`core::Event::Start`] and with every new view.
 
+pub mod clock;
 pub mod codec;
 pub mod core;
 pub mod ipc;
 pub mod lifecheck;
 pub mod settings;
+pub mod shell;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod vip;
+pub mod write_lease;

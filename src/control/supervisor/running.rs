@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Internal, Supervisor, hook_note, say};
+use super::{
+    Internal, Supervisor,
+    told::{hook_note, say},
+};
 use crate::{
     events::Origin,
     failover::{

@@ -10,7 +10,11 @@ use crate::{
     config::Release,
     control::{Command, StopMode},
     observe::Reporter,
-    pcp::{codec, request::Scope},
+    pcp::{
+        codec,
+        request::{Number, Scope},
+    },
+    watchdog::codec::ipc_answer::{ListedNode, NodeList},
 };
 
 /// A reload that waits longer behind other work of the supervisor is answered as queued.
@@ -27,7 +31,27 @@ pub async fn pool_status(env: &Environment) -> Outcome {
     })
 }
 
-pub fn watchdog_info(env: &Environment) -> Outcome {
+/// `number`: -1 all nodes, 0 this one, k the k-th other one.
+pub fn watchdog_info(env: &Environment, number: &Number) -> Outcome {
+    let Some(watchdog) = env.shared.watchdog.get() else {
+        return no_watchdog(env);
+    };
+    let mut list = NodeList::clone(&watchdog.picture());
+    if number.value != -1 {
+        let asked = usize::try_from(number.value).ok();
+        let node = asked.and_then(|node| list.nodes.get(node).cloned());
+        list.nodes = vec![node.unwrap_or_else(ListedNode::unknown)];
+    }
+    match list.for_pcp(env.emulates_before(Release::V4_2)) {
+        Ok(json) => Outcome::made(|out| codec::put_texts(out, b'w', &["CommandComplete", &json])),
+        Err(error) => Outcome::error(
+            "PCP: informing watchdog info failed",
+            format!("no tool could read it: {error}"),
+        ),
+    }
+}
+
+fn no_watchdog(env: &Environment) -> Outcome {
     Outcome::error(
         "PCP: informing watchdog info failed",
         // The misspelling is what the tools of these releases' users have always seen.

@@ -1,0 +1,141 @@
+//! Does what the failover core says, in its order.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{Internal, Supervisor, told::say};
+use crate::{
+    cluster::{ClusterView, NodeId, NodeStatus, status_file},
+    events::Origin,
+    failover::{
+        ask,
+        core::{Action, Told},
+        request::{Entry, Source},
+    },
+    health, recovery, replication,
+};
+
+impl Supervisor {
+    pub(super) async fn carry_out(&mut self, actions: Vec<Action>) {
+        // First: a replication check that is told to begin anew looks at this.
+        let busy = self.core.is_busy();
+        let hands_off = busy || self.core.is_following();
+        for (watch, now) in [(&self.busy, busy), (&self.hands_off, hands_off)] {
+            watch.send_if_modified(|old| std::mem::replace(old, now) != now);
+        }
+        for action in actions {
+            match action {
+                Action::Log(entry) => say(entry),
+                Action::Record(Told { operation, note }) => {
+                    let operation = operation.map(|number| (Origin::Failover, number));
+                    self.shared.events.record(operation, note);
+                }
+                Action::WriteStatusFile(text) => self.write_status_file(text).await,
+                Action::Publish(view) => self.publish(view),
+                Action::RunHook(hook) => self.run_hook(hook),
+                Action::Remember(unfinished) => {
+                    self.record.remember(unfinished);
+                    self.write_record().await;
+                }
+                Action::AwaitHook { call, kind } => self.await_hook(call, kind),
+                Action::Ask { sweep, nodes } => self.ask(sweep, nodes),
+                Action::WakeAt(at) => self.wake_at = Some(at.into()),
+                Action::LookAgain { node } => {
+                    if let Some(check) = self.health.get(&node) {
+                        check.send(health::core::Event::Look(health::core::Cause::Waited));
+                    }
+                }
+                Action::RestartReplicationCheck => {
+                    if let Some(check) = &self.replication {
+                        check.restart();
+                    }
+                }
+                Action::Started => self.started(),
+            }
+        }
+    }
+
+    /// On another thread: a slow disk must not delay health checks.
+    async fn write_status_file(&self, text: String) {
+        let config = self.shared.config.load_full();
+        let work_dir = config.settings.work_dir.clone();
+        let path = status_file::path(&work_dir);
+        let written =
+            tokio::task::spawn_blocking(move || status_file::write(&work_dir, &text)).await;
+        let error = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(e)) => crate::sys::errors::message(&e),
+            Err(e) => e.to_string(),
+        };
+        say(Entry::warning(
+            Source::Main,
+            format!("failed to write status file at: \"{}\"", path.display()),
+        )
+        .with_detail(error)
+        .with_hint("after a restart pgpool would begin with the statuses that the old file has"));
+    }
+
+    fn publish(&self, view: ClusterView) {
+        let old = self.shared.view.swap(Arc::new(view));
+        let new = self.shared.view.load();
+        for node in &new.nodes {
+            if node.is_valid()
+                && !old.is_valid(node.id)
+                && let Some(check) = self.health.get(&node.id)
+            {
+                check.send(health::core::Event::Attached);
+            }
+        }
+        if old.version != new.version
+            && let Some(plane) = self.shared.dataplane()
+        {
+            plane.view_changed();
+        }
+        if let Some(recovery) = &self.recovery {
+            recovery.view_changed();
+        }
+        self.tell_watchdog();
+    }
+
+    fn ask(&mut self, sweep: u64, nodes: Vec<NodeId>) {
+        self.asking.abort_all();
+        self.asking = JoinSet::new();
+        for node in nodes {
+            let (shared, to_me) = (Arc::clone(&self.shared), self.to_me.clone());
+            self.asking.spawn_local(async move {
+                let answer = ask::ask(&shared, node).await;
+                // The supervisor has ended: the process does.
+                let _ = to_me.send(Internal::Answered {
+                    sweep,
+                    node,
+                    answer,
+                });
+            });
+        }
+    }
+
+    fn started(&mut self) {
+        self.replication = Some(replication::task::spawn(
+            Arc::clone(&self.shared),
+            self.busy.subscribe(),
+        ));
+        self.recovery = Some(recovery::task::spawn(Arc::clone(&self.shared)));
+        self.start_health_checks();
+        if let Some(done) = self.search_done.take() {
+            // Nobody waits any more: the process ends during its start.
+            let _ = done.send(());
+        }
+    }
+
+    /// For nodes that are down too: `auto_failback` is done by the health check.
+    pub(super) fn start_health_checks(&mut self) {
+        let view = self.shared.view.load_full();
+        for node in view.nodes.iter().filter(|n| n.status != NodeStatus::Unused) {
+            let (shared, hands_off) = (&self.shared, &self.hands_off);
+            self.health.entry(node.id).or_insert_with(|| {
+                health::task::spawn(Arc::clone(shared), node.id, hands_off.subscribe())
+            });
+        }
+    }
+}

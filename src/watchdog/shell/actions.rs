@@ -1,0 +1,213 @@
+//! Carries out what the three cores say, at once and in order; the actions of one are events of another.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    connection,
+    handle::Wish,
+    host,
+    programs::{self, Running},
+    query,
+    task::{Happened, Shell},
+};
+use crate::{
+    control::SupervisorMessage,
+    observe::{Reporter, Severity},
+    sys::errors,
+    watchdog::{
+        clock,
+        codec::Message,
+        core::{self, Conn, Entry, Leader},
+        lifecheck, vip,
+    },
+};
+
+/// How long the last packets may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Shell {
+    pub(super) fn core(&mut self, event: core::Event) {
+        for action in self.core.handle(event, clock::now()) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: core::Action) {
+        use core::Action;
+        match action {
+            Action::Log(entry) => say(&self.reporter, &entry),
+            Action::WakeAt(at) => self.wakes[0] = Some(at),
+            Action::Connect { conn, peer } => {
+                if let Some(member) = self.settings.others.get(peer) {
+                    let link = connection::dial(
+                        conn,
+                        member.clone(),
+                        self.events.clone(),
+                        self.unwritten.clone(),
+                    );
+                    self.links.insert(conn, link);
+                }
+            }
+            Action::Send { conn, id, message } => self.send(conn, id, &message),
+            Action::Close { conn } => drop(self.links.remove(&conn)),
+            Action::Settled => {
+                let leads = self.core.leader() == Some(Leader::Own);
+                self.wish(Wish::Settled { leads });
+            }
+            Action::Escalate => self.vip(vip::Event::Escalate),
+            Action::DeEscalate => self.vip(vip::Event::DeEscalate),
+            Action::Adopt(status) => self.wish(Wish::Adopt(status)),
+            Action::Failover(request) => self.wish(Wish::Failover(request)),
+            Action::Answer { ticket, result } => {
+                if let Some(answer) = self.answers.remove(&ticket) {
+                    // Whoever has asked may have gone.
+                    let _ = answer.send(result);
+                }
+            }
+            Action::VoteForQuarantined => self.wish(Wish::VoteForQuarantined),
+            Action::ReleaseQuarantined => self.wish(Wish::ReleaseQuarantined),
+            Action::LookAtBackends => self.wish(Wish::LookAtBackends),
+            Action::Run {
+                command,
+                from_leader,
+            } => self.wish(Wish::Run {
+                command,
+                from_leader,
+            }),
+            Action::Serving(_) => {}
+            Action::Remember { lease_is_on } => self.remember(lease_is_on),
+            Action::Exit { reason } => self.wish(Wish::Exit { reason }),
+        }
+    }
+
+    fn send(&mut self, conn: Conn, id: u32, message: &Message) {
+        let packet = match message.encode(id) {
+            Ok(frame) => frame.bytes(),
+            Err(error) => {
+                self.reporter.emit(
+                    Severity::Warning,
+                    format_args!("a packet to another watchdog node cannot be sent: {error}"),
+                    "",
+                    "look at the watchdog's parameters: one of their texts does not fit",
+                );
+                return;
+            }
+        };
+        let sent = self.links.get(&conn).is_some_and(|link| link.send(packet));
+        if !sent && self.links.remove(&conn).is_some() {
+            // The core learns of it when all that came before has been read.
+            self.reporter
+                .debug1(format_args!("{conn:?} takes no more packets"));
+        }
+    }
+
+    /// On this thread: it is one small file, and what it says must be true before a write is served.
+    fn remember(&self, on: bool) {
+        if let Err(error) = self.lease.remember(on) {
+            self.reporter.emit(
+                Severity::Warning,
+                "whether the write lease is on cannot be kept for the next start",
+                &errors::message(&error),
+                "give the work directory (logdir) to the account that pgpool runs as",
+            );
+        }
+    }
+
+    fn wish(&self, wish: Wish) {
+        // The supervisor lives as long as the process.
+        let _ = self
+            .shared
+            .supervisor
+            .send(SupervisorMessage::Watchdog(wish));
+    }
+
+    pub(super) fn lifecheck(&mut self, event: lifecheck::Event) {
+        use lifecheck::{Action, Event};
+        for action in self.lifecheck.handle(event, clock::now()) {
+            match action {
+                Action::Log(entry) => say(&self.life_check, &entry),
+                Action::WakeAt(at) => self.wakes[1] = Some(at),
+                Action::SendHeartbeats => self.heartbeats.send(&self.settings),
+                Action::Query { peer } => {
+                    let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+                    self.later(async move {
+                        let answered = query::ask(&shared, &settings, peer).await;
+                        Happened::Lifecheck(Event::Queried { peer, answered })
+                    });
+                }
+                Action::PingTrusted => {
+                    let settings = Arc::clone(&self.settings);
+                    self.later(async move {
+                        let any = programs::ping_trusted(settings).await;
+                        Happened::Lifecheck(Event::Pinged { any })
+                    });
+                }
+                Action::Report { peer, alive } => {
+                    self.core(core::Event::Lifecheck { peer, alive });
+                }
+                Action::LocalDead { reason } => self.core(core::Event::LocalDead { reason }),
+            }
+        }
+    }
+
+    pub(super) fn vip(&mut self, event: vip::Event) {
+        use vip::{Action, Event};
+        for action in self.vip.handle(event, clock::now()) {
+            match action {
+                Action::Log(entry) => say(&self.utility, &entry),
+                Action::WakeAt(at) => self.wakes[2] = Some(at),
+                Action::Run { call, command } => {
+                    let running = Running::default();
+                    self.running.insert(call, running.clone());
+                    let reporter = self.utility.clone();
+                    self.later(async move {
+                        let success = programs::run(command, running, reporter).await;
+                        Happened::Vip(Event::Ended { call, success })
+                    });
+                }
+                Action::Abandon { call } => {
+                    if let Some(running) = self.running.remove(&call) {
+                        running.kill();
+                    }
+                }
+                Action::LookForAddress { call } => {
+                    let present = host::has_address(&self.settings.delegate_ip);
+                    let present = present.unwrap_or(false);
+                    self.vip(Event::Looked { call, present });
+                }
+                // There is no query cache yet.
+                Action::ClearQueryCache => {}
+                Action::AtRest => self.at_rest(),
+            }
+        }
+    }
+
+    pub(super) fn at_rest(&mut self) {
+        let Some(done) = self.stopping.take() else {
+            return;
+        };
+        // What was sent last has to reach the others: that this node goes.
+        let written = self.written.take();
+        self.unwritten = tokio::sync::mpsc::channel(1).0;
+        drop(tokio::task::spawn_local(async move {
+            if let Some(mut written) = written {
+                let _ = tokio::time::timeout(LAST_WORDS, written.recv()).await;
+            }
+            // Whoever waits may have given up.
+            let _ = done.send(());
+        }));
+    }
+
+    fn later(&self, work: impl Future<Output = Happened> + 'static) {
+        let events = self.events.clone();
+        drop(tokio::task::spawn_local(async move {
+            let happened = work.await;
+            // The watchdog has ended: so does the process.
+            let _ = events.send(happened).await;
+        }));
+    }
+}
+
+fn say(reporter: &Reporter, entry: &Entry) {
+    reporter.emit(entry.severity, &entry.message, "", &entry.hint);
+}

@@ -1,0 +1,58 @@
+//! The watchdog as the supervisor has it, on the same thread: what the one says takes effect before the
+//! other goes on.
+
+use std::{cell::RefCell, rc::Rc};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::task::Shell;
+use crate::watchdog::{
+    clock,
+    codec::{
+        function::{FailoverRequest, FailoverResult},
+        status::BackendStatus,
+    },
+    core::Event,
+};
+
+#[derive(Clone)]
+pub struct Near {
+    pub(super) shell: Rc<RefCell<Shell>>,
+    /// The task has to look at its timers again.
+    pub(super) changed: Rc<Notify>,
+}
+
+impl Near {
+    /// The backends as they are about to be published.
+    pub fn backends(&self, status: BackendStatus) {
+        self.tell(Event::Backends(status));
+    }
+
+    /// May this failover, which was agreed on, begin at this moment?
+    pub fn may_begin(&self, request: &FailoverRequest) -> bool {
+        let mut shell = self.shell.borrow_mut();
+        shell.core.may_still_begin(request, clock::now())
+    }
+
+    /// What was agreed on begins, or has ended.
+    pub fn failover(&self, begins: bool) {
+        self.tell(if begins {
+            Event::FailoverBegins
+        } else {
+            Event::FailoverEnds
+        });
+    }
+
+    /// May this be? Told when the leader has said so, or when there is nobody to ask.
+    pub fn request(&self, request: FailoverRequest) -> oneshot::Receiver<FailoverResult> {
+        let (answer, told) = oneshot::channel();
+        let ticket = self.shell.borrow_mut().ticket(answer);
+        self.tell(Event::Request { ticket, request });
+        told
+    }
+
+    fn tell(&self, event: Event) {
+        self.shell.borrow_mut().core(event);
+        self.changed.notify_one();
+    }
+}
