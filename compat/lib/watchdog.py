@@ -31,6 +31,16 @@ SHORT = {
     "sr_check_period": 2,
 }
 SHORT_LEASE = 3
+#: When the promotions that a host ordered began and ended: failover.sh promotes by ssh, which is a stand-in that tells.
+PROMOTIONS = "/var/log/pgpool/promotions"
+_SSH = f"""\
+#!/bin/sh
+case "$*" in
+*"standby promote"*) date +%s.%N >>{PROMOTIONS}; /usr/bin/ssh "$@"; code=$?; date +%s.%N >>{PROMOTIONS}; exit $code ;;
+esac
+exec /usr/bin/ssh "$@"
+"""
+
 #: Lines of the log that say nothing but that somebody has asked.
 _NOISE = re.compile(r"^.*(?i:pcp worker|pcp process|pcp child|SO_REUSE).*\n", re.M)
 
@@ -63,6 +73,7 @@ class Site(seed.Seed):
     def _install_pgpool(self, _):
         for number, host in enumerate(self.hosts):
             host.copy(os.path.join(env.SEED, "pool_hba.conf"), f"{_FOLDER}/pool_hba.conf", 0o644)
+            host.write("/usr/local/bin/ssh", _SSH, 0o755)
             self.install(number, self.subjects[number])
 
     # Files
@@ -188,9 +199,8 @@ class Site(seed.Seed):
                 for file in os.listdir(host.path(name)):
                     if os.path.isfile(host.path(f"{name}/{file}")) or file.startswith(".s."):
                         os.remove(host.path(f"{name}/{file}"))
-            for name in (self.log_path, "/var/log/pgpool/failover.log", "/var/log/pgpool/follow_master.log"):
-                if os.path.exists(host.path(name)):
-                    os.remove(host.path(name))
+            for name in os.listdir(host.path("/var/log/pgpool")):
+                os.remove(host.path(f"/var/log/pgpool/{name}"))
             self.install(number, self.subjects[number])
         self.restore()
 
