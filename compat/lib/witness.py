@@ -10,6 +10,8 @@ from . import proc, seed, switch, wire
 
 #: Numbers of rows of two writers differ in the rest of a division by this.
 _WRITERS = 10
+#: Seconds; two promotions do not come after each other in less.
+_REIGN = 3
 
 
 class Writer(threading.Thread):
@@ -154,8 +156,7 @@ class Witness:
         self.watch.end()
 
     def lost(self):
-        """Acknowledged rows that the primary of the end does not have, by writer: what counts, with the last of them at any
-        server that is in the cluster. To be asked when the writers have ended."""
+        """Acknowledged rows that the primary of the end does not have, by client. To be asked when the writers have ended."""
         there = set(map(int, self.site.sql(self.primary(), "select n from cl_owner.written", "critlib").split()))
         return {"outside": self.outside.lost(there), **{seed.NAMES[node]: writer.lost(there) for node, writer in self.inside.items()}}
 
@@ -164,12 +165,17 @@ class Witness:
         return seed.ADDRESSES.index(self.outside.acknowledged[-1][2])
 
     def to_two_primaries(self):
-        """Rows that a server acknowledged to anybody after another, later one had done so: (rows, until how many seconds after)."""
-        rows = sorted(one for writer in self.writers for one in writer.acknowledged)
-        first, late = {}, []
-        for at, _, server in rows:
-            first.setdefault(server, at)
-            newest = max(first.values())
-            if first[server] < newest:
-                late.append(at - newest)
+        """Rows that a server acknowledged to anybody while the client outside wrote to another, newer primary; and until how
+        many seconds after that one's first row."""
+        reigns = []
+        for at, _, server in self.outside.acknowledged:
+            if not reigns or reigns[-1][1] != server:
+                reigns.append((at, server))
+        # Who is back after less than this has never been replaced.
+        late = [now - before for (before, _), (now, _) in zip(reigns[1:], reigns[2:]) if now - before < _REIGN]
+        for writer in self.inside.values():
+            for at, _, server in writer.acknowledged:
+                began, newest = max((reign for reign in reigns if reign[0] < at), default=(at, server))
+                if server != newest:
+                    late.append(at - began)
         return len(late), max(late, default=0.0)
