@@ -108,6 +108,7 @@ impl Plane {
             hba: ArcSwap::from_pointee(Ok(Hba::default())),
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
             tls: ArcSwap::default(),
+            write_lease: Default::default(),
             dataplane: RwLock::new(None),
             events: Default::default(),
             supervisor,

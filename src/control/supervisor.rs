@@ -701,6 +701,8 @@ impl Supervisor {
                         check.send(health::core::Event::Look(health::core::Cause::Waited));
                     }
                 }
+                // The core was not told that there is a watchdog.
+                Action::AskToBegin { .. } => {}
                 Action::RestartReplicationCheck => {
                     if let Some(check) = &self.replication {
                         check.restart();
@@ -892,6 +894,7 @@ fn say(entry: Entry) {
         Source::ReplicationCheck => Reporter::new("sr_check_worker"),
         Source::Pcp => Reporter::new("pcp_child"),
         Source::FollowChild => Reporter::new("follow_child"),
+        Source::Watchdog => Reporter::new("watchdog"),
     };
     let severity: Severity = entry.severity;
     reporter.emit(severity, &entry.message, &entry.detail, &entry.hint);
