@@ -46,6 +46,8 @@ impl Supervisor {
                         check.send(health::core::Event::Look(health::core::Cause::Waited));
                     }
                 }
+                // The core was not told that there is a watchdog.
+                Action::AskToBegin { .. } => {}
                 Action::RestartReplicationCheck => {
                     if let Some(check) = &self.replication {
                         check.restart();
