@@ -76,6 +76,8 @@ pub enum Kind {
     Quarantine,
     /// The picture of the pgpool node that leads becomes this one's.
     Adoption,
+    /// Who leads the pgpool nodes, whether they can decide, and who has the virtual IP.
+    Watchdog,
     /// Of a newer release.
     #[default]
     #[serde(other)]
