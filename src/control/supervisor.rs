@@ -13,7 +13,10 @@ mod running;
 mod told;
 mod watchdog;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -30,6 +33,7 @@ use crate::{
     cluster::{ClusterView, NodeId, NodeReplication, initial, status_file},
     config::Config,
     failover::{
+        consult::{Asked, Consult},
         core::{Core, Event, HookKind, Now, Why},
         hooks,
         request::{Request, Source},
@@ -41,8 +45,6 @@ use crate::{
     recovery, replication,
     watchdog::shell::Near,
 };
-
-pub use watchdog::backend_status;
 
 /// What tasks of the supervisor tell it.
 enum Internal {
@@ -85,6 +87,8 @@ pub struct Supervisor {
     busy: watch::Sender<bool>,
     /// As `busy`, or a script works on nodes that are down: nothing shall attach them.
     hands_off: watch::Sender<bool>,
+    /// `follow_primary_command` runs or is to run here.
+    follows: watch::Sender<bool>,
     /// Of the `follow_primary_command` that runs.
     follow_group: hooks::Group,
     /// For the next start, should this process be killed.
@@ -98,6 +102,12 @@ pub struct Supervisor {
     search_done: Option<oneshot::Sender<()>>,
     start: watchdog::Start,
     watchdog: Option<Near>,
+    /// What the watchdog was asked.
+    consult: Consult,
+    /// Who waits for what it says, by its tickets.
+    replies: HashMap<u64, Reply>,
+    /// The leader, another node, makes nodes follow a new primary.
+    leader_follows: bool,
     reporter: Reporter,
 }
 
@@ -139,6 +149,7 @@ impl Supervisor {
             core,
             busy: watch::Sender::new(true),
             hands_off: watch::Sender::new(true),
+            follows: watch::Sender::new(false),
             follow_group: hooks::Group::default(),
             record,
             health: BTreeMap::new(),
@@ -149,15 +160,12 @@ impl Supervisor {
             search_done: Some(search_done),
             start: watchdog::Start::Joining,
             watchdog: None,
+            consult: Consult::new(std::process::id()),
+            replies: HashMap::new(),
+            leader_follows: false,
             reporter: Reporter::new("main"),
         };
         (supervisor, done)
-    }
-
-    /// Together with other pgpools.
-    pub fn with_watchdog(mut self, watchdog: Near) -> Supervisor {
-        self.watchdog = Some(watchdog);
-        self
     }
 
     /// Runs for as long as the process; must be in a `LocalSet`.
@@ -175,9 +183,9 @@ impl Supervisor {
                     None => std::future::pending().await,
                 }
             };
-            let start_by = self.start_by();
-            let late = async {
-                match start_by {
+            let watchdog = self.watchdog_wakes();
+            let due = async {
+                match watchdog {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -192,7 +200,7 @@ impl Supervisor {
                     self.wake_at = None;
                     self.event(Event::Timer).await;
                 }
-                () = late => self.picture_is_late().await,
+                () = due => self.watchdog_is_due().await,
                 message = self.messages.recv() => match message {
                     Some(SupervisorMessage::Report(report)) => self.report(report).await,
                     Some(SupervisorMessage::Command(command)) => {
@@ -211,7 +219,23 @@ impl Supervisor {
         self.carry_out(actions).await;
     }
 
-    async fn request(
+    /// A report or a check wants it. With a watchdog the other nodes are asked first.
+    async fn request(&mut self, request: Request, source: Source, why: Why, evidence: Option<u64>) {
+        if self.watchdog.is_some() {
+            let asked = Asked {
+                request,
+                source,
+                why,
+                evidence,
+            };
+            return self.consult(asked, None);
+        }
+        // A refusal has been logged by the core, and nobody waits for it.
+        let _ = self.decided(request, source, why, evidence).await;
+    }
+
+    /// Nobody else has to be asked.
+    async fn decided(
         &mut self,
         request: Request,
         source: Source,
@@ -219,6 +243,7 @@ impl Supervisor {
         evidence: Option<u64>,
     ) -> Result<(), Refusal> {
         if evidence.is_none()
+            && source != Source::Watchdog
             && let Err(refusal) = self.recovery_allows(&request, source)
         {
             self.record_refusal(&request, why, &refusal);
@@ -252,8 +277,7 @@ impl Supervisor {
                 .await;
             }
             Internal::Requested { request, by, reply } => {
-                let result = self.operators_request(request, by).await;
-                answer(reply, result);
+                self.operators_request(request, by, reply).await;
             }
             Internal::Reloaded {
                 reloaded,

@@ -341,7 +341,7 @@ async fn run_control(
     serve_events(&shared);
     if let Some(watchdog) = watchdog {
         supervisor = supervisor.with_watchdog(watchdog.near());
-        let backends = supervisor::backend_status(&shared.view.load(), false);
+        let backends = supervisor.backend_status();
         drop(tokio::task::spawn_local(watchdog.run(backends)));
     }
     drop(tokio::task::spawn_local(supervisor.run()));

@@ -14,7 +14,13 @@ use crate::{
         codec,
         request::{Number, Scope},
     },
-    watchdog::codec::ipc_answer::{ListedNode, NodeList},
+    watchdog::{
+        codec::{
+            function::ClusterCommand,
+            ipc_answer::{ListedNode, NodeList},
+        },
+        shell::Order,
+    },
 };
 
 /// A reload that waits longer behind other work of the supervisor is answered as queued.
@@ -63,12 +69,29 @@ fn no_watchdog(env: &Environment) -> Outcome {
     )
 }
 
-/// Without a watchdog the cluster is this pgpool alone.
+/// Tells all other watchdog nodes; nothing without a watchdog, when the cluster is this pgpool alone.
+fn tell_cluster(env: &Environment, scope: Scope, command: &str, arguments: &[(&str, &str)]) {
+    if scope == Scope::Cluster
+        && let Some(watchdog) = env.shared.watchdog.get()
+    {
+        let command = ClusterCommand::new(command, arguments);
+        watchdog.send(Order::ClusterCommand(command));
+    }
+}
+
+fn scope_in_words(env: &Environment, scope: Scope) -> &'static str {
+    match scope {
+        Scope::Local => "",
+        Scope::Cluster if env.shared.watchdog.get().is_some() => " of the cluster",
+        Scope::Cluster => " of the cluster (no watchdog: of this pgpool)",
+    }
+}
+
 pub fn stop(env: &Environment, mode: u8, scope: Scope) -> Outcome {
-    let (mode, word) = match mode {
-        b's' => (StopMode::Smart, "smart"),
-        b'f' => (StopMode::Fast, "fast"),
-        b'i' => (StopMode::Immediate, "immediate"),
+    let (mode, word, letter) = match mode {
+        b's' => (StopMode::Smart, "smart", "s"),
+        b'f' => (StopMode::Fast, "fast", "f"),
+        b'i' => (StopMode::Immediate, "immediate", "i"),
         other => {
             let shown = match other {
                 0 => String::new(),
@@ -80,18 +103,19 @@ pub fn stop(env: &Environment, mode: u8, scope: Scope) -> Outcome {
             );
         }
     };
-    let scope = match scope {
-        Scope::Local => "",
-        Scope::Cluster => " of the cluster (no watchdog: of this pgpool)",
-    };
-    env.log(&format!("{word} stop{scope}"));
+    env.log(&format!("{word} stop{}", scope_in_words(env, scope)));
+    tell_cluster(env, scope, "SHUTDOWN_CLUSTER", &[("mode", letter)]);
     let mut reply = BytesMut::new();
     codec::put_command_complete(&mut reply, b't');
     Outcome::Stop { reply, mode }
 }
 
-pub async fn reload(env: &Environment) -> Outcome {
-    env.log("reload of the configuration");
+pub async fn reload(env: &Environment, scope: Scope) -> Outcome {
+    env.log(&format!(
+        "reload of the configuration{}",
+        scope_in_words(env, scope)
+    ));
+    tell_cluster(env, scope, "RELOAD_CONFIG_CLUSTER", &[]);
     match time::timeout(RELOAD_PATIENCE, env.ask(|reply| Command::Reload { reply })).await {
         Ok(result) => Outcome::of(result, b'z'),
         Err(_) => {
@@ -102,12 +126,13 @@ pub async fn reload(env: &Environment) -> Outcome {
     }
 }
 
-pub fn rotate_log(env: &Environment) -> Outcome {
+pub fn rotate_log(env: &Environment, scope: Scope) -> Outcome {
     const FAILED: &str = "process log rotation request failed";
     if !env.config().settings.logging_collector {
         return Outcome::error(FAILED, "logging_collector is disabled");
     }
-    env.log("log rotation");
+    env.log(&format!("log rotation{}", scope_in_words(env, scope)));
+    tell_cluster(env, scope, "LOGROTATE_CLUSTER", &[]);
     match &env.context.log_rotation {
         None => Outcome::error(FAILED, "the log collector is not running"),
         Some(rotation) => match rotation.rotate() {

@@ -34,8 +34,9 @@ pub(super) struct Failovers {
     running: bool,
     /// When one of our own parts last asked.
     asked: Option<Instant>,
-    /// The leader was asked for the backends' status: when.
-    asked_backends: Option<Instant>,
+    /// The leader was asked for the backends' status, in this packet: when. Two answers can come by two
+    /// connections, and the older one last; only that to the last question counts.
+    asked_backends: Option<(u32, Instant)>,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Failovers {
             }
         });
         let handed = self.handed.iter().map(|(_, _, at)| *at + HAND_OVER);
-        let asked = self.asked_backends.map(|at| at + times::REPLY);
+        let asked = self.asked_backends.map(|(_, at)| at + times::REPLY);
         forwards.chain(handed).chain(asked).min()
     }
 }
@@ -239,7 +240,7 @@ impl Core {
         }
         self.watch_forwards();
         self.expire_votes();
-        let late = |at: Instant| now.saturating_duration_since(at) >= times::REPLY;
+        let late = |(_, at): (u32, Instant)| now.saturating_duration_since(at) >= times::REPLY;
         if self.failovers.asked_backends.is_some_and(late) {
             self.failovers.asked_backends = None;
             if self.state == State::Standby {
@@ -354,13 +355,17 @@ impl Core {
     pub(super) fn ask_backends(&mut self) {
         if let Some(Leader::Peer(leader)) = self.leader {
             let request = Message::DataRequest(DataRequest::default());
-            self.send_new(leader, request);
-            self.failovers.asked_backends = Some(self.now);
+            let id = self.send_new(leader, request);
+            self.failovers.asked_backends = Some((id, self.now));
         }
     }
 
-    pub(super) fn data_came(&mut self, peer: PeerId, status: BackendStatus) {
-        if self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
+    pub(super) fn data_came(&mut self, peer: PeerId, id: u32, status: BackendStatus) {
+        let is_last = self
+            .failovers
+            .asked_backends
+            .is_some_and(|(asked, _)| asked == id);
+        if is_last && self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
             self.failovers.asked_backends = None;
             self.out.push(Action::Adopt(status));
         }

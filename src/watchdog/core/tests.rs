@@ -237,15 +237,17 @@ impl Bench {
         assert_eq!(self.core.state(), State::Standby);
         let id = self.sent_id(b'J');
         self.reply(inbound(0), id, Message::Accept);
-        self.say(
-            0,
-            Message::Data(BackendStatus {
-                nodes: vec![RemoteStatus::Up, RemoteStatus::Up],
-                primary: 0,
-                node_name: String::new(),
-            }),
-        );
+        let asked = self.sent_id(b'd');
+        self.reply(inbound(0), asked, Message::Data(all_up()));
         self.done();
+    }
+}
+
+fn all_up() -> BackendStatus {
+    BackendStatus {
+        nodes: vec![RemoteStatus::Up, RemoteStatus::Up],
+        primary: 0,
+        node_name: String::new(),
     }
 }
 

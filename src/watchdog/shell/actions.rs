@@ -27,7 +27,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Shell {
     pub(super) fn core(&mut self, event: core::Event) {
-        for action in self.core.handle(event, clock::now()) {
+        let actions = self.core.handle(event, clock::now());
+        let leader = self.core.leader();
+        if std::mem::replace(&mut self.leader, leader) != leader {
+            let own = leader == Some(Leader::Own);
+            self.wish(Wish::Leader { own });
+        }
+        for action in actions {
             self.act(action);
         }
     }
@@ -58,12 +64,7 @@ impl Shell {
             Action::DeEscalate => self.vip(vip::Event::DeEscalate),
             Action::Adopt(status) => self.wish(Wish::Adopt(status)),
             Action::Failover(request) => self.wish(Wish::Failover(request)),
-            Action::Answer { ticket, result } => {
-                if let Some(answer) = self.answers.remove(&ticket) {
-                    // Whoever has asked may have gone.
-                    let _ = answer.send(result);
-                }
-            }
+            Action::Answer { ticket, result } => self.wish(Wish::Answer { ticket, result }),
             Action::VoteForQuarantined => self.wish(Wish::VoteForQuarantined),
             Action::ReleaseQuarantined => self.wish(Wish::ReleaseQuarantined),
             Action::LookAtBackends => self.wish(Wish::LookAtBackends),

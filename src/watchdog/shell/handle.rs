@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::watchdog::codec::{
-    function::{ClusterCommand, FailoverRequest},
+    function::{ClusterCommand, FailoverRequest, FailoverResult},
     ipc_answer::NodeList,
     status::BackendStatus,
 };
@@ -25,6 +25,8 @@ pub enum Order {
 /// What the watchdog wants of the supervisor.
 #[derive(Debug)]
 pub enum Wish {
+    /// Another one leads than before, this one (`own`), or nobody.
+    Leader { own: bool },
     /// This node leads, or has joined a leader, for the first time: clients may be let in. `leads`:
     /// no picture of the backends will come from anybody else.
     Settled {
@@ -34,6 +36,8 @@ pub enum Wish {
     Adopt(BackendStatus),
     /// Do it; the watchdog has agreed.
     Failover(FailoverRequest),
+    /// To [`super::Near::request`].
+    Answer { ticket: u64, result: FailoverResult },
     /// Vote again for the backends that are quarantined here.
     VoteForQuarantined,
     ReleaseQuarantined,

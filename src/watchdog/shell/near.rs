@@ -3,15 +3,12 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::task::Shell;
 use crate::watchdog::{
     clock,
-    codec::{
-        function::{FailoverRequest, FailoverResult},
-        status::BackendStatus,
-    },
+    codec::{function::FailoverRequest, status::BackendStatus},
     core::Event,
 };
 
@@ -43,12 +40,10 @@ impl Near {
         });
     }
 
-    /// May this be? Told when the leader has said so, or when there is nobody to ask.
-    pub fn request(&self, request: FailoverRequest) -> oneshot::Receiver<FailoverResult> {
-        let (answer, told) = oneshot::channel();
-        let ticket = self.shell.borrow_mut().ticket(answer);
+    /// May this be? The answer is [`super::Wish::Answer`], when the leader has said so, or when there is
+    /// nobody to ask.
+    pub fn request(&self, ticket: u64, request: FailoverRequest) {
         self.tell(Event::Request { ticket, request });
-        told
     }
 
     fn tell(&self, event: Event) {

@@ -25,8 +25,8 @@ use crate::{
     observe::Reporter,
     watchdog::{
         clock,
-        codec::{function::FailoverResult, ipc::IpcFrame, ipc_answer::NodeList},
-        core::{self, Conn, Core},
+        codec::{ipc::IpcFrame, ipc_answer::NodeList},
+        core::{self, Conn, Core, Leader},
         ipc::{self, Verdict},
         lifecheck::{self, Lifecheck},
         settings::Settings,
@@ -71,9 +71,8 @@ pub(super) struct Shell {
     pub lease: host::Lease,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
-    /// Who waits for the results of requests, by their tickets.
-    pub answers: HashMap<u64, oneshot::Sender<FailoverResult>>,
-    pub last_ticket: u64,
+    /// Who leads, as the supervisor was told last.
+    pub leader: Option<Leader>,
     pub stopping: Option<oneshot::Sender<()>>,
     pub events: mpsc::Sender<Happened>,
     pub unwritten: Unwritten,
@@ -153,13 +152,6 @@ impl Shell {
         if vip {
             self.vip(vip::Event::Timer);
         }
-    }
-
-    /// Of a new request, whose result goes there.
-    pub(super) fn ticket(&mut self, answer: oneshot::Sender<FailoverResult>) -> u64 {
-        self.last_ticket += 1;
-        self.answers.insert(self.last_ticket, answer);
-        self.last_ticket
     }
 
     fn order(&mut self, order: Order) {
