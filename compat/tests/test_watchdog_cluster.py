@@ -61,7 +61,10 @@ class Cluster(WatchdogCase):
     def test_5_wd_cli_tells_of_the_nodes(self):
         leader = self.site.wait_leader()
         host = self.site.hosts[leader]
-        done = host.run(["wd_cli", "-i", "-a", "", "-f", "/etc/pgpool-II/pgpool.conf", "-v"])
+        # The tool reads no file of 4.0; it needs no more than this of one.
+        host.write("/tmp/wd_cli.conf", "wd_port0 = 9000\nhostname0 = 'x'\npgpool_port0 = 9999\nwd_ipc_socket_dir = '/var/run/pgpool'\n")
+        host.write("/tmp/pgpool_node_id", "0\n")
+        done = host.run(["wd_cli", "-i", "-f", "/tmp/wd_cli.conf", "-v"])
         self.assertEqual(done.code, 0, done)
         for name in seed.NAMES:
             self.assertIn(f"{name}:9999 Linux {name}", done.out)
