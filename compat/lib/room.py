@@ -12,6 +12,7 @@ import ctypes
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 
 from . import env, proc
@@ -97,6 +98,9 @@ class Room:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", os.path.join(self.keys, name)], check=True)
 
     def stop(self):
+        for one in self.children:
+            # An nsenter whose child was stopped would not see its end, which the kernel waits for.
+            one.send_signal(signal.SIGCONT)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()

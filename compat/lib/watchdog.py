@@ -171,7 +171,8 @@ class Site(seed.Seed):
         return [pid for pid in proc.tree(self.processes[number].pid) if pid != self.processes[number].pid]
 
     def signal(self, number, sig):
-        for pid in self.pids(number):
+        # nsenter, their parent, stops with its child and does not go on with it.
+        for pid in (self.processes[number].pid, *self.pids(number)) if sig == signal.SIGCONT else self.pids(number):
             _kill(pid, sig)
 
     def kill_pgpool(self, number):
@@ -194,7 +195,7 @@ class Site(seed.Seed):
             for pid in host.processes():
                 _kill(pid, signal.SIGCONT)
             self.kill_host(number)
-            host.run(["ip", "address", "del", f"{seed.VIP}/24", "dev", "eth0"], root=True)
+            self.drop_address(number)
             for name in ("/run/pgpool", "/tmp"):
                 for file in os.listdir(host.path(name)):
                     if os.path.isfile(host.path(f"{name}/{file}")) or file.startswith(".s."):
@@ -203,6 +204,10 @@ class Site(seed.Seed):
                 os.remove(host.path(f"/var/log/pgpool/{name}"))
             self.install(number, self.subjects[number])
         self.restore()
+
+    def drop_address(self, number):
+        """As an operator does where a killed process has left it."""
+        self.hosts[number].run(["ip", "address", "del", f"{seed.VIP}/24", "dev", "eth0"], root=True)
 
     def synchronous(self):
         """An acknowledged row is on pg02, too, which is promoted when pg01 goes: nothing may be lost then."""
