@@ -267,7 +267,18 @@ impl Main {
         if result.is_ok() {
             self.reporter.log("Pgpool-II system is shutdown");
         }
-        result
+        // Whoever watches over the service shall see that nobody wanted this end.
+        match self
+            .shared
+            .watchdog
+            .get()
+            .and_then(|watchdog| watchdog.end())
+        {
+            Some(reason) => Err(Fatal::new("the watchdog has ended pgpool")
+                .detail(reason)
+                .hint("start it again when the cause is gone; the log says more")),
+            None => result,
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Fatal> {

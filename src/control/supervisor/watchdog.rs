@@ -220,8 +220,7 @@ impl Supervisor {
                     Some("i") => StopMode::Immediate,
                     _ => StopMode::Smart,
                 };
-                self.reporter
-                    .log(format_args!("{mode:?} shutdown by {BY}"));
+                self.reporter.log(format_args!("{mode:?} shutdown by {BY}"));
                 // The process ends itself; if it is not there any more, it has ended.
                 let _ = self.stop.send(mode);
             }

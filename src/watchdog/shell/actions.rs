@@ -77,7 +77,13 @@ impl Shell {
             }),
             Action::Serving(_) => {}
             Action::Remember { lease_is_on } => self.remember(lease_is_on),
-            Action::Exit { reason } => self.wish(Wish::Exit { reason }),
+            Action::Exit { reason } => {
+                if let Some(handle) = self.shared.watchdog.get() {
+                    // The first reason counts.
+                    let _ = handle.end.set(reason.clone());
+                }
+                self.wish(Wish::Exit { reason });
+            }
         }
     }
 

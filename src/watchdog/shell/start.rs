@@ -19,6 +19,7 @@ use super::{
     heartbeat, host, listen, local,
     near::Near,
     task::{self, Happened, Shell},
+    told::Told,
 };
 use crate::{
     control::Shared,
@@ -66,6 +67,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
     let handle = Handle {
         orders: sender,
         picture: Arc::clone(&picture),
+        end: Arc::default(),
     };
     if shared.watchdog.set(handle).is_err() {
         return Err(Fatal::new("the watchdog is started twice"));
@@ -90,6 +92,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         unwritten,
         written: Some(written),
         picture,
+        told: Told::default(),
         reporter,
         utility: Reporter::new("watchdog_utility"),
         life_check: Reporter::new("life_check"),
