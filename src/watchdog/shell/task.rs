@@ -135,7 +135,8 @@ impl Shell {
         let list = self.core.node_list(None);
         let ip = self.settings.delegate_ip.as_str();
         let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
-        self.told.tell(&list, address, &self.shared.events);
+        self.told
+            .tell(&list, address, &self.shared.events, clock::now());
         if **self.picture.load() != list {
             self.picture.store(Arc::new(list));
         }
