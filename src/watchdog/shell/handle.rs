@@ -25,9 +25,9 @@ pub enum Order {
 /// What the watchdog wants of the supervisor.
 #[derive(Debug)]
 pub enum Wish {
-    /// Another one leads than before, this one (`own`), or nobody.
+    /// Another one leads than before, or nobody. `coordinates`: this node, and it decides.
     Leader {
-        own: bool,
+        coordinates: bool,
     },
     /// This node leads, or has joined a leader, for the first time: clients may be let in. `leads`:
     /// no picture of the backends will come from anybody else.

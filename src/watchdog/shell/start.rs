@@ -84,9 +84,9 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         links: BTreeMap::new(),
         accepted: 0,
         heartbeats: heartbeat::Sender::new(&settings, Reporter::new("life_check")),
-        lease: host::Lease::new(&config.settings.work_dir, config.settings.port),
+        kept: host::Kept::new(&config.settings.work_dir, config.settings.port),
         running: HashMap::new(),
-        leader: None,
+        leader: (None, false),
         stopping: None,
         events: events.clone(),
         unwritten,
@@ -144,8 +144,8 @@ impl Watchdog {
             let mut shell = near.shell.borrow_mut();
             shell.core(core::Event::Backends(backends));
             shell.vip(vip::Event::Start);
-            let lease_was_on = shell.lease.was_on();
-            shell.core(core::Event::Start { lease_was_on });
+            let memory = shell.memory();
+            shell.core(core::Event::Start { memory });
             shell.lifecheck(lifecheck::Event::Start);
         }
         task::serve(&near, orders, happened).await;

@@ -69,11 +69,11 @@ pub(super) struct Shell {
     /// Numbers accepted connections.
     pub accepted: u64,
     pub heartbeats: heartbeat::Sender,
-    pub lease: host::Lease,
+    pub kept: host::Kept,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
-    /// Who leads, as the supervisor was told last.
-    pub leader: Option<Leader>,
+    /// Who leads, and whether this node decides, as the supervisor was told last.
+    pub leader: (Option<Leader>, bool),
     pub stopping: Option<oneshot::Sender<()>>,
     pub events: mpsc::Sender<Happened>,
     pub unwritten: Unwritten,
