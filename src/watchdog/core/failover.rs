@@ -83,6 +83,8 @@ impl Failovers {
 
     pub fn gives_up(&mut self) {
         self.running = false;
+        self.waiting.clear();
+        self.handed.clear();
     }
 
     pub fn asked(&mut self, id: u32, now: Instant) {
@@ -95,7 +97,7 @@ impl Core {
     pub(super) fn request(&mut self, ticket: u64, request: FailoverRequest) {
         self.failovers.asked = Some(self.now);
         match (self.state, self.leader) {
-            (State::Leader, Some(Leader::Own)) => {
+            (State::Leader, Some(Leader::Own)) if self.may_decide(&request) => {
                 let result = match self.decide(Voter::Own, &request) {
                     FailoverResult::Proceed if !self.may_begin(&request) => {
                         self.wait(request);
@@ -134,7 +136,7 @@ impl Core {
             self.send(peer, id, Message::Error);
             return;
         }
-        if !self.standbys.contains(&peer) {
+        if !self.standbys.contains(&peer) || !self.may_decide(&request) {
             // It has not joined, or not yet anew: its vote would count for two leaders.
             let result = Message::FailoverResult(FailoverResult::Transition);
             self.send(peer, id, result);
@@ -153,6 +155,14 @@ impl Core {
             other => other,
         };
         self.send(peer, id, Message::FailoverResult(result));
+    }
+
+    /// A leader that does not know yet what a majority knows decides nothing; one that has no majority knows
+    /// that much.
+    fn may_decide(&self, request: &FailoverRequest) -> bool {
+        let needs_quorum =
+            self.settings.consensus.when_quorum_exists && !request.flags.has(Flags::CONFIRMED);
+        self.coordinates() || (self.quorum < 0 && needs_quorum)
     }
 
     fn decide(&mut self, voter: Voter, request: &FailoverRequest) -> FailoverResult {

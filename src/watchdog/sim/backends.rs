@@ -264,10 +264,13 @@ impl World {
         if !valid {
             backends.primary = backends.nodes.iter().position(|n| !n.down);
         }
-        if let (Some(from), Some(to)) = (before, backends.primary)
-            && from != to
+        if let Some(to) = backends.primary
+            && before != Some(to)
         {
-            self.has_changed(from, to);
+            // All were down: an operator has decided which one it is.
+            let all = 0..backends.nodes.len();
+            let from = before.map_or(all.collect(), |from| vec![from]);
+            from.into_iter().for_each(|from| self.has_changed(from, to));
         }
         self.tell_backends(node);
         self.input(node, Input::Core(Event::FailoverEnds));
