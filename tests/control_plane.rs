@@ -148,6 +148,7 @@ impl Pgpool {
             hba: ArcSwap::from_pointee(Ok(Hba::default())),
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
             tls: ArcSwap::default(),
+            write_lease: Default::default(),
             dataplane: RwLock::new(None),
             supervisor: sender,
             write_lease: Default::default(),

@@ -107,6 +107,7 @@ impl Server {
             hba: ArcSwap::from_pointee(Ok(Hba::default())),
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
             tls: ArcSwap::default(),
+            write_lease: Default::default(),
             dataplane: RwLock::new(None),
             supervisor,
             write_lease: Default::default(),

@@ -246,6 +246,7 @@ impl Supervisor {
             && source != Source::Watchdog
             && let Err(refusal) = self.recovery_allows(&request, source)
         {
+            self.tell_dropped(&request);
             self.record_refusal(&request, why, &refusal);
             return Err(refusal);
         }

@@ -190,6 +190,7 @@ impl Prepared {
             reporter,
             shutdown: Shutdown::default(),
             files,
+            watchdog_ends: None,
         };
         runtime.block_on(main.run())
     }
@@ -246,6 +247,8 @@ struct Main {
     shutdown: Shutdown,
     /// Removed after the last session, as in the original.
     files: SocketFiles,
+    /// The watchdog was told to end.
+    watchdog_ends: Option<oneshot::Receiver<()>>,
 }
 
 impl Main {
@@ -254,7 +257,8 @@ impl Main {
         if result.is_err() {
             self.dataplane.stop(StopMode::Immediate);
         }
-        self.end_watchdog().await;
+        let watchdog = self.watchdog_ends.take().or_else(|| self.end_watchdog());
+        self.watchdog_has_ended(watchdog).await;
         self.control.stop();
         drop(self.files);
         let how = if result.is_ok() {
@@ -267,7 +271,18 @@ impl Main {
         if result.is_ok() {
             self.reporter.log("Pgpool-II system is shutdown");
         }
-        result
+        // Whoever watches over the service shall see that nobody wanted this end.
+        match self
+            .shared
+            .watchdog
+            .get()
+            .and_then(|watchdog| watchdog.end())
+        {
+            Some(reason) => Err(Fatal::new("the watchdog has ended pgpool")
+                .detail(reason)
+                .hint("start it again when the cause is gone; the log says more")),
+            None => result,
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Fatal> {
@@ -327,14 +342,28 @@ impl Main {
         told
     }
 
-    /// Gives up the virtual IP, and tells the other nodes that this one goes.
-    async fn end_watchdog(&self) {
-        let Some(watchdog) = self.shared.watchdog.get() else {
-            return;
-        };
+    /// Sessions that are cut have no use of the virtual IP, and clients want the next leader. With a smart
+    /// shutdown the sessions go on, and so does their address.
+    fn hand_over(&mut self, mode: StopMode) {
+        if mode != StopMode::Smart && self.watchdog_ends.is_none() {
+            self.watchdog_ends = self.end_watchdog();
+        }
+    }
+
+    /// Gives up the virtual IP, and tells the other nodes that this one goes. The receiver is told when that
+    /// is done.
+    fn end_watchdog(&self) -> Option<oneshot::Receiver<()>> {
+        let watchdog = self.shared.watchdog.get()?;
         let (done, ended) = oneshot::channel();
         watchdog.send(Order::Stop { done });
-        if time::timeout(WATCHDOG_TIME, ended).await.is_err() {
+        Some(ended)
+    }
+
+    async fn watchdog_has_ended(&self, ends: Option<oneshot::Receiver<()>>) {
+        let Some(ends) = ends else {
+            return;
+        };
+        if time::timeout(WATCHDOG_TIME, ends).await.is_err() {
             self.reporter.emit(
                 Severity::Warning,
                 "the virtual IP may still be on this host: its commands do not end",
@@ -359,6 +388,7 @@ impl Main {
         let told = self.end_hooks(mode);
         self.notifier.stopping();
         self.dataplane.stop(mode);
+        self.hand_over(mode);
         let mut deadline = deadline(mode);
         let dataplane = self.dataplane.clone();
         let mut stopped = std::pin::pin!(dataplane.stopped());
@@ -383,6 +413,7 @@ impl Main {
                         drop(self.end_hooks(mode));
                         if let Step::Hurry(mode) = self.shutdown.signal(mode) {
                             self.dataplane.stop(mode);
+                            self.hand_over(mode);
                             deadline = self::deadline(mode);
                         }
                     }

@@ -7,11 +7,11 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{Internal, Supervisor, told::say};
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus, status_file},
-    events::{Origin, Step},
+    events::{Kind, Note, Origin, Step},
     failover::{
         ask,
         core::{Action, Event, Now, Told},
-        request::{Entry, Source},
+        request::{Entry, Request, Source},
     },
     health, recovery, replication,
 };
@@ -35,6 +35,11 @@ impl Supervisor {
                 }
                 Action::Record(Told { operation, note }) => {
                     ended |= operation.is_some() && note.step == Step::Ended;
+                    if matches!(note.step, Step::Refused | Step::Dropped)
+                        && let Some(request) = request_of(&note)
+                    {
+                        self.tell_dropped(&request);
+                    }
                     let operation = operation.map(|number| (Origin::Failover, number));
                     self.shared.events.record(operation, note);
                 }
@@ -178,4 +183,16 @@ fn replace(watch: &watch::Sender<bool>, now: bool) -> bool {
     let before = *watch.borrow();
     watch.send_if_modified(|old| std::mem::replace(old, now) != now);
     before
+}
+
+/// The request that a note speaks of.
+fn request_of(note: &Note) -> Option<Request> {
+    let node = note.node?;
+    Some(match note.kind {
+        Kind::Failover => Request::Down { node },
+        Kind::Failback => Request::Up { node },
+        Kind::Switchover => Request::Switchover { node },
+        Kind::Promotion => Request::Promote { node },
+        _ => return None,
+    })
 }

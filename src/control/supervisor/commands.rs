@@ -18,14 +18,16 @@ impl Supervisor {
     pub(super) async fn command(&mut self, command: Command, by: String) {
         match command {
             Command::Attach { node, reply } => {
-                self.operators_request(Request::Up { node }, by, reply).await;
+                self.operators_request(Request::Up { node }, by, reply)
+                    .await;
             }
             Command::Detach {
                 node,
                 graceful: false,
                 reply,
             } => {
-                self.operators_request(Request::Down { node }, by, reply).await;
+                self.operators_request(Request::Down { node }, by, reply)
+                    .await;
             }
             Command::Detach {
                 node,

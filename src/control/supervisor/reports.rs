@@ -91,7 +91,9 @@ impl Supervisor {
                 self.request(Request::Down { node }, source, why, Some(view_version))
                     .await;
             }
-            Report::AutoFailback { node } if self.core.view().node(node).is_some_and(|n| n.quarantine) => {
+            Report::AutoFailback { node }
+                if self.core.view().node(node).is_some_and(|n| n.quarantine) =>
+            {
                 self.event(Event::Release { node }).await;
             }
             Report::AutoFailback { node } => {

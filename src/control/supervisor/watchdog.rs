@@ -150,10 +150,10 @@ impl Supervisor {
 
     pub(super) async fn wish(&mut self, wish: Wish) {
         match wish {
-            Wish::Leader { own } => {
+            Wish::Leader { coordinates } => {
                 // Whoever has held others back for a follow command leads no more.
                 self.leader_follows = false;
-                self.event(Event::Coordinates(own)).await;
+                self.event(Event::Coordinates(coordinates)).await;
             }
             Wish::Settled { leads } => {
                 self.reporter.log("watchdog process is initialized");
@@ -220,8 +220,7 @@ impl Supervisor {
                     Some("i") => StopMode::Immediate,
                     _ => StopMode::Smart,
                 };
-                self.reporter
-                    .log(format_args!("{mode:?} shutdown by {BY}"));
+                self.reporter.log(format_args!("{mode:?} shutdown by {BY}"));
                 // The process ends itself; if it is not there any more, it has ended.
                 let _ = self.stop.send(mode);
             }
@@ -280,6 +279,13 @@ impl Supervisor {
     /// What the watchdog knows of the backends at its start.
     pub fn backend_status(&self) -> BackendStatus {
         self.core.backend_status()
+    }
+
+    /// What was agreed on is not done after all.
+    pub(super) fn tell_dropped(&self, request: &Request) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.dropped(consult::to_wire(request, Flags::default()));
+        }
     }
 
     /// Before a view is published.

@@ -140,7 +140,7 @@ impl Bench {
 
     fn start(&mut self) {
         self.event(Event::Start {
-            lease_was_on: false,
+            memory: Memory::default(),
         });
     }
 

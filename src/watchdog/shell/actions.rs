@@ -17,7 +17,7 @@ use crate::{
     watchdog::{
         clock,
         codec::Message,
-        core::{self, Conn, Entry, Leader},
+        core::{self, Conn, Entry, Leader, lease::Memory},
         lifecheck, vip,
     },
 };
@@ -28,10 +28,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 impl Shell {
     pub(super) fn core(&mut self, event: core::Event) {
         let actions = self.core.handle(event, clock::now());
-        let leader = self.core.leader();
+        // Before anything else: some of the actions promise others that nothing is written here any more.
+        if self.shared.write_lease.set(self.core.serving())
+            && let Some(plane) = self.shared.dataplane()
+        {
+            plane.serving_again();
+        }
+        let coordinates = self.core.coordinates();
+        let leader = (self.core.leader(), coordinates);
         if std::mem::replace(&mut self.leader, leader) != leader {
-            let own = leader == Some(Leader::Own);
-            self.wish(Wish::Leader { own });
+            self.wish(Wish::Leader { coordinates });
         }
         for action in actions {
             self.act(action);
@@ -76,8 +82,14 @@ impl Shell {
                 from_leader,
             }),
             Action::Serving(_) => {}
-            Action::Remember { lease_is_on } => self.remember(lease_is_on),
-            Action::Exit { reason } => self.wish(Wish::Exit { reason }),
+            Action::Remember(memory) => self.remember(&memory),
+            Action::Exit { reason } => {
+                if let Some(handle) = self.shared.watchdog.get() {
+                    // The first reason counts.
+                    let _ = handle.end.set(reason.clone());
+                }
+                self.wish(Wish::Exit { reason });
+            }
         }
     }
 
@@ -102,16 +114,33 @@ impl Shell {
         }
     }
 
-    /// On this thread: it is one small file, and what it says must be true before a write is served.
-    fn remember(&self, on: bool) {
-        if let Err(error) = self.lease.remember(on) {
-            self.reporter.emit(
-                Severity::Warning,
-                "whether the write lease is on cannot be kept for the next start",
-                &errors::message(&error),
-                "give the work directory (logdir) to the account that pgpool runs as",
-            );
+    /// On this thread: it is one small file, and what it says must be on disk before others are told what
+    /// rests on it.
+    fn remember(&self, memory: &Memory) {
+        if let Err(error) = self.kept.remember(memory) {
+            self.say_unkept(&error);
         }
+    }
+
+    /// What an earlier process has kept.
+    pub(super) fn memory(&self) -> Memory {
+        let (memory, error) = self.kept.read();
+        if let Some(error) = error {
+            self.say_unkept(&error);
+        }
+        memory
+    }
+
+    fn say_unkept(&self, error: &std::io::Error) {
+        self.reporter.emit(
+            Severity::Warning,
+            format_args!(
+                "cannot use the file \"{}\", in which the watchdog keeps what its next start has to know",
+                self.kept.path().display()
+            ),
+            &errors::message(error),
+            "give the work directory (logdir) to the account that pgpool runs as; without the file a node that is cut off may serve writes after a restart",
+        );
     }
 
     fn wish(&self, wish: Wish) {

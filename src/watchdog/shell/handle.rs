@@ -1,6 +1,6 @@
 //! What the rest of pgpool has of the watchdog: orders go in, wishes come out, a picture for all to read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -25,8 +25,10 @@ pub enum Order {
 /// What the watchdog wants of the supervisor.
 #[derive(Debug)]
 pub enum Wish {
-    /// Another one leads than before, this one (`own`), or nobody.
-    Leader { own: bool },
+    /// Another one leads than before, or nobody. `coordinates`: this node, and it decides.
+    Leader {
+        coordinates: bool,
+    },
     /// This node leads, or has joined a leader, for the first time: clients may be let in. `leads`:
     /// no picture of the backends will come from anybody else.
     Settled {
@@ -37,7 +39,10 @@ pub enum Wish {
     /// Do it; the watchdog has agreed.
     Failover(FailoverRequest),
     /// To [`super::Near::request`].
-    Answer { ticket: u64, result: FailoverResult },
+    Answer {
+        ticket: u64,
+        result: FailoverResult,
+    },
     /// Vote again for the backends that are quarantined here.
     VoteForQuarantined,
     ReleaseQuarantined,
@@ -59,12 +64,19 @@ pub enum Wish {
 pub struct Handle {
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) picture: Arc<ArcSwap<NodeList>>,
+    /// Why pgpool has to end, once it has.
+    pub(super) end: Arc<OnceLock<String>>,
 }
 
 impl Handle {
     /// The watchdog lives as long as the control plane; at the end of the process nobody needs it.
     pub fn send(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// Why the watchdog has ended pgpool; `None`: it has not.
+    pub fn end(&self) -> Option<&str> {
+        self.end.get().map(String::as_str)
     }
 
     /// The cluster as this node sees it now.

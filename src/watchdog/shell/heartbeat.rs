@@ -155,13 +155,10 @@ pub async fn receive(
 ) {
     let mut datagram = [0; LARGEST];
     loop {
-        let (length, from) = match socket.recv_from(&mut datagram).await {
-            Ok(got) => got,
-            Err(_) => {
-                // Errors of other datagrams are told here, too.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
+        let Ok((length, from)) = socket.recv_from(&mut datagram).await else {
+            // Errors of other datagrams are told here, too.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
         };
         let datagram = datagram.get(..length).unwrap_or_default();
         let Ok((heartbeat, signed)) = Heartbeat::decode(datagram, &settings.authkey) else {

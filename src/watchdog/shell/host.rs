@@ -1,12 +1,16 @@
 //! What the watchdog looks up on its host: names, addresses, network devices, what it has kept.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use crate::{sys::interfaces, watchdog::settings::Member};
+use crate::{
+    sys::interfaces,
+    watchdog::{core::lease::Memory, settings::Member},
+};
 
 /// How other nodes show this one: `host:port system host`, as `uname` has the last two.
 pub fn node_name(own: &Member) -> String {
@@ -36,34 +40,58 @@ pub fn any_runs(monitored: &[String]) -> bool {
         .any(|name| monitored.contains(name) || any && name != "lo")
 }
 
-/// Whether the write lease was on, for the next start.
-pub struct Lease {
+/// What the watchdog keeps for the next start.
+pub struct Kept {
     path: PathBuf,
 }
 
-impl Lease {
+impl Kept {
     /// Of the pgpool with this port; several may share a work directory.
-    pub fn new(work_dir: &Path, port: u16) -> Lease {
-        Lease {
-            path: work_dir.join(format!("pgpool-rs.lease.{port}")),
+    pub fn new(work_dir: &Path, port: u16) -> Kept {
+        Kept {
+            path: work_dir.join(format!("pgpool-rs.watchdog.{port}")),
         }
     }
 
-    /// What cannot be read counts as on: that only costs time.
-    pub fn was_on(&self) -> bool {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing is known where there is no file. One that cannot be read counts as a lease that was on: that only
+    /// costs time.
+    ///
+    /// With it, why it could not be read.
+    pub fn read(&self) -> (Memory, Option<io::Error>) {
+        let unknown = Memory {
+            lease_is_on: true,
+            ..Memory::default()
+        };
         match fs::read_to_string(&self.path) {
-            Ok(text) => text.trim() != "off",
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Ok(text) => match Memory::parse(&text) {
+                Some(memory) => (memory, None),
+                None => (unknown, Some(io::ErrorKind::InvalidData.into())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Memory::default(), None),
+            Err(error) => (unknown, Some(error)),
         }
     }
 
+    /// On disk when it returns.
+    ///
     /// # Errors
     ///
     /// As the file system gives them.
-    pub fn remember(&self, on: bool) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        fs::write(&new, if on { "on\n" } else { "off\n" })?;
-        fs::rename(new, &self.path)
+    pub fn remember(&self, memory: &Memory) -> io::Result<()> {
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        let mut file = fs::File::create(&new)?;
+        file.write_all(memory.text().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, &self.path)?;
+        match self.path.parent() {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -72,15 +100,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lease_is_remembered_and_off_where_nothing_is_known() {
+    fn what_is_kept_is_read_again_and_what_cannot_be_read_is_a_lease() {
         let folder = tempfile::tempdir().unwrap();
-        let lease = Lease::new(folder.path(), 9999);
-        assert!(!lease.was_on());
-        lease.remember(true).unwrap();
-        assert!(lease.was_on());
-        assert!(!Lease::new(folder.path(), 9998).was_on());
-        lease.remember(false).unwrap();
-        assert!(!lease.was_on());
+        let kept = Kept::new(folder.path(), 9999);
+        assert_eq!(kept.read().0, Memory::default());
+        let memory = Memory {
+            lease_is_on: true,
+            ..Memory::default()
+        };
+        kept.remember(&memory).unwrap();
+        assert_eq!(kept.read().0, memory);
+        assert_eq!(Kept::new(folder.path(), 9998).read().0, Memory::default());
+        kept.remember(&Memory::default()).unwrap();
+        assert_eq!(kept.read().0, Memory::default());
+        fs::write(kept.path(), "half a li").unwrap();
+        let (memory, error) = kept.read();
+        assert!(memory.lease_is_on && error.is_some());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`programs`] | commands of the virtual IP, pings |
 //! | [`query`] | the lifecheck query |
 //! | [`host`] | addresses and devices of this host, what is kept for the next start |
+//! | [`told`] | changes of the cluster for the history |
 //! | [`near`] | what the supervisor has of all this |
 //! | [`handle`] | what the rest of pgpool has |
 
@@ -28,6 +29,7 @@ mod programs;
 mod query;
 mod start;
 mod task;
+mod told;
 
 pub use self::{
     handle::{Handle, Order, Wish},

@@ -46,6 +46,11 @@ impl Near {
         self.tell(Event::Request { ticket, request });
     }
 
+    /// What was agreed on is not done after all.
+    pub fn dropped(&self, request: FailoverRequest) {
+        self.tell(Event::FailoverDropped(request));
+    }
+
     fn tell(&self, event: Event) {
         self.shell.borrow_mut().core(event);
         self.changed.notify_one();

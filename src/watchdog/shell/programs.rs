@@ -45,7 +45,7 @@ pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool
                 made.arg0(name).args(rest);
             }
             let rest = arguments.get(1..).unwrap_or_default();
-            (made, [&[program.clone()], rest].concat().join(" "))
+            (made, format!("{program} {}", rest.join(" ")))
         }
     };
     let ping = is_ping(&command);

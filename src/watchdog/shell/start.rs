@@ -19,6 +19,7 @@ use super::{
     heartbeat, host, listen, local,
     near::Near,
     task::{self, Happened, Shell},
+    told::Told,
 };
 use crate::{
     control::Shared,
@@ -66,6 +67,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
     let handle = Handle {
         orders: sender,
         picture: Arc::clone(&picture),
+        end: Arc::default(),
     };
     if shared.watchdog.set(handle).is_err() {
         return Err(Fatal::new("the watchdog is started twice"));
@@ -82,14 +84,15 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         links: BTreeMap::new(),
         accepted: 0,
         heartbeats: heartbeat::Sender::new(&settings, Reporter::new("life_check")),
-        lease: host::Lease::new(&config.settings.work_dir, config.settings.port),
+        kept: host::Kept::new(&config.settings.work_dir, config.settings.port),
         running: HashMap::new(),
-        leader: None,
+        leader: (None, false),
         stopping: None,
         events: events.clone(),
         unwritten,
         written: Some(written),
         picture,
+        told: Told::default(),
         reporter,
         utility: Reporter::new("watchdog_utility"),
         life_check: Reporter::new("life_check"),
@@ -141,8 +144,8 @@ impl Watchdog {
             let mut shell = near.shell.borrow_mut();
             shell.core(core::Event::Backends(backends));
             shell.vip(vip::Event::Start);
-            let lease_was_on = shell.lease.was_on();
-            shell.core(core::Event::Start { lease_was_on });
+            let memory = shell.memory();
+            shell.core(core::Event::Start { memory });
             shell.lifecheck(lifecheck::Event::Start);
         }
         task::serve(&near, orders, happened).await;

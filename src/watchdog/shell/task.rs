@@ -19,6 +19,7 @@ use super::{
     heartbeat, host,
     near::Near,
     programs::Running,
+    told::Told,
 };
 use crate::{
     control::Shared,
@@ -68,17 +69,18 @@ pub(super) struct Shell {
     /// Numbers accepted connections.
     pub accepted: u64,
     pub heartbeats: heartbeat::Sender,
-    pub lease: host::Lease,
+    pub kept: host::Kept,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
-    /// Who leads, as the supervisor was told last.
-    pub leader: Option<Leader>,
+    /// Who leads, and whether this node decides, as the supervisor was told last.
+    pub leader: (Option<Leader>, bool),
     pub stopping: Option<oneshot::Sender<()>>,
     pub events: mpsc::Sender<Happened>,
     pub unwritten: Unwritten,
     /// The other end of `unwritten`, until the end.
     pub written: Option<mpsc::Receiver<()>>,
     pub picture: Arc<ArcSwap<NodeList>>,
+    pub told: Told,
     pub reporter: Reporter,
     pub utility: Reporter,
     pub life_check: Reporter,
@@ -94,7 +96,7 @@ pub(super) async fn serve(
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let pause = {
-            let shell = near.shell.borrow();
+            let mut shell = near.shell.borrow_mut();
             shell.show();
             let wake = shell.wakes.iter().flatten().min();
             wake.map(|at| at.saturating_duration_since(clock::now()))
@@ -129,8 +131,12 @@ pub(super) async fn serve(
 
 impl Shell {
     /// For tools, which read it without asking.
-    fn show(&self) {
+    fn show(&mut self) {
         let list = self.core.node_list(None);
+        let ip = self.settings.delegate_ip.as_str();
+        let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
+        self.told
+            .tell(&list, address, &self.shared.events, clock::now());
         if **self.picture.load() != list {
             self.picture.store(Arc::new(list));
         }

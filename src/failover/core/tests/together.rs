@@ -37,7 +37,7 @@ fn adopt(down: [bool; 3], primary: AdoptedPrimary) -> Event {
 fn a_quarantined_node_is_down_here_and_nowhere_else() {
     let cluster = quarantined(2);
     assert!(cluster.view().nodes[2].quarantine);
-    assert_eq!(cluster.statuses(), [1, 2, 3]);
+    assert_eq!(cluster.statuses(), [2, 2, 3]);
     assert_eq!(cluster.view().primary, Some(0));
     assert_eq!(cluster.steps, ["view"], "no file, no hook");
     let status = cluster.core.backend_status();
@@ -155,7 +155,7 @@ fn a_leader_that_has_the_primary_in_quarantine_takes_ours_from_nobody() {
 fn a_leader_adopts_nothing() {
     let mut cluster = cluster(true);
     cluster.handle(adopt([true, true, true], AdoptedPrimary::Node(2)));
-    assert_eq!(cluster.statuses(), [1, 2, 2]);
+    assert_eq!(cluster.statuses(), [2, 2, 2]);
 }
 
 #[test]
