@@ -162,7 +162,7 @@ class Stage:
         self.prepare(inside=(LEADER,))
         host = self.site.hosts[2].name
         self.site.switch.cut(host)
-        time.sleep(3 * self.deadtime)
+        time.sleep(2 * self.deadtime + 2)
         self.site.switch.heal()
         self.site.wait_leader()
         proc.wait_for(lambda: self.site.leader(2) == LEADER, "the cut node to have its leader again", timeout=timeout)
@@ -180,15 +180,14 @@ class Stage:
         self.settles()
         return self.report("a cable that flaps")
 
-    def clock_step(self, number, seconds):
-        """The clock of a node's pgpool is set, and later back."""
-        self.prepare(clocks=(number,))
-        self.set_clock(number, seconds)
-        time.sleep(2 * self.deadtime)
-        self.set_clock(number, 0)
-        time.sleep(2 * self.deadtime)
+    def clocks(self, seconds):
+        """The clocks of two pgpools are set: first the leader's, then, too, a follower's."""
+        self.prepare(clocks=(LEADER, 1))
+        for number in (LEADER, 1):
+            self.set_clock(number, seconds)
+            time.sleep(2 * self.deadtime)
         self.settles()
-        return self.report(f"clock of {'the leader' if number == LEADER else 'a follower'} set {seconds:+d} s")
+        return self.report(f"clocks of the leader and a follower set {seconds:+d} s")
 
     def kill_primary(self, timeout=90):
         """kill -9 of the primary's postmaster; pgpool on its host leads on."""

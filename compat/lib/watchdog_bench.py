@@ -24,8 +24,8 @@ SCENARIOS = {
         "cut_in": (lambda stage: stage.cut(("in",), timeout=240), DEADTIME + CUT_TARGET),
         "follower": (lambda stage: stage.cut_others(), None),
         "flap": (lambda stage: stage.flap(times=10, seconds=5), None),
-        "clock_back": (lambda stage: stage.clock_step(faults.LEADER, -3600), None),
-        "clock_forward": (lambda stage: stage.clock_step(faults.LEADER, 3600), None),
+        "clock_back": (lambda stage: stage.clocks(-3600), None),
+        "clock_forward": (lambda stage: stage.clocks(3600), None),
     },
 }
 

@@ -51,15 +51,12 @@ class Pauses(FaultCase):
     def test_a_suspended_leader(self):
         self.keeps_the_rules(self.stage.suspend())
 
-    def test_a_leaders_clock_that_is_set_forward(self):
-        self.goes_on_undisturbed(self.stage.clock_step(0, 3600))
+    def test_clocks_that_are_set_forward(self):
+        self.goes_on_undisturbed(self.stage.clocks(3600))
 
     @stock_differs("heartbeats with an earlier time are not counted")
-    def test_a_leaders_clock_that_is_set_back(self):
-        self.goes_on_undisturbed(self.stage.clock_step(0, -3600))
-
-    def test_a_followers_clock_that_is_set_forward(self):
-        self.goes_on_undisturbed(self.stage.clock_step(1, 3600))
+    def test_clocks_that_are_set_back(self):
+        self.goes_on_undisturbed(self.stage.clocks(-3600))
 
     def goes_on_undisturbed(self, report):
         self.keeps_the_rules(report)
