@@ -151,7 +151,6 @@ impl Pgpool {
             write_lease: Default::default(),
             dataplane: RwLock::new(None),
             supervisor: sender,
-            write_lease: Default::default(),
             watchdog: OnceLock::new(),
             started: AtomicBool::new(false),
             start_time: SystemTime::now(),

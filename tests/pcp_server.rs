@@ -110,7 +110,6 @@ impl Server {
             write_lease: Default::default(),
             dataplane: RwLock::new(None),
             supervisor,
-            write_lease: Default::default(),
             watchdog: OnceLock::new(),
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),

@@ -5,11 +5,12 @@ What needs hosts of its own (the virtual IP, cut cables) is tested elsewhere.
 
 import os
 import re
+import signal
+import time
 
-from lib import env, tools, wire
+from lib import env, proc, tools
 from lib.case import CompatCase, ours_only, promoting
 from lib.pgpools import KEY, Pgpools
-from lib import proc
 
 
 class WatchdogCase(CompatCase):
@@ -182,3 +183,52 @@ class Quarantine(WatchdogCase):
         self.pgpools.wait_backends("up", "quarantine", nodes=[2], timeout=60)
         self.pgpools.wait_backends("up", "up", nodes=[0, 1])
         self.assertEqual(self.failovers(), [])
+
+
+class LifecheckCase(WatchdogCase):
+    def freeze(self, pool, sig):
+        for pid in pool.pids():
+            os.kill(pid, sig)
+
+    def frozen_node_is_lost_and_comes_back(self):
+        self.pgpools.start()
+        leader = self.pgpools.leader()
+        number = 2 if leader != 2 else 1
+        frozen = self.pgpools[number]
+        # Each is watched from its first sign of life on.
+        for pool in self.others(number):
+            pool.wait_log(r"lifecheck started|lifecheck of watchdog node \S+ begins", timeout=60)
+        time.sleep(4)
+        self.freeze(frozen, signal.SIGSTOP)
+        self.addCleanup(lambda: frozen.running and self.freeze(frozen, signal.SIGCONT))
+        self.eventually(lambda: self.pgpools.states(leader)[number] == "LOST", "the frozen node to be lost", timeout=60)
+        self.freeze(frozen, signal.SIGCONT)
+        self.eventually(lambda: self.pgpools.states(leader)[number] == "STANDBY", "it to come back", timeout=60)
+
+
+class Lifecheck(LifecheckCase):
+    """A node whose process does not run, and one that is cut off."""
+
+    def test_a_node_that_sends_no_heartbeats_is_lost_and_comes_back(self):
+        self.frozen_node_is_lost_and_comes_back()
+
+    def test_a_node_whose_trusted_servers_are_gone_ends(self):
+        self.pgpools.start()
+        gone = self.pgpools[2]
+        gone.stop()
+        tools_folder = gone.file("tools")
+        os.makedirs(tools_folder)
+        ping = os.path.join(tools_folder, "ping")
+        gone.write(ping, "#!/bin/sh\nexit 1\n", mode=0o755)
+        gone.write_config(ping_path=tools_folder, trusted_servers="192.0.2.1,192.0.2.2")
+        gone.launch()
+        self.assertNotEqual(gone.wait_end(60), 0)
+        self.eventually(lambda: self.pgpools.states(0)[2] in ("LOST", "SHUTDOWN", "DEAD"), "the others to see it", timeout=30)
+
+
+class LifecheckByQuery(LifecheckCase):
+    watchdog = {"wd_lifecheck_method": "query", "wd_lifecheck_user": "app", "wd_lifecheck_dbname": "app", "wd_life_point": 2, "wd_interval": 2}
+
+    @ours_only("a node lost by query comes back; stock reports nobody alive again")
+    def test_a_node_that_does_not_answer_is_lost_and_comes_back(self):
+        self.frozen_node_is_lost_and_comes_back()

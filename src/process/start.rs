@@ -45,7 +45,10 @@ use crate::{
     observe::{HealthStats, Reporter, Severity},
     sys::{errors, process},
     tls::Tls,
-    watchdog::{shell::Order, write_lease::WriteLease},
+    watchdog::{
+        shell::{self, Order},
+        write_lease::WriteLease,
+    },
 };
 
 /// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
@@ -119,6 +122,9 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
     limits::raise_open_files(&config.settings, reporter)?;
     let listeners = listen::bind(&Wanted::for_clients(&config), reporter)?;
     listen::probe(&Wanted::for_pcp(&config))?;
+    if let Some(watchdog) = &config.settings.watchdog {
+        shell::probe(watchdog)?;
+    }
     Ok(Ready::Start(Box::new(Prepared {
         config,
         hba,

@@ -43,7 +43,7 @@ pub struct Adopted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdoptedPrimary {
     Node(NodeId),
-    /// It has none, or has it in quarantine.
+    /// It has none; a stock node may have it in quarantine.
     Nobody,
     /// It does not know yet.
     Unknown,
@@ -54,10 +54,10 @@ impl From<&BackendStatus> for Adopted {
         let down = |status: &RemoteStatus| *status == RemoteStatus::Down;
         Adopted {
             down: status.nodes.iter().map(down).collect(),
-            primary: match (usize::try_from(status.primary), status.primary) {
-                (Ok(node), _) => AdoptedPrimary::Node(node),
-                (Err(_), -1) => AdoptedPrimary::Nobody,
-                (Err(_), _) => AdoptedPrimary::Unknown,
+            primary: match (status.known_primary().map(usize::try_from), status.primary) {
+                (Some(Ok(node)), _) => AdoptedPrimary::Node(node),
+                (_, -1) => AdoptedPrimary::Nobody,
+                (_, _) => AdoptedPrimary::Unknown,
             },
             from: status.node_name.clone(),
         }
@@ -102,6 +102,9 @@ impl Core {
         BackendStatus {
             nodes: self.view.nodes.iter().map(status).collect(),
             primary,
+            quarantined_primary: self
+                .quarantined_primary
+                .and_then(|primary| i32::try_from(primary).ok()),
             node_name: String::new(),
         }
     }

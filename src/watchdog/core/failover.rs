@@ -223,10 +223,11 @@ impl Core {
         match request.kind {
             FailoverKind::Promote => true,
             FailoverKind::Failback => false,
-            FailoverKind::Degenerate => match usize::try_from(self.backends.primary) {
-                Ok(primary) => primary == request.node,
-                Err(_) => true,
-            },
+            FailoverKind::Degenerate => {
+                let primary = self.backends.known_primary();
+                let primary = primary.and_then(|primary| usize::try_from(primary).ok());
+                primary.is_none_or(|primary| primary == request.node)
+            }
         }
     }
 

@@ -127,6 +127,7 @@ impl Core {
             backends: BackendStatus {
                 nodes: Vec::new(),
                 primary: -2,
+                quarantined_primary: None,
                 node_name: String::new(),
             },
             said: Vec::new(),

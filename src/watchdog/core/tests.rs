@@ -99,6 +99,7 @@ impl Bench {
         self.event(Event::Backends(BackendStatus {
             nodes: nodes.to_vec(),
             primary,
+            quarantined_primary: None,
             node_name: String::new(),
         }));
     }
@@ -247,6 +248,7 @@ fn all_up() -> BackendStatus {
     BackendStatus {
         nodes: vec![RemoteStatus::Up, RemoteStatus::Up],
         primary: 0,
+        quarantined_primary: None,
         node_name: String::new(),
     }
 }

@@ -22,7 +22,7 @@ use crate::{
         listen::{SocketFiles, has_server},
     },
     sys::errors,
-    watchdog::settings::Settings,
+    watchdog::settings::{LifecheckMethod, Settings},
 };
 
 const BACKLOG: i32 = 256;
@@ -44,7 +44,9 @@ pub struct Listeners {
 ///
 /// The first one that cannot be opened.
 pub async fn bind(settings: &Settings, reporter: &Reporter) -> Result<Listeners, Fatal> {
-    let tcp = bind_tcp(settings)?;
+    let tcp = bind_tcp(settings)?.into_iter().map(TcpListener::from_std);
+    let tcp = tcp.collect::<io::Result<_>>();
+    let tcp = tcp.map_err(|error| no_tcp(settings, &error))?;
     let heartbeats = bind_heartbeats(settings, reporter).await?;
     let (ipc, file) = bind_ipc(&ipc_path(settings))?;
     Ok(Listeners {
@@ -55,21 +57,33 @@ pub async fn bind(settings: &Settings, reporter: &Reporter) -> Result<Listeners,
     })
 }
 
+/// Tries the ports, so that one in use is told to whoever starts pgpool; blocks.
+///
+/// # Errors
+///
+/// The first one that cannot be had.
+pub fn probe(settings: &Settings) -> Result<(), Fatal> {
+    drop(bind_tcp(settings)?);
+    if settings.lifecheck.method == LifecheckMethod::Heartbeat {
+        let heartbeat = &settings.heartbeat;
+        let opened = each_address(
+            &heartbeat.listen_addresses,
+            heartbeat.listen_port,
+            |address| udp_socket(address, ""),
+        );
+        drop(opened.map_err(|error| no_heartbeats(settings, &error))?);
+    }
+    Ok(())
+}
+
 /// Where tools look for the local socket.
 pub fn ipc_path(settings: &Settings) -> PathBuf {
     let name = format!(".s.PGPOOLWD_CMD.{}", settings.own.wd_port);
     settings.ipc_socket_dir.join(name)
 }
 
-fn bind_tcp(settings: &Settings) -> Result<Vec<TcpListener>, Fatal> {
+fn bind_tcp(settings: &Settings) -> Result<Vec<std::net::TcpListener>, Fatal> {
     let port = settings.listen_port;
-    let failed = |error: io::Error| {
-        Fatal::new(format!(
-            "failed to create watchdog receive socket on port {port}"
-        ))
-        .detail(errors::message(&error))
-        .hint("look who listens there (ss -ltnp); wd_port must be free on this host")
-    };
     each_address(&words(&settings.listen_address), port, |address| {
         let socket = Socket::new(
             Domain::for_address(address),
@@ -83,16 +97,33 @@ fn bind_tcp(settings: &Settings) -> Result<Vec<TcpListener>, Fatal> {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     })
-    .map_err(failed)
+    .map_err(|error| no_tcp(settings, &error))
+}
+
+fn no_tcp(settings: &Settings, error: &io::Error) -> Fatal {
+    Fatal::new(format!(
+        "failed to create watchdog receive socket on port {}",
+        settings.listen_port
+    ))
+    .detail(errors::message(error))
+    .hint("look who listens there (ss -ltnp); wd_port must be free on this host")
+}
+
+fn no_heartbeats(settings: &Settings, error: &io::Error) -> Fatal {
+    Fatal::new(format!(
+        "failed to create watchdog heartbeat receive socket on port {}",
+        settings.heartbeat.listen_port
+    ))
+    .detail(errors::message(error))
+    .hint("look who listens there (ss -lunp); the heartbeat port must be free on this host")
 }
 
 async fn bind_heartbeats(
     settings: &Settings,
     reporter: &Reporter,
 ) -> Result<Vec<UdpSocket>, Fatal> {
-    use crate::watchdog::settings::LifecheckMethod;
     if settings.lifecheck.method != LifecheckMethod::Heartbeat {
         return Ok(Vec::new());
     }
@@ -115,14 +146,7 @@ async fn bind_heartbeats(
                 attempt += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            Err(error) => {
-                return Err(Fatal::new(format!(
-                    "failed to create watchdog heartbeat receive socket on port {}",
-                    heartbeat.listen_port
-                ))
-                .detail(errors::message(&error))
-                .hint("look who listens there (ss -lunp); the heartbeat port must be free on this host"));
-            }
+            Err(error) => return Err(no_heartbeats(settings, &error)),
         }
     }
 }
@@ -152,6 +176,10 @@ pub fn may_use_devices() -> bool {
 
 /// An empty `device`: any.
 pub fn udp(address: SocketAddr, device: &str) -> io::Result<UdpSocket> {
+    UdpSocket::from_std(udp_socket(address, device)?)
+}
+
+fn udp_socket(address: SocketAddr, device: &str) -> io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -165,7 +193,7 @@ pub fn udp(address: SocketAddr, device: &str) -> io::Result<UdpSocket> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn words(text: &str) -> Vec<String> {

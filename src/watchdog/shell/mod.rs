@@ -33,6 +33,7 @@ mod told;
 
 pub use self::{
     handle::{Handle, Order, Wish},
+    listen::probe,
     near::Near,
     start::{Watchdog, prepare},
 };

@@ -45,7 +45,9 @@ impl Backends {
             own.down = *theirs == RemoteStatus::Down;
             own.quarantined = false;
         }
-        self.primary = usize::try_from(status.primary).ok().or(self.primary);
+        self.primary = status
+            .known_primary()
+            .and_then(|primary| usize::try_from(primary).ok());
         // As the failover core does.
         self.queue.clear();
         self.running = None;
@@ -88,6 +90,7 @@ impl Backends {
         BackendStatus {
             nodes: self.nodes.iter().map(status).collect(),
             primary: visible.map_or(-1, |p| i32::try_from(p).unwrap_or(-1)),
+            quarantined_primary: self.primary.and_then(|p| i32::try_from(p).ok()),
             node_name: String::new(),
         }
     }

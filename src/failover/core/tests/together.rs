@@ -152,6 +152,17 @@ fn a_leader_that_has_the_primary_in_quarantine_takes_ours_from_nobody() {
 }
 
 #[test]
+fn a_leader_of_ours_tells_which_primary_it_has_in_quarantine() {
+    let leader = quarantined(0);
+    let adopted = Adopted::from(&leader.core.backend_status());
+    assert_eq!(adopted.primary, AdoptedPrimary::Node(0));
+    let mut standby = cluster(false);
+    standby.handle(adopt([false, false, false], AdoptedPrimary::Node(2)));
+    standby.handle(Event::Adopt(adopted));
+    assert_eq!(standby.view().primary, Some(0));
+}
+
+#[test]
 fn a_leader_adopts_nothing() {
     let mut cluster = cluster(true);
     cluster.handle(adopt([true, true, true], AdoptedPrimary::Node(2)));
@@ -229,6 +240,7 @@ fn the_wire_says_which_primary_there_is() {
     let status = |primary| BackendStatus {
         nodes: vec![RemoteStatus::Up, RemoteStatus::Down, RemoteStatus::Waiting],
         primary,
+        quarantined_primary: None,
         node_name: "b".to_owned(),
     };
     let adopted = Adopted::from(&status(2));

@@ -119,7 +119,7 @@ impl Core {
 
     /// What this node knows of the backends now.
     pub(in crate::watchdog::core) fn backends_came(&mut self, status: BackendStatus) {
-        let primary = Some(status.primary).filter(|primary| *primary >= 0);
+        let primary = status.known_primary();
         self.backends = status;
         let changes = primary.is_some() && primary != self.lease.primary;
         if !changes {
