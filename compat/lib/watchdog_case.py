@@ -18,6 +18,7 @@ class WatchdogCase(CompatCase):
     settings = watchdog.SHORT
     dialect = None
     weight = 60
+    waits = True
 
     @classmethod
     def _build(cls, where, home, add_cleanup):

@@ -22,7 +22,7 @@ class MixedCase(WatchdogCase):
     def leaders(self, **kwargs):
         return [site.wait_leader(**kwargs) for site in self.all]
 
-    def test_who_joins_in_this_order_elects_fails_over_together_and_moves_the_address(self):
+    def all_goes_well(self):
         for number in range(3):
             for site in self.all:
                 site.launch(number)
@@ -92,9 +92,15 @@ class MixedCase(WatchdogCase):
 class OneOfOurs(MixedCase):
     sites = (hosts("ours", "stock", "stock"), hosts("stock", "ours", "stock"), hosts("stock", "stock", "ours"))
 
+    def test_one_of_ours_and_two_of_stock_in_each_order_of_joining(self):
+        self.all_goes_well()
+
 
 class TwoOfOurs(MixedCase):
     sites = (hosts("ours", "ours", "stock"), hosts("ours", "stock", "ours"), hosts("stock", "ours", "ours"))
+
+    def test_two_of_ours_and_one_of_stock_in_each_order_of_joining(self):
+        self.all_goes_well()
 
 
 class Migration(WatchdogCase):
