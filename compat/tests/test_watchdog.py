@@ -164,9 +164,37 @@ class AmongStock(WatchdogCase):
         self.assertEqual(self.failovers(), ["1"])
 
 
+    def test_a_dead_primary_is_replaced_once_and_all_know_the_new_one(self):
+        self.pgpools.start()
+        self.cluster[0].stop("immediate")
+        self.pgpools.wait_backends("down", "up", timeout=60)
+        self.assertEqual(self.failovers(), ["0"])
+        for pool in self.pgpools:
+            self.eventually(lambda pool=pool: self.pgpools.roles(pool) == ["standby", "primary"], "the new primary at each node")
+
+    def test_commands_for_the_whole_cluster_reach_all(self):
+        self.pgpools.start()
+        marks = [pool.log_size() for pool in self.pgpools]
+        tools.pcp_ok(self.pgpools[0], "reload_config", "-s", "cluster")
+        for pool, mark in zip(self.pgpools, marks):
+            pool.wait_log(r"reload config files", since=mark)
+        tools.pcp_ok(self.pgpools[2], "detach_node", "-n", "1")
+        self.pgpools.wait_backends("up", "down")
+        tools.pcp_ok(self.pgpools[1], "attach_node", "-n", "1")
+        self.pgpools.wait_backends("up", "up")
+        tools.pcp_ok(self.pgpools[1], "stop_pgpool", "-m", "fast", "-s", "cluster")
+        for number in (1, 2):
+            self.pgpools[number].wait_end(30)
+
+
 @ours_only("nodes of ours among stock ones")
 class LedByOurs(AmongStock):
     subjects = ("ours", "stock", "ours")
+
+
+@ours_only("nodes of ours among stock ones")
+class OneOfOurs(AmongStock):
+    subjects = ("stock", "ours", "stock")
 
 
 class Quarantine(WatchdogCase):

@@ -43,7 +43,7 @@ use crate::{
     dataplane,
     events::{self, History, Kind, Note, Origin},
     observe::{HealthStats, Reporter, Severity},
-    sys::{errors, process},
+    sys::{errors, memory, process},
     tls::Tls,
     watchdog::{
         shell::{self, Order},
@@ -58,7 +58,7 @@ const CUT_TIME: Duration = Duration::from_secs(10);
 /// How long an end waits until it is written down what is left of a failover.
 const RECORD_TIME: Duration = Duration::from_secs(1);
 /// How long the end waits for the commands that give up the virtual IP.
-const WATCHDOG_TIME: Duration = Duration::from_secs(20);
+pub(super) const WATCHDOG_TIME: Duration = Duration::from_secs(20);
 /// How long the end waits for the file of events: a dead disk must not hold it up.
 const EVENTS_TIME: Duration = Duration::from_secs(2);
 
@@ -303,6 +303,7 @@ impl Main {
                         words::version_text(version)
                     ));
                     self.notifier.ready();
+                    memory::release_start_code();
                 }
                 event = self.signals.next() => match event {
                     Event::Reload => self.reload(),

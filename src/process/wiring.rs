@@ -305,8 +305,12 @@ pub fn spawn_control(
     let (stop, stopped) = oneshot::channel();
     let thread = control::runtime::start(move || async move {
         let work = async {
-            let started = run_control(shared, messages, paths).await;
+            let started = run_control(Arc::clone(&shared), messages, paths).await;
             let failed = started.is_err();
+            if failed {
+                // It may lead already, and have the virtual IP.
+                end_watchdog(&shared).await;
+            }
             // The main thread has gone if it does not listen.
             let _ = started_sender.send(started);
             if failed {
@@ -324,6 +328,16 @@ pub fn spawn_control(
         stop: Some(stop),
         thread: Some(thread),
     })
+}
+
+/// Until the virtual IP is given up, or for as long as that may take.
+async fn end_watchdog(shared: &Shared) {
+    if let Some(watchdog) = shared.watchdog.get() {
+        let (done, ended) = oneshot::channel();
+        watchdog.send(watchdog::shell::Order::Stop { done });
+        // What is still there is told by the next start, which finds it.
+        let _ = tokio::time::timeout(super::start::WATCHDOG_TIME, ended).await;
+    }
 }
 
 /// Starts supervisor, primary search and PCP, in this order; returns when all run.

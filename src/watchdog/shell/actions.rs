@@ -217,6 +217,7 @@ impl Shell {
             return;
         };
         // What was sent last has to reach the others: that this node goes.
+        self.links.clear();
         let written = self.written.take();
         self.unwritten = tokio::sync::mpsc::channel(1).0;
         drop(tokio::task::spawn_local(async move {

@@ -30,6 +30,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Packets that wait for a peer that does not read. More, and it is as good as gone.
 const BACKLOG: usize = 512;
 const READ_AHEAD: usize = 16 * 1024;
+/// An introduction has less than two; nobody else may make us keep more.
+const FIRST_LARGEST: usize = 64 * 1024;
 
 /// Our end of a connection. Dropping it closes the connection when what was sent is written.
 #[derive(Debug)]
@@ -151,6 +153,9 @@ async fn read(
                 Err(_) => return,
             }
         }
+        if first_packet.is_some() && input.len() > FIRST_LARGEST {
+            return;
+        }
         input.reserve(READ_AHEAD);
         let reading = from.read_buf(&mut input);
         let got = match first_packet {
@@ -268,6 +273,21 @@ mod tests {
             let mut rest = Vec::new();
             theirs.read_to_end(&mut rest).await.unwrap();
             assert!(rest.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_stranger_cannot_make_us_keep_much() {
+        local(async {
+            let (ours, mut theirs) = pair().await;
+            let (events, mut happened) = mpsc::channel(16);
+            let _link = accepted(IN, ours, events, mpsc::channel(1).0);
+            theirs.write_all(b"A\0\0\0\x01\0\x0f\0\0").await.unwrap();
+            let much = vec![b' '; 200_000];
+            let (sent, event) = tokio::join!(theirs.write_all(&much), next(&mut happened));
+            // It may have been cut off before it was done.
+            drop(sent);
+            assert!(matches!(event, Event::Closed { .. }), "{event:?}");
         });
     }
 

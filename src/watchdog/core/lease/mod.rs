@@ -37,7 +37,8 @@
 //! **On and off.** The lease is on while every configured node has announced itself as ours with a lease,
 //! and half of the votes is not enough. A node that was refused (another key, another configuration) is one that
 //! was not heard of. What was on at the end of a process is on at its next start, until a stock node
-//! appears: one that starts alone must not serve. The leader's word counts for its standbys. A leader that takes
+//! appears: one that starts alone must not serve. A leader that has it off because it has not heard of all yet
+//! has it on as soon as a standby has; else the leader's word counts for its standbys. A leader that takes
 //! a lost or stopped node out of the quorum (`wd_lost_node_removal_timeout` and its like) goes by a smaller majority
 //! than a lease needs: it keeps the lease for as long as one of that node can last, and has none from then
 //! on, as the operator wants it. A node that is removed and alive, with others on its side, is then not
@@ -276,18 +277,14 @@ impl Core {
     /// Who belongs to the cluster has changed, or what a node says of itself.
     pub(super) fn lease_members_changed(&mut self) {
         let Some(own) = self.lease.own else { return };
-        let half = self.settings.quorum.half_votes && self.peers.len() % 2 == 1;
-        let stock = |peer: &super::Peer| peer.info.is_some() && peer.write_lease().is_none();
-        let stock = self.peers.iter().any(stock);
         let unknown = self.peers.iter().any(|p| p.info.is_none());
         let lengths = self.peers.iter().filter_map(super::Peer::write_lease);
         let lengths: Vec<Duration> = lengths.chain([own]).collect();
         self.lease.shortest = lengths.iter().copied().min().unwrap_or(own);
         self.lease.longest = lengths.iter().copied().max().unwrap_or(own);
-        let removed = self.state == State::Leader && self.peers.iter().any(|p| !p.is_member());
-        if half || stock {
+        if self.cannot_keep_lease() {
             self.switch_lease(false);
-        } else if removed {
+        } else if self.has_removed_members() {
             if self.lease.on && self.lease.off_at.is_none() {
                 self.lease.off_at = Some(self.now + self.lease.surely_over());
             }
@@ -297,6 +294,25 @@ impl Core {
                 self.switch_lease(true);
             }
             // Until all have been heard of it is as it was.
+        }
+    }
+
+    /// Half of the votes is enough, or a stock node is there.
+    fn cannot_keep_lease(&self) -> bool {
+        let half = self.settings.quorum.half_votes && self.peers.len() % 2 == 1;
+        let stock = |peer: &super::Peer| peer.info.is_some() && peer.write_lease().is_none();
+        self.lease.own.is_none() || half || self.peers.iter().any(stock)
+    }
+
+    /// As leader, whose settings alone count.
+    fn has_removed_members(&self) -> bool {
+        self.state == State::Leader && self.peers.iter().any(|p| !p.is_member())
+    }
+
+    /// A standby has the lease on, and so it was when this leader was away or had not heard of all yet.
+    fn keep_lease_as_standbys_do(&mut self) {
+        if !self.cannot_keep_lease() && !self.has_removed_members() {
+            self.switch_lease(true);
         }
     }
 

@@ -107,6 +107,7 @@ impl Core {
 
     /// A standby asks.
     fn share(&mut self, peer: PeerId, id: u32, ask: LeaseAsk) {
+        self.keep_lease_as_standbys_do();
         let now = self.now;
         let remaining = if self.lease.on {
             self.note_picture(peer, ask.picture);

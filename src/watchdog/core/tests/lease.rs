@@ -430,6 +430,23 @@ fn a_standby_with_an_older_picture_takes_the_leaders_over_before_it_serves() {
 }
 
 #[test]
+fn a_leader_that_has_not_heard_of_all_keeps_the_lease_when_a_standby_does() {
+    let mut bench = Bench::new();
+    bench.lead(&[ours(0, State::Standby)]);
+    assert!(!bench.core.keeps_lease());
+    let ask = LeaseAsk {
+        round: 9,
+        reign: Reign { number: 4, node: 2 },
+        picture: Picture::default(),
+        pause: false,
+    };
+    assert_eq!(bench.ask_with(0, ask).unwrap().remaining_ms, 0);
+    assert!(bench.core.keeps_lease());
+    assert!(!bench.core.may_serve(bench.now));
+    assert!(!bench.core.coordinates());
+}
+
+#[test]
 fn a_leader_without_lease_lets_its_standbys_serve() {
     let mut bench = Bench::new();
     bench.follow(ours(0, State::Leader));
