@@ -99,6 +99,8 @@ pub enum Cause {
     Error { reason: String },
     /// The request of this check to detach the node had to wait for another failover.
     Waited,
+    /// Another pgpool node has seen a server fail.
+    OtherNode,
 }
 
 impl Cause {
@@ -110,6 +112,7 @@ impl Cause {
             Cause::Cut { how } => format!("the server has cut a session: {how}"),
             Cause::Error { reason } => format!("a session reported: {reason}"),
             Cause::Waited => "the request to detach it has waited for long".to_owned(),
+            Cause::OtherNode => "another pgpool node has seen a server fail".to_owned(),
         }
     }
 }
@@ -149,7 +152,7 @@ impl Suspicion {
         match cause {
             Cause::Shutdown { sqlstate } if sqlstate == "57P01" => Suspicion::ShutDown,
             Cause::Shutdown { .. } | Cause::Cut { .. } => Suspicion::Cut,
-            Cause::Error { .. } | Cause::Waited => Suspicion::Unreachable,
+            Cause::Error { .. } | Cause::Waited | Cause::OtherNode => Suspicion::Unreachable,
         }
     }
 }

@@ -1,4 +1,15 @@
 //! One client session: the relay between a client and its backends, and what it has to know for that.
+//!
+//! Where several pgpool nodes keep a write lease ([`crate::watchdog::write_lease`]), a session without it
+//! stands still as far as the primary is concerned: nothing is written to that server, and nothing that
+//! it has answered is read. What the client has sent for it waits, and so does the client, in a transaction
+//! or not; reads of a session that balances go on until one has to wait behind such a message. Then either
+//! the lease comes back and the primary is the same, and all goes on as if the server had been slow; or another
+//! node is the primary, and the session ends as at every failover. A COMMIT that was sent in time and is
+//! answered after the end of the lease is not acknowledged in the second case: the client knows as little
+//! as after a lost connection, and nobody has promised that its rows are there. One that was answered in time
+//! was committed before any other node could be promoted; whether the new primary has it then depends on
+//! synchronous replication, as without pgpool.
 
 mod admin;
 pub mod backend_side;

@@ -94,6 +94,8 @@ pub struct Relay {
     /// Of a session that balances.
     pub(super) routed: Option<Box<Routed>>,
     pub(super) statements: StatementLog,
+    /// Term of the write lease in which the cluster was looked at last.
+    term: u64,
 }
 
 /// What a session begins with.
@@ -129,7 +131,6 @@ impl Relay {
             .balancing
             .map(|balancing| Box::new(Routed::new(balancing, start.target, &start.entry)));
         let mut relay = Relay {
-            worker,
             control,
             reporter: start.reporter,
             client: start.client,
@@ -149,7 +150,11 @@ impl Relay {
             ledgers: (0..nodes).map(|_| Ledger::default()).collect(),
             routed,
             statements,
+            term: worker.shared.write_lease.term(),
+            worker,
         };
+        // The target was chosen before the term was looked at.
+        relay.control.request_recheck();
         relay.tell_cancel_target();
         relay
     }
@@ -194,7 +199,8 @@ impl Relay {
                 progress |= self.send_notices() || self.read_node(self.current(), cx, scratch)?;
             }
             if !progress && !self.read_others(cx, scratch)? {
-                if self.held_until != Held::More && self.client.poll_closed(cx).is_ready() {
+                let waits = self.held_until != Held::More || !self.may_pass(self.target);
+                if waits && self.client.poll_closed(cx).is_ready() {
                     return Err(Exit::ClientGone);
                 }
                 self.control.sleeping(cx.waker());
@@ -240,6 +246,14 @@ impl Relay {
         due
     }
 
+    /// Whether the write lease lets bytes through to and from a node. What may not pass stays where it
+    /// is: what the client has sent in the link's leftover, what the server has answered in its socket.
+    /// So no client is told of a commit after the lease has ended: another node may be the primary then,
+    /// which does not have it.
+    fn may_pass(&self, node: NodeId) -> bool {
+        node != self.target || self.worker.shared.write_lease.allows(self.term)
+    }
+
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Exit> {
         let mut progress = false;
         if !self.to_client.is_empty() {
@@ -251,6 +265,7 @@ impl Relay {
         }
         for (node, link) in self.links.iter_mut().enumerate() {
             if !link.left.is_empty()
+                && (node != self.target || self.worker.shared.write_lease.allows(self.term))
                 && let Some(backend) = backend(&mut self.entry, node)
             {
                 match link.left.flush(cx, &mut backend.stream) {
@@ -376,6 +391,7 @@ impl Relay {
     }
 
     pub(super) fn forward(&mut self, cx: &mut Context<'_>, node: NodeId, bytes: &[u8]) {
+        let may_pass = self.may_pass(node);
         let Some(link) = self.links.get_mut(node).filter(|link| !link.deaf) else {
             return;
         };
@@ -383,7 +399,9 @@ impl Relay {
             return;
         };
         backend.dirty = true;
-        if link.left.write(cx, &mut backend.stream, bytes).is_err() {
+        if !may_pass {
+            link.left.push(bytes);
+        } else if link.left.write(cx, &mut backend.stream, bytes).is_err() {
             link.is_deaf();
         }
         if self.owed().is_some_and(|owed| !owed.is_quiescent()) {
@@ -416,6 +434,9 @@ impl Relay {
         scratch: &mut [u8],
     ) -> Result<bool, Exit> {
         let is_target = node == self.target;
+        if !self.may_pass(node) {
+            return Ok(false);
+        }
         let (Some(backend), Some(link)) =
             (backend(&mut self.entry, node), self.links.get_mut(node))
         else {
@@ -552,6 +573,8 @@ impl Relay {
 
     /// The cluster has changed. Nodes that are gone are let go; the session ends only if it works on one of them.
     fn recheck(&mut self) -> Result<(), Exit> {
+        // Before the view: what is published later belongs to the next term.
+        self.term = self.worker.shared.write_lease.term();
         let view = self.worker.shared.view.load_full();
         for node in 0..self.entry.backends.len() {
             if backend(&mut self.entry, node).is_none()
@@ -644,6 +667,7 @@ impl Relay {
             between_messages,
             ends,
             reporter: self.reporter,
+            term: self.term,
         }
     }
 }
@@ -658,6 +682,8 @@ pub struct Parts {
     /// By node id.
     pub ends: Vec<LinkEnd>,
     pub reporter: Reporter,
+    /// Of the write lease.
+    pub term: u64,
 }
 
 /// What is left of the stream to one node.
