@@ -89,6 +89,28 @@ pub enum Statement {
     Other,
 }
 
+impl Statement {
+    /// Whether it ends the open transaction, or that of a pipeline; with AND CHAIN another one begins.
+    pub fn ends_transaction(self) -> bool {
+        matches!(
+            self,
+            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
+        )
+    }
+
+    /// Whether it begins, ends or divides transactions.
+    pub fn is_transaction_command(self) -> bool {
+        self.ends_transaction()
+            || matches!(
+                self,
+                Statement::Begin(_)
+                    | Statement::Savepoint(_)
+                    | Statement::Release(_)
+                    | Statement::RollbackTo(_)
+            )
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copy {
     /// FROM; else TO.

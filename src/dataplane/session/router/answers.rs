@@ -72,16 +72,6 @@ impl Router {
             }
             _ => {
                 let answer = ledger.owed.received(kind);
-                // The copy has swallowed the Flush or Sync that would have made its end come.
-                if kind == b'G' {
-                    ledger.flushed = false;
-                    if ledger.owed.is_unsynced() {
-                        self.used.insert(node);
-                    }
-                    if self.waits.contains(node) && ledger.wants_flush() {
-                        self.effects.orders.push((node, Order::Flush));
-                    }
-                }
                 if let Answer::End(entry) = answer {
                     self.carried_out(entry, kind, settings);
                 }
@@ -127,17 +117,9 @@ impl Router {
     /// failed itself; else it was skipped.
     fn not_carried_out(&mut self, entry: Entry, node: NodeId, error: Option<&[u8]>) {
         match entry {
-            Entry::Unnamed(turn, before) => {
-                // The one before is dropped first.
-                self.skipped_unnamed
-                    .push((turn, before.filter(|_| error.is_none())));
-                self.restore_unnamed();
-            }
-            Entry::Lacked(name) if name.is_empty() => {
-                if let Some((_, nodes)) = &mut self.unnamed {
-                    nodes.remove(node);
-                }
-            }
+            // The one before is dropped first.
+            Entry::Unnamed(_) if error.is_some() => self.unnamed_known = None,
+            Entry::Lacked(name) if name.is_empty() => self.has_no_unnamed(node),
             Entry::Lacked(name) => self.state.not_parsed(&name, node),
             // What it has made lasts as long as the transaction that has failed.
             Entry::Bind(..)
@@ -177,25 +159,6 @@ impl Router {
         }
     }
 
-    /// The unnamed statement is the one before those that were skipped, if they were the last ones.
-    fn restore_unnamed(&mut self) {
-        loop {
-            let now = self.unnamed_turn;
-            let skipped = self
-                .skipped_unnamed
-                .iter()
-                .position(|(turn, _)| *turn == now);
-            let Some(at) = skipped else {
-                return;
-            };
-            self.unnamed = self.skipped_unnamed.swap_remove(at).1;
-            if let Some((_, nodes)) = &mut self.unnamed {
-                *nodes = nodes.without(self.lost);
-            }
-            self.unnamed_turn = now.wrapping_sub(1);
-        }
-    }
-
     /// These nodes may have a statement of this name, whatever the client knows.
     fn may_have(&mut self, name: Box<[u8]>, nodes: NodeSet) {
         if !nodes.is_empty() {
@@ -232,9 +195,10 @@ impl Router {
         match entry {
             Entry::Parse(parsing) if !parsing.fresh => {
                 let parsing = *parsing;
-                self.state
-                    .parsed(&parsing.name, parsing.nodes, parsing.parsed);
+                let nodes = parsing.nodes.without(self.lost);
+                self.state.parsed(&parsing.name, nodes, parsing.parsed);
             }
+            Entry::Unnamed(unnamed) => self.has_unnamed(unnamed),
             // A statement that writes has written when its first rows have come.
             Entry::Executed(executed) if matches!(kind, b'C' | b'I' | b's') => {
                 self.succeeded(&executed, settings);
@@ -249,6 +213,7 @@ impl Router {
             writes,
             nodes,
             catalog,
+            is_query: _,
             replay: _,
         } = executed;
         for statement in facts.statements() {
@@ -300,7 +265,14 @@ impl Router {
                         self.tell(replay, ledgers);
                     }
                 }
+                if executed.is_query {
+                    self.unnamed_known = None;
+                }
                 executed.nodes.iter().count() > 1
+            }
+            Entry::Unnamed(unnamed) => {
+                self.has_unnamed(unnamed);
+                false
             }
             Entry::Compare => true,
             _ => false,
@@ -344,9 +316,6 @@ impl Router {
             }
         }
         self.resolve_comparison();
-        if !hidden && !more {
-            self.skipped_unnamed.clear();
-        }
         if self.state.is_in_transaction() {
             return;
         }
@@ -436,9 +405,7 @@ impl Router {
                 self.effects.orders.push((node, Order::Rollback));
                 strays.insert(node);
                 // A Query drops it.
-                if let Some((_, nodes)) = &mut self.unnamed {
-                    nodes.remove(node);
-                }
+                self.has_no_unnamed(node);
                 if self.current == node {
                     self.current = self.primary;
                 }

@@ -46,22 +46,17 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
-        if self.state.has_failed()
-            && !self.taken(&parsed.facts).is_empty()
-            && let Some(step) = self.wait_for_end(ledgers)
-        {
-            return step;
-        }
         if name.is_empty() {
-            if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+            if let Some(step) = self.place(&plan, ledgers) {
                 return step;
             }
             let before = self.named(&parsed, &plan).into_iter().collect();
             self.note_elsewhere(b'P', &parsed.facts, &plan);
-            let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
+            let unnamed = Some((parsed, plan.nodes()));
+            let entry = Entry::Unnamed(unnamed.clone());
             let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
-                self.set_unnamed(Some((parsed, plan.nodes())));
+                self.unnamed = unnamed;
                 self.unnamed_here = true;
             }
             return step;
@@ -69,7 +64,7 @@ impl Router {
         // Whether it is, an earlier sequence may have to tell.
         let mut wait = self.wait_for_statement(name, ledgers);
         if wait.is_none() && self.state.prepared(name).is_some() {
-            wait = self.wait_for_current(ledgers);
+            wait = self.wait_for_all(ledgers);
         }
         if let Some(step) = wait {
             return step;
@@ -90,7 +85,7 @@ impl Router {
             nodes: plan.nodes(),
             fresh: taken.is_none(),
         };
-        if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         let old = taken.as_ref().filter(|_| !self.state.has_failed());
@@ -142,7 +137,6 @@ impl Router {
         }
         let mut plan = self.to_primary(false);
         let mut before = None;
-        let mut known = true;
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
@@ -150,7 +144,6 @@ impl Router {
                     return step;
                 }
                 let (parsed, nodes) = self.statement(name);
-                known = nodes.is_some();
                 // A failed transaction refuses to describe rows, and any parsing.
                 let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
                 // A standby describes what was there before this transaction's own changes, or waits for a
@@ -167,7 +160,8 @@ impl Router {
                 };
                 let node = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit);
                 plan.leader = node.unwrap_or(plan.leader);
-                if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                plan.followers = self.along(plan.leader, nodes.unwrap_or_default(), ledgers);
+                if let Some(step) = self.place(&plan, ledgers) {
                     return step;
                 }
                 if let Some(parsed) = parsed {
@@ -184,16 +178,13 @@ impl Router {
                 if let Some(step) = self.wait_for_portal(name, ledgers) {
                     return step;
                 }
-                let portal = self.portals.get(name);
-                known = portal.is_some();
-                if let Some(portal) = portal {
+                if let Some(portal) = self.portals.get(name) {
                     plan.leader = portal.leader;
+                    plan.followers = portal.followers;
                 }
             }
             _ => {}
         }
-        // What is not there is an error.
-        self.lone |= !known;
         self.extended(b'D', plan, before.into_iter().collect(), ledgers)
     }
 
@@ -206,8 +197,8 @@ impl Router {
             [b'S', name @ ..] => {
                 let name = super::text(name);
                 // Whether it is there, an earlier sequence may have to tell.
-                let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-                if owes && let Some(step) = self.wait_for_current(ledgers) {
+                let owes = ledgers.iter().any(|l| l.owed.owes_ready());
+                if owes && let Some(step) = self.wait_for_all(ledgers) {
                     return step;
                 }
                 let (_, known) = self.statement(name);
@@ -220,15 +211,13 @@ impl Router {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
                     }
-                    None if name.is_empty() => {
-                        Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone())
-                    }
+                    None if name.is_empty() => Entry::Unnamed(None),
                     _ => Entry::Nothing,
                 };
                 let step = self.extended_with(b'C', plan, Vec::new(), entry, ledgers);
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
-                        self.set_unnamed(None);
+                        self.unnamed = None;
                     } else {
                         self.state.closed(name);
                         self.touched.add(name);
@@ -245,7 +234,7 @@ impl Router {
                     plan.leader = portal.leader;
                     plan.followers = portal.followers.union(portal.occupied);
                 }
-                if let Some(step) = self.place_extended(b'C', &plan, ledgers) {
+                if let Some(step) = self.place(&plan, ledgers) {
                     return step;
                 }
                 let entry = if name.is_empty() {
@@ -287,16 +276,14 @@ impl Router {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
-    pub(super) fn place_extended(
-        &mut self,
-        kind: u8,
-        plan: &Plan,
-        ledgers: &mut [Ledger],
-    ) -> Option<Step> {
-        // Whoever does not get to a Close of the same sequence has the name back.
-        let lone = self.lone && kind != b'C';
-        self.wait_for_earlier(lone, plan, ledgers)
-            .or_else(|| self.place(plan, false, ledgers))
+    /// Of these nodes those that a message takes along which only the leader has to answer: what is
+    /// unanswered has gone to them all, and so it need not wait.
+    fn along(&self, leader: NodeId, nodes: NodeSet, ledgers: &[Ledger]) -> NodeSet {
+        let busy = ledger(ledgers, leader).is_some_and(|l| !l.owed.is_settled());
+        if leader != self.current || !busy {
+            return NodeSet::EMPTY;
+        }
+        self.recent.intersection(nodes).without(NodeSet::of(leader))
     }
 
     /// Sends a message of a sequence.
@@ -308,14 +295,14 @@ impl Router {
         entry: Entry,
         ledgers: &mut [Ledger],
     ) -> Step {
-        if let Some(step) = self.place_extended(kind, &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         self.commit(&plan, ledgers);
         self.before_sent(&before, ledgers);
         self.pipelining |= kind == b'E';
+        self.executing |= kind == b'E';
         let alone = plan.followers.is_empty();
-        self.lone |= alone && matches!(kind, b'P' | b'B' | b'E');
         let closing = match &entry {
             Entry::Close(closed) if !alone => Some(closed.0.clone()),
             _ => None,

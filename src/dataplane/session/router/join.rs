@@ -6,7 +6,13 @@
 //! executed something (`src/backend/commands/variable.c` and `PreventInTransactionBlock` in
 //! `src/backend/access/transam/xact.c` of PostgreSQL 15).
 
-use super::*;
+use super::{Before, Ledger, NONE, Plan, Router, Step};
+use crate::routing::{
+    facts::{Discard, Facts, Set, Statement},
+    lexer::{self, StatementKind},
+    policy::Protocol,
+    session::NodeSet,
+};
 
 /// What a transaction has done on standbys alone.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,12 +39,8 @@ impl Elsewhere {
 impl Router {
     /// A Parse, Bind or Execute message of this statement, or a Query, is sent.
     pub(super) fn note_elsewhere(&mut self, kind: u8, facts: &Facts, plan: &Plan) {
-        let ends = matches!(
-            facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
-        );
         let carried_out = matches!(kind, b'E' | b'Q');
-        if carried_out && ends {
+        if carried_out && facts.first().ends_transaction() {
             self.elsewhere = Elsewhere::default();
             self.elsewhere_earlier = Elsewhere::default();
             self.pipelining = false;
@@ -115,7 +117,7 @@ impl Router {
         if !concerned(done) {
             return Ok(None);
         }
-        if let Some(step) = self.wait_for_current(ledgers) {
+        if let Some(step) = self.wait_for_all(ledgers) {
             return Err(step);
         }
         let open = self.state.is_in_transaction();

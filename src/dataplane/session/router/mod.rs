@@ -3,13 +3,14 @@
 //! A core: no socket, no clock. It is told each message of the client ([`Router::step`]) and of each
 //! node ([`Router::answer`]) and keeps three promises.
 //!
-//! * **The answers of one node at a time are the client's.** A message for another node waits until
-//!   the node before it has answered all it has been sent; in the middle of a pipeline it gets a
-//!   Flush for that. So an error is known before anything behind it goes elsewhere.
+//! * **What is unanswered has all gone to the same nodes.** A message for others waits until every node
+//!   has answered all it has been sent; in the middle of a pipeline they get a Flush for that. So the
+//!   answers of one node at a time are the client's, and an error is known before anything behind it
+//!   goes elsewhere. A statement that decides what later messages mean ([`settles`]) has the pipeline
+//!   to itself.
 //! * **What goes to several nodes is answered by one**, the leader, which is the primary if it is
 //!   among them. The answers of the followers are swallowed; one that fails where the leader did
-//!   not, or that has done what the leader has undone, is not read from any more. What several nodes
-//!   carry out waits for what was sent to one of them alone, and its earlier sequences.
+//!   not, or that has done what the leader has undone, is not read from any more.
 //! * **A transaction fails as a whole**, also the one that a pipeline is. An error of one node makes
 //!   the parts of all others fail.
 //!
@@ -52,10 +53,9 @@ use crate::{
     cluster::{ClusterView, NodeId, NodeReplication},
     protocol::frame::HEADER_LEN,
     routing::{
-        balance::{self, Situation, Who},
+        balance::{Situation, Who},
         facts::{Copy, Discard, Facts, Set, Statement},
-        lexer::{self, StatementKind},
-        policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
+        policy::{Catalog, Decision, Destination, Rule},
         relcache::Question,
         session::{NodeSet, Parsed, SessionState},
         settings::{Settings, Switches},
@@ -174,11 +174,14 @@ pub struct Router {
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
-    /// Something was sent to [`Router::current`] alone that may make a transaction fail.
-    lone: bool,
-    /// What the next message is depends on answers that have not come: of PREPARE, DEALLOCATE or DISCARD
-    /// ALL which statements there are, of COPY whether it belongs to the copy.
+    /// Where the last message has gone: whatever is unanswered has gone to these.
+    recent: NodeSet,
+    /// Something that was sent to be carried out is not answered.
+    executing: bool,
+    /// What the next message means depends on an answer that has not come ([`settles`]).
     in_doubt: bool,
+    /// So does whether it belongs to a copy.
+    copy_ahead: bool,
     /// Nodes that may have a statement of this name though the client has none.
     doubtful: HashMap<Box<[u8]>, NodeSet>,
     /// A Parse message of our own is on its way.
@@ -187,10 +190,8 @@ pub struct Router {
     changes: u32,
     /// So many of them are there to stay, or undone by all.
     settled_changes: u32,
-    /// How often the unnamed statement has changed.
-    unnamed_turn: u32,
-    /// What was there before those that were skipped, while later ones are not answered.
-    skipped_unnamed: Vec<(u32, Unnamed)>,
+    /// As far as it is answered.
+    unnamed_known: Unnamed,
     /// It is of the sequence that is open.
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
@@ -239,14 +240,15 @@ impl Router {
             lost: NodeSet::default(),
             waits: NodeSet::default(),
             comparison: None,
-            lone: false,
+            recent: NodeSet::default(),
+            executing: false,
             in_doubt: false,
+            copy_ahead: false,
             doubtful: HashMap::new(),
             lacked: false,
             changes: 0,
             settled_changes: 0,
-            unnamed_turn: 0,
-            skipped_unnamed: Vec::new(),
+            unnamed_known: None,
             unnamed_here: false,
             unanswered: false,
             look_ups_fail: false,
@@ -324,19 +326,20 @@ impl Router {
         let at_current = ledger(ledgers, self.current).map(|l| &l.owed);
         let copying = at_current.is_some_and(Owed::is_copying_in);
         let skipping = at_current.is_some_and(Owed::is_skipping);
-        if at_current.is_some_and(Owed::is_settled) {
+        if ledgers.iter().all(|l| l.owed.is_settled()) {
             self.settled();
         }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),
             kind => matches!(kind, b'Q' | b'B'),
         };
-        let doubt =
-            self.in_doubt && b"QFPBEDC".contains(&message.kind) || self.lacked && names_statement;
+        let doubt = self.in_doubt && b"QFPBEDC".contains(&message.kind)
+            || self.copy_ahead && b"Sdcf".contains(&message.kind)
+            || self.lacked && names_statement;
         if doubt
             && !copying
             && !skipping
-            && let Some(step) = self.wait_for_current(ledgers)
+            && let Some(step) = self.wait_for_all(ledgers)
         {
             return step;
         }
@@ -453,9 +456,7 @@ impl Router {
         self.lost.insert(node);
         self.used.remove(node);
         self.waits.remove(node);
-        if let Some((_, nodes)) = &mut self.unnamed {
-            nodes.remove(node);
-        }
+        self.has_no_unnamed(node);
         self.portals.node_lost(node);
         if self.current == node {
             self.current = self.primary;
@@ -502,6 +503,28 @@ fn changes_transaction(statement: &Statement) -> bool {
     )
 }
 
+/// Whether it changes what decisions about later messages rest on: which transaction there is, which
+/// statements and portals, whether a copy takes what comes. It is sent when whatever was to be carried
+/// out before it is answered, and what comes behind it when it is answered itself.
+fn settles(facts: &Facts) -> bool {
+    facts.is_unread()
+        || facts.statements().iter().any(|statement| {
+            statement.is_transaction_command() && !matches!(statement, Statement::Begin(_))
+                || copies_in(statement)
+                || matches!(
+                    statement,
+                    Statement::Prepare(_)
+                        | Statement::Deallocate(_)
+                        | Statement::Discard(Discard::All)
+                        | Statement::ClosePortal(_)
+                )
+        })
+}
+
+fn copies_in(statement: &Statement) -> bool {
+    matches!(statement, Statement::Copy(Copy { from: true, .. }))
+}
+
 /// A change that a standby refuses, and that changes nothing for reads.
 fn is_for_the_primary(statement: Statement) -> bool {
     match statement {
@@ -531,29 +554,10 @@ fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
     }
 }
 
-fn is_transaction_command(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Begin(_)
-            | Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::Savepoint(_)
-            | Statement::Release(_)
-            | Statement::RollbackTo(_)
-            | Statement::PrepareTransaction
-    )
-}
-
 /// What a failed transaction still parses and carries out.
 fn is_taken_when_failed(facts: &Facts) -> bool {
-    matches!(
-        facts.first(),
-        Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::RollbackTo(_)
-            | Statement::PrepareTransaction
-            | Statement::Empty
-    )
+    let first = facts.first();
+    first.ends_transaction() || matches!(first, Statement::RollbackTo(_) | Statement::Empty)
 }
 
 /// Of those that a standby may be the only one to have.

@@ -1,6 +1,20 @@
 //! Portals of the extended protocol: which node has which.
 
-use super::*;
+use std::{collections::HashMap, rc::Rc};
+
+use super::{
+    Before, Entry, Env, Ledger, Plan, Router, STATEMENT_LIMIT, Step, is_taken_when_failed,
+    split_cstr, statement_of, text,
+};
+use crate::{
+    cluster::NodeId,
+    dataplane::session::client_side::Message,
+    routing::{
+        facts::{Facts, Statement},
+        policy::{Catalog, Decision, Protocol, Rule},
+        session::{NodeSet, Parsed},
+    },
+};
 
 /// A portal of the extended protocol.
 #[derive(Debug)]
@@ -128,7 +142,7 @@ impl Router {
         };
         let taken = self.portals.named.get(portal).map(|p| p.leader);
         if taken.is_some_and(|node| node != plan.leader)
-            && let Some(step) = self.wait_for_current(ledgers)
+            && let Some(step) = self.wait_for_all(ledgers)
         {
             return step;
         }
@@ -156,7 +170,7 @@ impl Router {
             }
             plan.followers = NodeSet::EMPTY;
         }
-        if let Some(step) = self.place_extended(b'B', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         let lacks = match &parsed {
@@ -240,21 +254,14 @@ impl Router {
             return self.execute_unknown(plan, ledgers, env);
         };
         self.without_followers(&parsed.facts, &mut plan);
-        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
-        // It ends the transaction of a sequence, that of other nodes as well.
-        if matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
-        ) && let Some(step) = self.end_sequences(&plan, ledgers)
-        {
+        if let Some(step) = self.wait_to_settle(&parsed.facts, ledgers) {
             return step;
         }
-        if self.ends_portals(&parsed.facts)
-            && let Some(step) = self.wait_for_current(ledgers)
-        {
-            return step;
+        if parsed.facts.first().ends_transaction() {
+            self.end_sequences(&plan, ledgers);
         }
         let sql = statement_of(&parsed);
         let before = match self.join(&parsed.facts, sql, Protocol::Extended, &plan, ledgers) {
@@ -286,7 +293,7 @@ impl Router {
         ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Step {
-        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         env.facts.read_unknown();
@@ -297,22 +304,6 @@ impl Router {
         self.extended_with(b'E', plan, Vec::new(), entry, ledgers)
     }
 
-    /// Whether a statement may end portals: which there are has to be known then.
-    pub(super) fn ends_portals(&self, facts: &Facts) -> bool {
-        let ends = |statement: &Statement| {
-            matches!(
-                statement,
-                Statement::Commit { .. }
-                    | Statement::Rollback { .. }
-                    | Statement::PrepareTransaction
-                    | Statement::ClosePortal(_)
-                    | Statement::Release(_)
-                    | Statement::RollbackTo(_)
-            )
-        };
-        !self.portals.named.is_empty() && facts.statements().iter().any(ends)
-    }
-
     /// Portals end with their transaction or savepoint.
     pub(super) fn end_portals(&mut self, facts: &Facts) {
         if self.portals.named.is_empty() {
@@ -320,10 +311,8 @@ impl Router {
         }
         for statement in facts.statements() {
             match statement {
-                Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::PrepareTransaction
-                | Statement::ClosePortal(None) => self.portals.end(),
+                Statement::ClosePortal(None) => self.portals.end(),
+                statement if statement.ends_transaction() => self.portals.end(),
                 Statement::ClosePortal(Some(name)) => {
                     self.portals.named.remove(facts.text(*name));
                 }

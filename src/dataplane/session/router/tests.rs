@@ -223,15 +223,44 @@ fn what_waits_behind_a_copy_goes_on_when_the_copy_begins() {
 }
 
 #[test]
-fn the_end_of_a_copy_that_has_swallowed_its_sync_is_flushed() {
+fn a_sync_that_a_copy_swallows_ends_no_sequence() {
     let mut s = Session::new();
     s.run("COPY t FROM STDIN");
-    s.sync();
-    s.message(b'c', "");
-    assert_eq!(s.parse("", READ), "wait");
-    assert_eq!(s.orders(), [], "a Sync is on its way");
-    s.says(0, "12G");
+    assert_eq!(s.sync(), "wait", "whether it is the copy's");
     assert_eq!(s.orders(), [(0, FLUSH)]);
+    assert!(s.says(0, "12G").may_go_on());
+    assert_eq!(s.sync(), "0");
+    assert_eq!(s.message(b'c', ""), "0");
+    assert_eq!(s.parse("", "DISCARD ALL"), "wait");
+    assert_eq!(s.orders(), [(0, FLUSH)]);
+    s.says(0, "C");
+    assert_eq!(s.parse("", "DISCARD ALL"), "0+1");
+    assert_eq!(s.bind("", ""), "0+1");
+    s.says(0, "12").says(1, "12");
+    assert_eq!(s.execute(""), "0", "the standby has executed nothing");
+}
+
+#[test]
+fn a_statement_that_settles_what_there_is_has_the_pipeline_to_itself() {
+    let mut s = Session::new();
+    s.run(WRITE);
+    assert_eq!(s.parse("", "PREPARE p AS SELECT 1"), "0");
+    assert_eq!(s.bind("", ""), "0", "nothing is carried out yet");
+    assert_eq!(s.execute(""), "wait");
+    s.says(0, "12C12");
+    assert_eq!(s.execute(""), "0");
+    assert_eq!(s.parse("", WRITE), "wait");
+    assert_eq!(s.sync(), "0");
+}
+
+#[test]
+fn what_follows_a_command_of_several_nodes_waits_for_all_of_them() {
+    let mut s = Session::new();
+    assert_eq!(s.query("BEGIN"), "0+1");
+    s.says(0, "CZT");
+    assert_eq!(s.query(WRITE), "wait");
+    s.says(1, "CZT");
+    assert_eq!(s.query(WRITE), "0");
 }
 
 #[test]
@@ -389,7 +418,7 @@ fn an_error_of_the_primary_makes_the_part_of_the_standby_fail() {
 fn a_pipeline_is_a_transaction_as_well() {
     let mut s = Session::new();
     s.run("SET a = 1");
-    s.says(0, "12C");
+    s.says(0, "12C").says(1, "12C");
     assert_eq!(s.parse("", WRITE), "0");
     s.says(0, "E");
     assert_eq!(
