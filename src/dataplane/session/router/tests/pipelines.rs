@@ -1,6 +1,6 @@
 //! What a pipeline has done on another node, or an answer that has not come may undo.
 
-use super::*;
+use super::{super::Order, READ, Session, WRITE};
 
 /// What goes to a standby, then is answered up to the end of an Execute.
 fn read_on_standby(s: &mut Session) {
