@@ -98,6 +98,17 @@ impl Statement {
         )
     }
 
+    /// Whether it begins or ends a transaction, or undoes a part of one.
+    pub fn begins_or_ends(self) -> bool {
+        matches!(
+            self,
+            Statement::Begin(_)
+                | Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::RollbackTo(_)
+        )
+    }
+
     /// Whether it begins, ends or divides transactions.
     pub fn is_transaction_command(self) -> bool {
         self.ends_transaction()

@@ -679,10 +679,10 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 || facts
                     .statements()
                     .iter()
-                    .any(|&s| !is_read(s, facts) && !is_transaction(s));
+                    .any(|&s| !is_read(s, facts) && !s.begins_or_ends());
         }
         match facts.first() {
-            statement if is_transaction(statement) => false,
+            statement if statement.begins_or_ends() => false,
             Statement::Set(Set::TransactionReadOnly(Some(true))) => false,
             Statement::Set(Set::Transaction(modes) | Set::Characteristics(modes)) => {
                 // SERIALIZABLE is remembered by itself.
@@ -711,16 +711,6 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 OnWrite::Transaction | OnWrite::TransTransaction => state.is_in_transaction(),
             }
     }
-}
-
-fn is_transaction(statement: Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Begin(_)
-            | Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::RollbackTo(_)
-    )
 }
 
 impl Decision {
