@@ -1,6 +1,6 @@
 //! What the messages of the nodes mean for where the next statements go.
 
-use super::{Comparison, Elsewhere, Entry, Executed, Ledger, Order, Replay, Router};
+use super::{Elsewhere, Entry, Executed, Ledger, Order, Router};
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Answer,
@@ -181,15 +181,6 @@ impl Router {
         });
     }
 
-    /// Followers of a COMMIT that has failed have committed what the session has set.
-    fn commit_failed(&mut self, executed: &Executed) {
-        if self.changes != self.settled_changes
-            && matches!(executed.facts.first(), Statement::Commit { .. })
-        {
-            self.diverge(executed.nodes);
-        }
-    }
-
     /// The end of an answer in the extended protocol.
     fn carried_out(&mut self, entry: Entry, kind: u8, settings: &Settings) {
         match entry {
@@ -328,62 +319,6 @@ impl Router {
             self.effects.catalog_changed = true;
         }
         self.end_strays(ledgers);
-    }
-
-    /// Has the load balance node change its session as the primary has.
-    fn tell(&mut self, replay: Replay, ledgers: &mut [Ledger]) {
-        let Replay { node, sql } = replay;
-        if self.lost.contains(node) {
-            return;
-        }
-        let ledger = ledgers.get_mut(node).filter(|l| l.owed.is_quiescent());
-        let (Some(ledger), None) = (ledger, &self.comparison) else {
-            return self.diverge(NodeSet::of(node));
-        };
-        ledger.hidden = true;
-        ledger.owed.sent(b'Q', Entry::Nothing);
-        self.effects.orders.push((node, Order::Replay(sql)));
-        self.comparison = Some(Box::new(Comparison {
-            leader: self.primary,
-            leader_failed: Some(false),
-            pending: NodeSet::of(node),
-            failed: NodeSet::EMPTY,
-            ended: NodeSet::EMPTY,
-            changes: self.changes,
-        }));
-    }
-
-    /// All have answered a statement that went to several nodes.
-    pub(super) fn resolve_comparison(&mut self) {
-        let Some(comparison) = &self.comparison else {
-            return;
-        };
-        let (true, Some(leader_failed)) = (comparison.pending.is_empty(), comparison.leader_failed)
-        else {
-            return;
-        };
-        let changes = comparison.changes;
-        let diverged = if !leader_failed {
-            comparison.failed
-        } else if changes != self.settled_changes {
-            // What the leader has undone is done there.
-            comparison.ended
-        } else {
-            NodeSet::EMPTY
-        };
-        let open = self.state.nodes_in_transaction();
-        if !self.state.is_in_transaction() && open.is_empty() {
-            self.settled_changes = changes;
-        }
-        self.comparison = None;
-        self.diverge(diverged);
-    }
-
-    /// The sessions of these nodes are not what the client thinks.
-    pub(super) fn diverge(&mut self, nodes: NodeSet) {
-        let nodes = nodes.without(self.unfit).without(NodeSet::of(self.primary));
-        self.unfit = self.unfit.union(nodes);
-        self.effects.diverged.extend(nodes.iter());
     }
 
     /// Ends transactions of standbys that the primary does not have (any more), as after PREPARE

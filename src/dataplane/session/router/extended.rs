@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     Before, Entry, Env, Ledger, Message, Parsing, Plan, Router, STATEMENT_LIMIT, Sending, Step,
-    gives_no_rows, ledger, split_cstr, statement_of,
+    kinds::gives_no_rows, ledger, split_cstr, statement_of,
 };
 use crate::{
     cluster::NodeId,

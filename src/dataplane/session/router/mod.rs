@@ -6,7 +6,7 @@
 //! * **What is unanswered has all gone to the same nodes.** A message for others waits until every node
 //!   has answered all it has been sent; in the middle of a pipeline they get a Flush for that. So the
 //!   answers of one node at a time are the client's, and an error is known before anything behind it
-//!   goes elsewhere. A statement that decides what later messages mean ([`settles`]) has the pipeline
+//!   goes elsewhere. A statement that decides what later messages mean ([`kinds::settles`]) has the pipeline
 //!   to itself.
 //! * **What goes to several nodes is answered by one**, the leader, which is the primary if it is
 //!   among them. The answers of the followers are swallowed; one that fails where the leader did
@@ -24,8 +24,10 @@
 //! `sim` compares all of this with one server alone, in random histories.
 
 mod answers;
+mod comparison;
 mod extended;
 mod join;
+mod kinds;
 mod ledger;
 mod names;
 mod orders;
@@ -41,6 +43,7 @@ mod waits;
 
 use std::{collections::HashMap, rc::Rc};
 
+use comparison::Comparison;
 use join::Elsewhere;
 pub use ledger::{Entry, Ledger};
 use ledger::{Executed, Parsing, Replay};
@@ -54,7 +57,7 @@ use crate::{
     protocol::frame::HEADER_LEN,
     routing::{
         balance::{Situation, Who},
-        facts::{Copy, Discard, Facts, Set, Statement},
+        facts::Facts,
         policy::{Catalog, Decision, Destination, Rule},
         relcache::Question,
         session::{NodeSet, Parsed, SessionState},
@@ -134,20 +137,6 @@ pub struct Explanation {
     pub rule: Rule,
 }
 
-/// A statement with followers, until all have answered.
-#[derive(Debug)]
-struct Comparison {
-    leader: NodeId,
-    /// `None`: it has not answered.
-    leader_failed: Option<bool>,
-    pending: NodeSet,
-    failed: NodeSet,
-    /// They have no transaction open and have not failed: what they did is done.
-    ended: NodeSet,
-    /// [`Router::changes`] when it was sent.
-    changes: u32,
-}
-
 /// See the module. One per session that balances.
 #[derive(Debug)]
 pub struct Router {
@@ -178,7 +167,7 @@ pub struct Router {
     recent: NodeSet,
     /// Something that was sent to be carried out is not answered.
     executing: bool,
-    /// What the next message means depends on an answer that has not come ([`settles`]).
+    /// What the next message means depends on an answer that has not come ([`kinds::settles`]).
     in_doubt: bool,
     /// So does whether it belongs to a copy.
     copy_ahead: bool,
@@ -483,60 +472,6 @@ impl Router {
     }
 }
 
-/// Whether it changes the session as long as that lasts, wherever it is sent.
-fn changes_session(statement: &Statement) -> bool {
-    match statement {
-        Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
-        Statement::Set(set) => {
-            !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
-                && !changes_transaction(statement)
-        }
-        _ => false,
-    }
-}
-
-/// Whether it changes the session up to the end of the open transaction, for who has a part in that.
-fn changes_transaction(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Set(Set::Local | Set::SearchPath { local: true, .. })
-    )
-}
-
-/// Whether it changes what decisions about later messages rest on: which transaction there is, which
-/// statements and portals, whether a copy takes what comes. It is sent when whatever was to be carried
-/// out before it is answered, and what comes behind it when it is answered itself.
-fn settles(facts: &Facts) -> bool {
-    facts.is_unread()
-        || facts.statements().iter().any(|statement| {
-            statement.is_transaction_command() && !matches!(statement, Statement::Begin(_))
-                || copies_in(statement)
-                || matches!(
-                    statement,
-                    Statement::Prepare(_)
-                        | Statement::Deallocate(_)
-                        | Statement::Discard(Discard::All)
-                        | Statement::ClosePortal(_)
-                )
-        })
-}
-
-fn copies_in(statement: &Statement) -> bool {
-    matches!(statement, Statement::Copy(Copy { from: true, .. }))
-}
-
-/// A change that a standby refuses, and that changes nothing for reads.
-fn is_for_the_primary(statement: Statement) -> bool {
-    match statement {
-        Statement::Set(Set::TransactionReadOnly(Some(false))) => true,
-        Statement::Set(Set::DefaultIsolation { serializable }) => serializable,
-        Statement::Set(Set::Characteristics(modes)) => {
-            modes.read_only == Some(false) || modes.serializable == Some(true)
-        }
-        _ => false,
-    }
-}
-
 impl Sending {
     fn to(leader: NodeId) -> Sending {
         Sending {
@@ -552,17 +487,6 @@ fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
     if let Some(facts) = facts {
         *env.facts = facts;
     }
-}
-
-/// What a failed transaction still parses and carries out.
-fn is_taken_when_failed(facts: &Facts) -> bool {
-    let first = facts.first();
-    first.ends_transaction() || matches!(first, Statement::RollbackTo(_) | Statement::Empty)
-}
-
-/// Of those that a standby may be the only one to have.
-fn gives_no_rows(facts: &Facts) -> bool {
-    matches!(facts.first(), Statement::Copy(_) | Statement::Empty)
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, rc::Rc};
 
 use super::{
-    Before, Entry, Env, Ledger, Plan, Router, STATEMENT_LIMIT, Step, is_taken_when_failed,
+    Before, Entry, Env, Ledger, Plan, Router, STATEMENT_LIMIT, Step, kinds::is_taken_when_failed,
     split_cstr, statement_of, text,
 };
 use crate::{

@@ -3,10 +3,13 @@
 use std::rc::Rc;
 
 use super::{
-    Before, Entry, Ledger, NONE, Plan, Router, Unnamed, changes_session, changes_transaction,
-    copies_in, is_for_the_primary, is_taken_when_failed, ledger,
+    Before, Entry, Ledger, NONE, Plan, Router, Unnamed,
+    kinds::{
+        changes_session, changes_transaction, copies_in, is_for_the_primary, is_taken_when_failed,
+        settles,
+    },
+    ledger,
     ledger::{Executed, Replay},
-    settles,
 };
 use crate::{
     cluster::{ClusterView, NodeId},

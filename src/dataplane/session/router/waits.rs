@@ -1,6 +1,6 @@
 //! What has to be answered before a message may go on, and whose answers are the client's then.
 
-use super::{Comparison, Ledger, NONE, Order, Plan, Router, Step, settles};
+use super::{Ledger, NONE, Order, Plan, Router, Step, kinds::settles};
 use crate::{
     cluster::NodeId,
     routing::{facts::Facts, session::NodeSet},
@@ -113,19 +113,6 @@ impl Router {
             } else if plan.followers.contains(node) {
                 ledger.hidden = true;
             }
-        }
-    }
-
-    pub(super) fn compare(&mut self, plan: &Plan) {
-        if !plan.followers.is_empty() {
-            self.comparison = Some(Box::new(Comparison {
-                leader: plan.leader,
-                leader_failed: None,
-                pending: plan.followers,
-                failed: NodeSet::default(),
-                ended: NodeSet::default(),
-                changes: self.changes,
-            }));
         }
     }
 }
