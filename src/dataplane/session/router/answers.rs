@@ -323,7 +323,7 @@ impl Router {
 
     /// Ends transactions of standbys that the primary does not have (any more), as after PREPARE
     /// TRANSACTION: nobody else would, and they hold back the clean-up of old rows.
-    fn end_strays(&mut self, ledgers: &mut [Ledger]) {
+    pub(super) fn end_strays(&mut self, ledgers: &mut [Ledger]) {
         if ledgers.iter().any(|l| !l.owed.is_settled()) {
             return;
         }

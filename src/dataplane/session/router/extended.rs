@@ -160,7 +160,7 @@ impl Router {
                 };
                 let node = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit);
                 plan.leader = node.unwrap_or(plan.leader);
-                plan.followers = self.along(plan.leader, nodes.unwrap_or_default(), ledgers);
+                self.go_along(&mut plan, nodes.unwrap_or_default(), ledgers);
                 if let Some(step) = self.place(&plan, ledgers) {
                     return step;
                 }
@@ -207,6 +207,7 @@ impl Router {
                     plan.leader = leader;
                     plan.followers = nodes.without(NodeSet::of(leader));
                 }
+                self.go_along(&mut plan, self.recent, ledgers);
                 let entry = match self.state.prepared(name) {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
@@ -234,6 +235,7 @@ impl Router {
                     plan.leader = portal.leader;
                     plan.followers = portal.followers.union(portal.occupied);
                 }
+                self.go_along(&mut plan, self.recent, ledgers);
                 if let Some(step) = self.place(&plan, ledgers) {
                     return step;
                 }
@@ -276,14 +278,16 @@ impl Router {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
-    /// Of these nodes those that a message takes along which only the leader has to answer: what is
-    /// unanswered has gone to them all, and so it need not wait.
-    fn along(&self, leader: NodeId, nodes: NodeSet, ledgers: &[Ledger]) -> NodeSet {
-        let busy = ledger(ledgers, leader).is_some_and(|l| !l.owed.is_settled());
-        if leader != self.current || !busy {
-            return NodeSet::EMPTY;
+    /// A message that only the leader has to answer goes where what is unanswered has gone, so that it need
+    /// not wait; as far as these nodes take it.
+    fn go_along(&self, plan: &mut Plan, takers: NodeSet, ledgers: &[Ledger]) {
+        let busy = ledger(ledgers, plan.leader).is_some_and(|l| !l.owed.is_settled());
+        if plan.leader == self.current && busy {
+            let along = self.recent.intersection(takers);
+            plan.followers = plan
+                .followers
+                .union(along.without(NodeSet::of(plan.leader)));
         }
-        self.recent.intersection(nodes).without(NodeSet::of(leader))
     }
 
     /// Sends a message of a sequence.

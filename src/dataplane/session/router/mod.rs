@@ -317,6 +317,9 @@ impl Router {
         let skipping = at_current.is_some_and(Owed::is_skipping);
         if ledgers.iter().all(|l| l.owed.is_settled()) {
             self.settled();
+            if !self.state.is_in_transaction() {
+                self.end_strays(ledgers);
+            }
         }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),

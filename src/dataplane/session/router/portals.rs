@@ -260,8 +260,10 @@ impl Router {
         if let Some(step) = self.wait_to_settle(&parsed.facts, ledgers) {
             return step;
         }
-        if parsed.facts.first().ends_transaction() {
-            self.end_sequences(&plan, ledgers);
+        if parsed.facts.first().ends_transaction()
+            && let Some(step) = self.end_sequences(&plan, ledgers)
+        {
+            return step;
         }
         let sql = statement_of(&parsed);
         let before = match self.join(&parsed.facts, sql, Protocol::Extended, &plan, ledgers) {

@@ -101,7 +101,10 @@ impl Router {
                 return Err(step);
             }
         };
-        self.end_sequences(&plan, ledgers);
+        if let Some(step) = self.end_sequences(&plan, ledgers) {
+            give_back(env, facts);
+            return Err(step);
+        }
         // It ends the transaction of the sequence that it stands in, unless it makes it one to stay.
         let begins = |facts: &Facts| matches!(facts.first(), Statement::Begin(_));
         if !self.state.is_in_transaction() && !facts.as_ref().is_some_and(begins) {
@@ -174,10 +177,10 @@ impl Router {
     ) -> Step {
         let plan = self.to_primary(true);
         let wait = self.wait_in_sequence(ledgers);
-        if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
+        let wait = wait.or_else(|| self.place(&plan, ledgers));
+        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
             return step;
         }
-        self.end_sequences(&plan, ledgers);
         env.facts.read_unknown();
         let executed = self.executed(env.facts, b"", &plan);
         self.state.sent(env.facts, env.settings, true, plan.nodes());

@@ -43,7 +43,6 @@ impl Router {
             }
         }
         if waits.is_empty() {
-            self.settled();
             return None;
         }
         self.waits = waits;
@@ -81,11 +80,11 @@ impl Router {
     }
 
     /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
-    /// nodes as well. So do COMMIT and its like. All is answered.
-    pub(super) fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) {
+    /// nodes as well. So do COMMIT and its like. All before it is answered; `Some`: the ends are not.
+    pub(super) fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
         let others = self.used.without(plan.nodes());
         if others.is_empty() {
-            return;
+            return None;
         }
         // If it fails, the transaction is undone where it stands.
         if self.changes != self.settled_changes {
@@ -99,6 +98,7 @@ impl Router {
             }
             self.used.remove(node);
         }
+        self.wait_for_all(ledgers)
     }
 
     /// From now on the leader's answers are the client's, those of the followers nobody's.

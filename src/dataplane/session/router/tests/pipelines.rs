@@ -1,6 +1,6 @@
 //! What a pipeline has done on another node, or an answer that has not come may undo.
 
-use super::{super::Order, READ, Session, WRITE};
+use super::{READ, Session, WRITE};
 
 /// What goes to a standby, then is answered up to the end of an Execute.
 fn read_on_standby(s: &mut Session) {
@@ -113,12 +113,13 @@ fn discard_all_is_refused_in_a_pipeline_that_has_executed_something_elsewhere() 
 fn a_statement_that_a_node_could_not_be_told_to_forget_is_closed_before_it_is_made() {
     let mut s = Session::new();
     assert_eq!(s.parse("s", READ), "1");
-    s.says(1, "1");
-    // The standby is in the sequence that the Query ends.
+    assert_eq!(s.sync(), "1");
+    s.says(1, "1ZI");
+    s.begin();
     assert_eq!(s.query("SELECT 1; DEALLOCATE s"), "parse on 0, 0");
-    assert_eq!(s.orders(), [(1, Order::Sync)]);
-    s.says(0, "31ZITDCCZI");
+    s.says(0, "31ZTTDCCZT");
     assert_eq!(s.orders(), []);
-    s.says(1, "ZI");
+    assert_eq!(s.query("ROLLBACK"), "0+1");
+    s.says(0, "CZI").says(1, "CZI");
     assert_eq!(s.parse("s", READ), "close on 1, 1");
 }
