@@ -203,6 +203,7 @@ pub struct Facts {
     statements: Vec<Statement>,
     relations: Vec<Name>,
     functions: Vec<Name>,
+    operations: Vec<Name>,
     executes: Vec<Ident>,
     names: Vec<u8>,
     levels: Vec<query::Level>,
@@ -295,6 +296,7 @@ impl Facts {
         self.statements.clear();
         self.relations.clear();
         self.functions.clear();
+        self.operations.clear();
         self.executes.clear();
         self.names.clear();
         self.levels.clear();
@@ -333,6 +335,16 @@ impl Facts {
     /// Functions that are called.
     pub fn functions(&self) -> &[Name] {
         &self.functions
+    }
+
+    /// Operators, and types behind `::`, that are none of PostgreSQL's own by their names.
+    pub fn operations(&self) -> &[Name] {
+        &self.operations
+    }
+
+    /// Whether it calls code whose name it shows.
+    pub fn calls_code(&self) -> bool {
+        !self.functions.is_empty() || !self.operations.is_empty()
     }
 
     /// Prepared statements that EXECUTE names, also behind EXPLAIN and CREATE TABLE AS.

@@ -276,7 +276,7 @@ impl Router {
         let nodes = plan.nodes();
         // Decided in a transaction that counts as one that writes, functions have not been looked at,
         // and by now it may be over.
-        let unread = plan.decision.rule != Rule::Balanced && !parsed.facts.functions().is_empty();
+        let unread = plan.decision.rule != Rule::Balanced && parsed.facts.calls_code();
         let writes = plan.decision.writes || unread;
         // Several statements in one Parse message are refused: none of them is carried out.
         if parsed.facts.count() <= 1 {
