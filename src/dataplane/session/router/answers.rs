@@ -216,6 +216,7 @@ impl Router {
                 self.may_have(facts.text(*name).into(), others);
             }
         }
+        self.end_portals(facts);
         self.state.succeeded(facts, settings, *writes, *nodes);
         let all = |s: &Statement| {
             matches!(
@@ -318,14 +319,17 @@ impl Router {
             // What was learnt from uncommitted changes may be wrong, and what others learnt as well.
             self.effects.catalog_changed = true;
         }
-        self.end_strays(ledgers);
+        if self.end_strays(ledgers) {
+            self.settled_changes = self.changes;
+        }
     }
 
     /// Ends transactions of standbys that the primary does not have (any more), as after PREPARE
-    /// TRANSACTION: nobody else would, and they hold back the clean-up of old rows.
-    pub(super) fn end_strays(&mut self, ledgers: &mut [Ledger]) {
-        if ledgers.iter().any(|l| !l.owed.is_settled()) {
-            return;
+    /// TRANSACTION: nobody else would, and they hold back the clean-up of old rows. False: not all is
+    /// answered.
+    pub(super) fn end_strays(&mut self, ledgers: &mut [Ledger]) -> bool {
+        if self.state.is_in_transaction() || !ledgers.iter().all(|l| l.owed.is_settled()) {
+            return false;
         }
         let mut strays = NodeSet::EMPTY;
         for node in self.state.nodes_in_transaction().iter() {
@@ -347,9 +351,9 @@ impl Router {
             }
         }
         if self.changes != self.settled_changes {
-            self.settled_changes = self.changes;
             self.diverge(strays);
         }
+        true
     }
 }
 

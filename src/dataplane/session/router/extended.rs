@@ -90,11 +90,17 @@ impl Router {
         }
         let old = taken.as_ref().filter(|_| !self.state.has_failed());
         let old = old.and_then(|taken| taken.parsed.as_ref());
-        let before = old
-            .and_then(|old| self.lacking(name, old, &plan))
-            .or_else(|| self.named(&parsed, &plan))
-            .or_else(|| taken.is_none().then(|| self.doubtful(name, &plan))?);
-        let before = before.into_iter().collect();
+        let mut before = Vec::new();
+        before.extend(old.and_then(|old| self.lacking(name, old, &plan)));
+        if before.is_empty() {
+            before.extend(self.named(&parsed, &plan));
+            before.extend(
+                taken
+                    .is_none()
+                    .then(|| self.doubtful(name, &plan))
+                    .flatten(),
+            );
+        }
         self.note_elsewhere(b'P', &parsed.facts, &plan);
         self.touched.add(name);
         let entry = Entry::Parse(Box::new(entry));
@@ -136,7 +142,7 @@ impl Router {
             return step;
         }
         let mut plan = self.to_primary(false);
-        let mut before = None;
+        let mut before = Vec::new();
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
@@ -166,11 +172,9 @@ impl Router {
                 }
                 if let Some(parsed) = parsed {
                     // The only node that had it may be gone.
-                    before = self
-                        .lacking(name, &parsed, &plan)
-                        .or_else(|| self.named(&parsed, &plan));
+                    before = self.lacking_all(name, &parsed, &plan);
                 } else if nodes.is_none() && name.is_empty() {
-                    before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
+                    before = vec![(NodeSet::of(plan.leader), Before::close_unnamed())];
                 }
             }
             [b'P', name @ ..] => {
@@ -185,7 +189,7 @@ impl Router {
             }
             _ => {}
         }
-        self.extended(b'D', plan, before.into_iter().collect(), ledgers)
+        self.extended(b'D', plan, before, ledgers)
     }
 
     pub(super) fn close(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
@@ -290,7 +294,7 @@ impl Router {
         }
     }
 
-    /// Sends a message of a sequence.
+    /// Sends a message of a sequence, when it may go to these nodes.
     pub(super) fn extended_with(
         &mut self,
         kind: u8,
@@ -302,6 +306,17 @@ impl Router {
         if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
+        self.send_extended(kind, plan, before, entry, ledgers)
+    }
+
+    pub(super) fn send_extended(
+        &mut self,
+        kind: u8,
+        plan: Plan,
+        before: Vec<(NodeSet, Before)>,
+        entry: Entry,
+        ledgers: &mut [Ledger],
+    ) -> Step {
         self.commit(&plan, ledgers);
         self.before_sent(&before, ledgers);
         self.pipelining |= kind == b'E';

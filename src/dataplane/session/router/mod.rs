@@ -317,9 +317,7 @@ impl Router {
         let skipping = at_current.is_some_and(Owed::is_skipping);
         if ledgers.iter().all(|l| l.owed.is_settled()) {
             self.settled();
-            if !self.state.is_in_transaction() {
-                self.end_strays(ledgers);
-            }
+            self.end_strays(ledgers);
         }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),
@@ -446,6 +444,7 @@ impl Router {
         }
         self.state.node_lost(node);
         self.lost.insert(node);
+        self.recent.remove(node);
         self.used.remove(node);
         self.waits.remove(node);
         self.has_no_unnamed(node);
@@ -459,6 +458,7 @@ impl Router {
             comparison.ended.remove(node);
         }
         self.resolve_comparison();
+        self.end_strays(ledgers);
     }
 
     /// Whether the client is in the middle of something that only this node can finish.

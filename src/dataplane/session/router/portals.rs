@@ -174,11 +174,11 @@ impl Router {
             return step;
         }
         let lacks = match &parsed {
-            Some(parsed) => self
-                .lacking(name, parsed, &plan)
-                .or_else(|| self.named(parsed, &plan)),
-            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
-            None => None,
+            Some(parsed) => self.lacking_all(name, parsed, &plan),
+            None if name.is_empty() => {
+                vec![(NodeSet::of(plan.leader), Before::close_unnamed())]
+            }
+            None => Vec::new(),
         };
         if let Some((nodes, _)) = &occupy
             && let Some(taken) = self.portals.named.get_mut(portal)
@@ -260,16 +260,14 @@ impl Router {
         if let Some(step) = self.wait_to_settle(&parsed.facts, ledgers) {
             return step;
         }
-        if parsed.facts.first().ends_transaction()
-            && let Some(step) = self.end_sequences(&plan, ledgers)
-        {
-            return step;
-        }
         let sql = statement_of(&parsed);
         let before = match self.join(&parsed.facts, sql, Protocol::Extended, &plan, ledgers) {
             Ok(before) => before.into_iter().collect(),
             Err(step) => return step,
         };
+        if parsed.facts.first().ends_transaction() {
+            self.end_sequences(&plan, ledgers);
+        }
         let entry = self
             .executed(&parsed.facts, sql, &plan)
             .map_or(Entry::Nothing, Entry::Executed);
@@ -284,8 +282,7 @@ impl Router {
         }
         self.note_sent(&parsed.facts, &plan, None, env.view);
         self.note_elsewhere(b'E', &parsed.facts, &plan);
-        self.end_portals(&parsed.facts);
-        self.extended_with(b'E', plan, before, entry, ledgers)
+        self.send_extended(b'E', plan, before, entry, ledgers)
     }
 
     /// What was made by PREPARE, or is nobody's: it may write.

@@ -101,10 +101,7 @@ impl Router {
                 return Err(step);
             }
         };
-        if let Some(step) = self.end_sequences(&plan, ledgers) {
-            give_back(env, facts);
-            return Err(step);
-        }
+        self.end_sequences(&plan, ledgers);
         // It ends the transaction of the sequence that it stands in, unless it makes it one to stay.
         let begins = |facts: &Facts| matches!(facts.first(), Statement::Begin(_));
         if !self.state.is_in_transaction() && !facts.as_ref().is_some_and(begins) {
@@ -125,7 +122,6 @@ impl Router {
                 .sent(facts, env.settings, plan.decision.writes, nodes);
             self.note_sent(facts, &plan, told, env.view);
             self.note_elsewhere(b'Q', facts, &plan);
-            self.end_portals(facts);
         }
         if let Some(executed) = &mut executed {
             executed.replay = replay;
@@ -177,10 +173,10 @@ impl Router {
     ) -> Step {
         let plan = self.to_primary(true);
         let wait = self.wait_in_sequence(ledgers);
-        let wait = wait.or_else(|| self.place(&plan, ledgers));
-        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
+        if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
             return step;
         }
+        self.end_sequences(&plan, ledgers);
         env.facts.read_unknown();
         let executed = self.executed(env.facts, b"", &plan);
         self.state.sent(env.facts, env.settings, true, plan.nodes());
@@ -190,6 +186,11 @@ impl Router {
             let entry = executed.map_or(Entry::Nothing, Entry::Executed);
             ledger.owed.sent(b'F', entry);
         }
+        // It ends the transaction of the sequence that it stands in.
+        if !self.state.is_in_transaction() {
+            self.portals.end();
+        }
+        self.end_sequence();
         Step::Send(Sending::to(plan.leader))
     }
 

@@ -195,6 +195,18 @@ impl Router {
         Some((lacking, Before::Parse { name, parsed, sync }))
     }
 
+    /// The same, and what the statement names.
+    pub(super) fn lacking_all(
+        &mut self,
+        name: &[u8],
+        parsed: &Rc<Parsed>,
+        plan: &Plan,
+    ) -> Vec<(NodeSet, Before)> {
+        let named = self.named(parsed, plan);
+        let lacking = self.lacking(name, parsed, plan);
+        named.into_iter().chain(lacking).collect()
+    }
+
     /// A Query comes next: a Sync ends what goes out before it, unless that belongs to a sequence or
     /// to the transaction of one.
     pub(super) fn before_query(

@@ -80,11 +80,11 @@ impl Router {
     }
 
     /// A Query or FunctionCall ends the transaction of the sequence that it stands in, that of other
-    /// nodes as well. So do COMMIT and its like. All before it is answered; `Some`: the ends are not.
-    pub(super) fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) -> Option<Step> {
+    /// nodes as well. So do COMMIT and its like. All before it is answered, and it is sent now.
+    pub(super) fn end_sequences(&mut self, plan: &Plan, ledgers: &mut [Ledger]) {
         let others = self.used.without(plan.nodes());
         if others.is_empty() {
-            return None;
+            return;
         }
         // If it fails, the transaction is undone where it stands.
         if self.changes != self.settled_changes {
@@ -98,7 +98,6 @@ impl Router {
             }
             self.used.remove(node);
         }
-        self.wait_for_all(ledgers)
     }
 
     /// From now on the leader's answers are the client's, those of the followers nobody's.

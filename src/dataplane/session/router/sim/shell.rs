@@ -337,6 +337,7 @@ impl Shell {
             self.look_up = None;
             self.router.look_up_failed();
         }
+        self.carry_out_effects();
         true
     }
 }

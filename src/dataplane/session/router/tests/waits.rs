@@ -148,3 +148,32 @@ fn the_primary_does_not_take_a_client_for_idle_that_works_on_a_standby() {
     s.router.keep_awake(&mut s.ledgers);
     assert_eq!(s.orders(), [], "it has something to do");
 }
+
+#[test]
+fn a_pipeline_of_one_node_waits_for_nothing() {
+    for (sql, node) in [(READ, "1"), (WRITE, "0")] {
+        let mut s = Session::new();
+        for _ in 0..2 {
+            assert_eq!(s.parse("", sql), node);
+            assert_eq!(s.bind("", ""), node);
+            assert_eq!(s.message(b'D', "P\0"), node);
+            assert_eq!(s.execute(""), node);
+            assert_eq!(s.sync(), node);
+        }
+        assert_eq!(s.query(sql), node);
+        assert_eq!(s.orders(), []);
+    }
+}
+
+#[test]
+fn a_command_of_several_nodes_is_described_and_executed_without_waiting() {
+    let mut s = Session::new();
+    assert_eq!(s.parse("", "COMMIT"), "0+1");
+    assert_eq!(s.message(b'D', "S\0"), "0+1");
+    assert_eq!(s.bind("", ""), "0+1");
+    assert_eq!(s.message(b'D', "P\0"), "0+1");
+    assert_eq!(s.message(b'C', "Pelsewhere\0"), "0+1");
+    assert_eq!(s.execute(""), "0+1");
+    assert_eq!(s.sync(), "0+1");
+    assert_eq!(s.orders(), []);
+}
