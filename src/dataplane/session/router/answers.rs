@@ -72,6 +72,10 @@ impl Router {
             }
             _ => {
                 let answer = ledger.owed.received(kind);
+                // What comes now is the copy's, up to its end.
+                if kind == b'G' {
+                    self.copy_ahead = false;
+                }
                 if let Answer::End(entry) = answer {
                     self.carried_out(entry, kind, settings);
                 }

@@ -59,6 +59,11 @@ impl Router {
         self.elsewhere.executed |= carried_out && first != Statement::Empty;
     }
 
+    /// An EXECUTE is sent, which takes a snapshot whatever it carries out.
+    pub(super) fn note_sql_execute(&mut self, plan: &Plan) {
+        self.elsewhere.snapshot |= !plan.nodes().contains(self.primary);
+    }
+
     /// A Sync or Query is sent: the transaction of the sequence ends, unless it is one to stay.
     pub(super) fn end_elsewhere(&mut self) {
         self.pipelining = false;

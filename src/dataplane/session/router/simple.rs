@@ -122,6 +122,9 @@ impl Router {
                 .sent(facts, env.settings, plan.decision.writes, nodes);
             self.note_sent(facts, &plan, told, env.view);
             self.note_elsewhere(b'Q', facts, &plan);
+            if prepared.is_some() {
+                self.note_sql_execute(&plan);
+            }
         }
         if let Some(executed) = &mut executed {
             executed.replay = replay;
