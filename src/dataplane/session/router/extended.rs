@@ -46,6 +46,9 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
+        if let Some(step) = self.wait_to_make(None, Some(&parsed.facts), &plan, ledgers) {
+            return step;
+        }
         if name.is_empty() {
             if let Some(step) = self.place(&plan, ledgers) {
                 return step;
@@ -167,7 +170,9 @@ impl Router {
                 let node = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit);
                 plan.leader = node.unwrap_or(plan.leader);
                 self.go_along(&mut plan, nodes.unwrap_or_default(), ledgers);
-                if let Some(step) = self.place(&plan, ledgers) {
+                let facts = parsed.as_ref().map(|p| &p.facts);
+                let wait = self.wait_to_make(facts.map(|_| name), facts, &plan, ledgers);
+                if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
                     return step;
                 }
                 if let Some(parsed) = parsed {

@@ -170,7 +170,9 @@ impl Router {
             }
             plan.followers = NodeSet::EMPTY;
         }
-        if let Some(step) = self.place(&plan, ledgers) {
+        let facts = parsed.as_ref().map(|p| &p.facts);
+        let wait = self.wait_to_make(facts.map(|_| name), facts, &plan, ledgers);
+        if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
             return step;
         }
         let lacks = match &parsed {

@@ -86,6 +86,8 @@ impl Router {
             .map_or_else(Vec::new, |facts| self.taken(facts));
         let looked_at = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref());
         let wait = looked_at.and_then(|facts| self.wait_to_settle(facts, ledgers));
+        let name = prepared.as_ref().map(|(name, _)| &**name);
+        let wait = wait.or_else(|| self.wait_to_make(name, facts.as_ref(), &plan, ledgers));
         if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);

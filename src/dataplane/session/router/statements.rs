@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{
-    Before, Entry, Ledger, NONE, Plan, Router, Unnamed,
+    Before, Entry, Ledger, NONE, Plan, Router, Step, Unnamed,
     kinds::{
         changes_session, changes_transaction, copies_in, is_for_the_primary, is_taken_when_failed,
         settles,
@@ -193,6 +193,28 @@ impl Router {
         let name = name.into();
         let sync = false;
         Some((lacking, Before::Parse { name, parsed, sync }))
+    }
+
+    /// `Some`: these nodes lack the statement, or one that it names, and the open transaction may have
+    /// failed, so that it would refuse what makes them.
+    pub(super) fn wait_to_make(
+        &mut self,
+        name: Option<&[u8]>,
+        facts: Option<&Facts>,
+        plan: &Plan,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
+        if !self.state.is_in_transaction() {
+            return None;
+        }
+        let lacking = |nodes: NodeSet| !plan.nodes().without(nodes).is_empty();
+        let known = name.and_then(|name| self.statement(name).1);
+        let named = facts.map_or_else(Vec::new, |facts| self.taken(facts));
+        let mut named = named.iter().filter_map(|(name, _)| self.statement(name).1);
+        if known.is_some_and(lacking) || named.any(lacking) {
+            return self.wait_for_all(ledgers);
+        }
+        None
     }
 
     /// The same, and what the statement names.
