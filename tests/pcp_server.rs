@@ -285,7 +285,10 @@ fn log_in(stream: &mut (impl Read + Write)) {
 }
 
 fn md5_hex(parts: &[&[u8]]) -> String {
-    format!("{:x}", Md5::digest(parts.concat()))
+    Md5::digest(parts.concat())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The next reply; `None` when the server has closed.

@@ -198,9 +198,12 @@ fn every_recorded_login_is_accepted_for_the_password_it_was_made_with() {
                 Request::AskSalt => asked += 1,
                 Request::Login { user, response } if asked > 0 => {
                     assert_eq!(user, vector.user.as_bytes(), "{}", vector.name);
-                    let stored = Md5::digest(&vector.password_of_client);
+                    let stored: String = Md5::digest(&vector.password_of_client)
+                        .iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect();
                     let conf = PcpConf::parse(
-                        format!("{}:{stored:x}\n", vector.user).as_bytes(),
+                        format!("{}:{stored}\n", vector.user).as_bytes(),
                         "pcp.conf".as_ref(),
                     );
                     assert!(

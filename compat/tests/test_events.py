@@ -1,6 +1,7 @@
 """The history of decisions (pgpool events, SHOW POOL_EVENTS) and the dry run (pgpool --what-if), on real servers."""
 
 import os
+import re
 import stat
 
 from lib import proc, tools
@@ -81,7 +82,7 @@ class PrimaryDies(Told, FollowCase):
             self.assertEqual([int(row[0]) for row in shown.rows], [e["id"] for e in events])
             row = next(row for row in shown.rows if int(row[0]) == began["id"])
             self.assertEqual(list(row[3:7]), ["0", "failover of node 0 begins", began["cause"], began["evidence"]])
-        self.assertIn(f"event {began['id']}: failover of node 0 begins", self.pool.log())
+        self.pool.wait_log(re.escape(f"event {began['id']}: failover of node 0 begins"))
 
         # In the words of the plain form.
         plain = proc.run(self.pool.argv("events", "-n", "100")).out

@@ -239,7 +239,7 @@ class BadLines(Base):
                 if text is None:
                     os.unlink(pool.hba_file)
                 pool.start()
-                self.assertIn(message, pool.log())
+                pool.wait_log(re.escape(message))
                 with self.assertRaises(wire.ServerError) as caught:
                     pool.client(unix=True)
                 self.assertEqual(caught.exception.fields["D"], "missing or erroneous pool_hba.conf file")
@@ -249,7 +249,7 @@ class BadLines(Base):
         pool = self.another_pool("u", hba="".join(line + "\n" for line, _, _ in UNPLACED) + "local all all trust\n")
         pool.start()
         for line, message, _ in UNPLACED:
-            self.assertIn(message, pool.log(), line)
+            pool.wait_log(re.escape(message))
         with self.assertRaises(wire.ServerError):
             pool.client(unix=True)
         pool.stop()

@@ -1,5 +1,6 @@
 """Raw, logical replication and slony mode, without load balancing: the lowest living node gets everything."""
 
+import re
 import time
 
 from lib import proc, tools, wire
@@ -163,7 +164,7 @@ class Logical(Mode, CompatCase):
     primary_of_hooks = "0"
 
     def test_2a_the_primary_is_looked_for(self):
-        self.assertIn("find_primary_node: primary node is 0", self.pool.log())
+        self.pool.wait_log(re.escape("find_primary_node: primary node is 0"))
         self.assertNotIn("node status[0]", self.pool.log())
 
 

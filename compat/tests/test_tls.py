@@ -238,7 +238,7 @@ class BeforeTheHandshake(Base):
             client.send(wire.SSL_REQUEST + more)
             self.assertEqual(client.byte(), "S")
             self.assertEqual(client.until_closed().kinds, "")
-        self.assertIn("received unencrypted data after SSL request", self.pool.log())
+        self.pool.wait_log(re.escape("received unencrypted data after SSL request"))
         self.assertEqual(self.client().value("SELECT 1"), "1")
 
     def test_bytes_in_plain_text_behind_the_answer_break_the_handshake(self):
@@ -300,7 +300,7 @@ class BeforeTheHandshake(Base):
         for client in slow_ones:
             self.assertTrue(self.ends(client, 10))
         self.assertLess(time.monotonic() - began, 9)
-        self.assertIn("authentication timeout", self.pool.log())
+        self.pool.wait_log(re.escape("authentication timeout"))
 
     @staticmethod
     def client_hello():

@@ -43,7 +43,7 @@ use crate::{
     dataplane,
     events::{self, History, Kind, Note, Origin},
     observe::{HealthStats, Reporter, Severity},
-    sys::{errors, process},
+    sys::{errors, memory, process},
     tls::Tls,
 };
 
@@ -276,6 +276,7 @@ impl Main {
                         words::version_text(version)
                     ));
                     self.notifier.ready();
+                    memory::release_start_code();
                 }
                 event = self.signals.next() => match event {
                     Event::Reload => self.reload(),

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod errors;
 pub mod interfaces;
 pub mod limits;
+pub mod memory;
 #[cfg(feature = "pam")]
 pub mod pam;
 pub mod process;
