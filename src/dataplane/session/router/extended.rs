@@ -228,6 +228,7 @@ impl Router {
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
                         self.unnamed = None;
+                        self.unnamed_here = true;
                     } else {
                         self.state.closed(name);
                         self.touched.add(name);

@@ -40,13 +40,15 @@ impl Router {
     /// A Parse, Bind or Execute message of this statement, or a Query, is sent.
     pub(super) fn note_elsewhere(&mut self, kind: u8, facts: &Facts, plan: &Plan) {
         let carried_out = matches!(kind, b'E' | b'Q');
-        if carried_out && facts.first().ends_transaction() {
+        let first = facts.first();
+        // DISCARD ALL is committed at once, also in a pipeline.
+        let ends = first.ends_transaction() || first == Statement::Discard(Discard::All);
+        if carried_out && ends {
             self.elsewhere = Elsewhere::default();
             self.elsewhere_earlier = Elsewhere::default();
             self.pipelining = false;
             return;
         }
-        let first = facts.first();
         if plan.nodes().contains(self.primary) {
             return;
         }

@@ -52,11 +52,14 @@ impl Router {
         if !name.is_empty() {
             return self.wait_for_portal(name, ledgers);
         }
-        let owes = ledgers.iter().any(|l| l.owed.owes_ready());
-        if self.unnamed_here || !owes {
+        if self.unnamed_here {
             return None;
         }
-        self.wait_for_all(ledgers)
+        if ledgers.iter().any(|l| l.owed.owes_ready()) {
+            return self.wait_for_all(ledgers);
+        }
+        self.unnamed.clone_from(&self.unnamed_known);
+        None
     }
 
     /// The same of a portal. The unnamed one is used where it is made.

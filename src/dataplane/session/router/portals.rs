@@ -10,7 +10,7 @@ use crate::{
     cluster::NodeId,
     dataplane::session::client_side::Message,
     routing::{
-        facts::{Facts, Statement},
+        facts::{Discard, Facts, Statement},
         policy::{Catalog, Decision, Protocol, Rule},
         session::{NodeSet, Parsed},
     },
@@ -312,7 +312,9 @@ impl Router {
         }
         for statement in facts.statements() {
             match statement {
-                Statement::ClosePortal(None) => self.portals.end(),
+                Statement::ClosePortal(None) | Statement::Discard(Discard::All) => {
+                    self.portals.end();
+                }
                 statement if statement.ends_transaction() => self.portals.end(),
                 Statement::ClosePortal(Some(name)) => {
                     self.portals.named.remove(facts.text(*name));
