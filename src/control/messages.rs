@@ -6,6 +6,7 @@ use crate::{
     cluster::NodeId,
     failover::request::Request,
     observe::{Severity, in_one_line},
+    watchdog::shell::Wish,
 };
 
 /// What the supervisor receives.
@@ -18,6 +19,7 @@ pub enum SupervisorMessage {
         by: String,
         command: Command,
     },
+    Watchdog(Wish),
 }
 
 /// Observations of data plane and checks. Nobody waits for an answer.

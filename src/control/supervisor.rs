@@ -12,8 +12,12 @@ mod reloading;
 mod reports;
 mod running;
 mod told;
+mod watchdog;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -30,6 +34,7 @@ use crate::{
     cluster::{ClusterView, NodeId, NodeReplication, initial, status_file},
     config::Config,
     failover::{
+        consult::{Asked, Consult},
         core::{Core, Event, Now, Why},
         hooks,
         request::{Request, Source},
@@ -39,6 +44,7 @@ use crate::{
     health,
     observe::Reporter,
     recovery, replication,
+    watchdog::shell::Near,
 };
 
 /// What tasks of the supervisor tell it.
@@ -78,6 +84,8 @@ pub struct Supervisor {
     busy: watch::Sender<bool>,
     /// As `busy`, or a script works on nodes that are down: nothing shall attach them.
     hands_off: watch::Sender<bool>,
+    /// `follow_primary_command` runs or is to run here.
+    follows: watch::Sender<bool>,
     /// Of the `follow_primary_command` that runs.
     follow_group: hooks::Group,
     /// For the next start, should this process be killed.
@@ -91,6 +99,14 @@ pub struct Supervisor {
     asking: JoinSet<()>,
     wake_at: Option<Instant>,
     search_done: Option<oneshot::Sender<()>>,
+    start: watchdog::Start,
+    watchdog: Option<Near>,
+    /// What the watchdog was asked.
+    consult: Consult,
+    /// Who waits for what it says, by its tickets.
+    replies: HashMap<u64, Reply>,
+    /// The leader, another node, makes nodes follow a new primary.
+    leader_follows: bool,
     reporter: Reporter,
 }
 
@@ -132,6 +148,7 @@ impl Supervisor {
             core,
             busy: watch::Sender::new(true),
             hands_off: watch::Sender::new(true),
+            follows: watch::Sender::new(false),
             follow_group: hooks::Group::default(),
             record,
             record_disk: Disk::default(),
@@ -142,6 +159,11 @@ impl Supervisor {
             asking: JoinSet::new(),
             wake_at: None,
             search_done: Some(search_done),
+            start: watchdog::Start::Joining,
+            watchdog: None,
+            consult: Consult::new(std::process::id()),
+            replies: HashMap::new(),
+            leader_follows: false,
             reporter: Reporter::new("main"),
         };
         (supervisor, done)
@@ -154,11 +176,17 @@ impl Supervisor {
             .replication
             .store(Arc::new(vec![NodeReplication::default(); slots]));
         self.tell_how_it_ended_before();
-        let actions = self.core.handle(Event::Start, Now::of_the_machine());
-        self.carry_out(actions).await;
+        self.start().await;
         loop {
             let timer = async {
                 match self.wake_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let watchdog = self.watchdog_wakes();
+            let due = async {
+                match watchdog {
                     Some(at) => sleep_until(at).await,
                     None => std::future::pending().await,
                 }
@@ -173,12 +201,14 @@ impl Supervisor {
                     self.wake_at = None;
                     self.event(Event::Timer).await;
                 }
+                () = due => self.watchdog_is_due().await,
                 message = self.messages.recv() => match message {
                     Some(SupervisorMessage::Report(report)) => self.report(report).await,
                     Some(SupervisorMessage::Command(command)) => {
                         self.command(command, String::new()).await;
                     }
                     Some(SupervisorMessage::Asked { by, command }) => self.command(command, by).await,
+                    Some(SupervisorMessage::Watchdog(wish)) => self.wish(wish).await,
                     None => return,
                 },
             }
@@ -190,7 +220,23 @@ impl Supervisor {
         self.carry_out(actions).await;
     }
 
-    async fn request(
+    /// A report or a check wants it. With a watchdog the other nodes are asked first.
+    async fn request(&mut self, request: Request, source: Source, why: Why, evidence: Option<u64>) {
+        if self.watchdog.is_some() {
+            let asked = Asked {
+                request,
+                source,
+                why,
+                evidence,
+            };
+            return self.consult(asked, None);
+        }
+        // A refusal has been logged by the core, and nobody waits for it.
+        let _ = self.decided(request, source, why, evidence).await;
+    }
+
+    /// Nobody else has to be asked.
+    async fn decided(
         &mut self,
         request: Request,
         source: Source,
@@ -198,8 +244,10 @@ impl Supervisor {
         evidence: Option<u64>,
     ) -> Result<(), Refusal> {
         if evidence.is_none()
+            && source != Source::Watchdog
             && let Err(refusal) = self.recovery_allows(&request, source)
         {
+            self.tell_dropped(&request);
             self.record_refusal(&request, why, &refusal);
             return Err(refusal);
         }
@@ -227,8 +275,7 @@ impl Supervisor {
                 .await;
             }
             Internal::Requested { request, by, reply } => {
-                let result = self.operators_request(request, by).await;
-                answer(reply, result);
+                self.operators_request(request, by, reply).await;
             }
             Internal::Reloaded {
                 reloaded,

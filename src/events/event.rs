@@ -75,6 +75,12 @@ pub enum Kind {
     /// The standbys are pointed to a new primary.
     Follow,
     Recovery,
+    /// One pgpool node of several does not reach a node, and takes it from its sessions.
+    Quarantine,
+    /// The picture of the pgpool node that leads becomes this one's.
+    Adoption,
+    /// Who leads the pgpool nodes, whether they can decide, and who has the virtual IP.
+    Watchdog,
     /// Of a newer release.
     #[default]
     #[serde(other)]
@@ -215,7 +221,7 @@ mod tests {
     #[test]
     fn words_and_members_of_a_newer_release_do_not_hide_an_event() {
         let line = r#"{"id":1,"time":"2026-11-28T07:23:46+01:00","pid":2,"operation":1,
-            "kind":"quarantine","step":"voted","votes":3}"#;
+            "kind":"election","step":"voted","votes":3}"#;
         let event: Event = serde_json::from_str(line).unwrap();
         assert_eq!(
             (event.note.kind, event.note.step),

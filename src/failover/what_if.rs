@@ -140,7 +140,7 @@ impl Walk {
             })
             .collect();
         Walk {
-            core,
+            core: core.alone(),
             recovery,
             now,
             answers,
@@ -234,6 +234,8 @@ impl Walk {
                 | Action::WakeAt(_)
                 | Action::LookAgain { .. }
                 | Action::RestartReplicationCheck
+                // The walk is alone: see Walk::new.
+                | Action::AskToBegin { .. }
                 | Action::Started => {}
             }
         }

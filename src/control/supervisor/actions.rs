@@ -1,17 +1,17 @@
 //! Does what the failover core says, in its order.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{Internal, Supervisor, told::say};
 use crate::{
     cluster::{ClusterView, NodeId, NodeStatus, status_file},
-    events::Origin,
+    events::{Kind, Note, Origin, Step},
     failover::{
         ask,
-        core::{Action, Told},
-        request::{Entry, Source},
+        core::{Action, Event, Now, Told},
+        request::{Entry, Request, Source},
     },
     health, recovery, replication,
 };
@@ -19,15 +19,27 @@ use crate::{
 impl Supervisor {
     pub(super) async fn carry_out(&mut self, actions: Vec<Action>) {
         // First: a replication check that is told to begin anew looks at this.
-        let busy = self.core.is_busy();
-        let hands_off = busy || self.core.is_following();
-        for (watch, now) in [(&self.busy, busy), (&self.hands_off, hands_off)] {
-            watch.send_if_modified(|old| std::mem::replace(old, now) != now);
+        let was_busy = self.show_busy();
+        if self.core.is_busy() && !was_busy {
+            self.tell_progress(true);
         }
-        for action in actions {
+        let mut ended = false;
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Log(entry) => say(entry),
+                Action::AskToBegin { ask, request } => {
+                    let yes = self.may_begin(&request);
+                    let event = Event::MayBegin { ask, yes };
+                    actions.extend(self.core.handle(event, Now::of_the_machine()));
+                }
                 Action::Record(Told { operation, note }) => {
+                    ended |= operation.is_some() && note.step == Step::Ended;
+                    if matches!(note.step, Step::Refused | Step::Dropped)
+                        && let Some(request) = request_of(&note)
+                    {
+                        self.tell_dropped(&request);
+                    }
                     let operation = operation.map(|number| (Origin::Failover, number));
                     self.shared.events.record(operation, note);
                 }
@@ -54,6 +66,31 @@ impl Supervisor {
                 Action::Started => self.started(),
             }
         }
+        let busy = self.core.is_busy();
+        if ended || (was_busy && !busy) {
+            self.tell_progress(false);
+            if busy {
+                self.tell_progress(true);
+            }
+        }
+        self.show_busy();
+    }
+
+    /// For the checks; `true`: something went on before.
+    fn show_busy(&self) -> bool {
+        self.show_hands_off();
+        let busy = self.core.is_busy();
+        replace(&self.busy, busy)
+    }
+
+    /// Likewise: nodes are down that a script works on, here or at the node that leads.
+    pub(super) fn show_hands_off(&self) {
+        let follows = self.core.is_following();
+        let hands_off = self.core.is_busy() || follows || self.leader_follows;
+        replace(&self.hands_off, hands_off);
+        if replace(&self.follows, follows) != follows {
+            self.tell_following(follows);
+        }
     }
 
     /// On another thread: a slow disk must not delay health checks.
@@ -76,6 +113,8 @@ impl Supervisor {
     }
 
     fn publish(&self, view: ClusterView) {
+        // First: it may hold writes until a majority of the nodes knows the new primary.
+        self.tell_watchdog();
         let old = self.shared.view.swap(Arc::new(view));
         let new = self.shared.view.load();
         for node in &new.nodes {
@@ -136,4 +175,23 @@ impl Supervisor {
             });
         }
     }
+}
+
+/// Readers are told only of a change. Returns what was before.
+fn replace(watch: &watch::Sender<bool>, now: bool) -> bool {
+    let before = *watch.borrow();
+    watch.send_if_modified(|old| std::mem::replace(old, now) != now);
+    before
+}
+
+/// The request that a note speaks of.
+fn request_of(note: &Note) -> Option<Request> {
+    let node = note.node?;
+    Some(match note.kind {
+        Kind::Failover => Request::Down { node },
+        Kind::Failback => Request::Up { node },
+        Kind::Switchover => Request::Switchover { node },
+        Kind::Promotion => Request::Promote { node },
+        _ => return None,
+    })
 }

@@ -6,6 +6,7 @@ use super::{Reply, Supervisor, told::say};
 use crate::{
     control::{Command, Refusal},
     failover::{
+        consult::Asked,
         core::{Event, Now, Why, cause_of},
         request::{Entry, Request, Source},
         what_if,
@@ -17,16 +18,16 @@ impl Supervisor {
     pub(super) async fn command(&mut self, command: Command, by: String) {
         match command {
             Command::Attach { node, reply } => {
-                let result = self.operators_request(Request::Up { node }, by).await;
-                answer(reply, result);
+                self.operators_request(Request::Up { node }, by, reply)
+                    .await;
             }
             Command::Detach {
                 node,
                 graceful: false,
                 reply,
             } => {
-                let result = self.operators_request(Request::Down { node }, by).await;
-                answer(reply, result);
+                self.operators_request(Request::Down { node }, by, reply)
+                    .await;
             }
             Command::Detach {
                 node,
@@ -70,18 +71,29 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn operators_request(
-        &mut self,
-        request: Request,
-        by: String,
-    ) -> Result<(), Refusal> {
+    pub(super) async fn operators_request(&mut self, request: Request, by: String, reply: Reply) {
         let cause = if by.is_empty() {
             cause_of(Source::Pcp)
         } else {
             by
         };
-        self.request(request, Source::Pcp, Why::new(cause, ""), None)
-            .await
+        let (source, why) = (Source::Pcp, Why::new(cause, ""));
+        if self.watchdog.is_none() {
+            let result = self.decided(request, source, why, None).await;
+            return answer(reply, result);
+        }
+        // That of another node knows nothing of the recovery that goes on here.
+        if let Err(refusal) = self.recovery_allows(&request, source) {
+            self.record_refusal(&request, why, &refusal);
+            return answer(reply, Err(refusal));
+        }
+        let asked = Asked {
+            request,
+            source,
+            why,
+            evidence: None,
+        };
+        self.consult(asked, Some(reply));
     }
 
     /// Whether the online recovery that goes on leaves room for a request without evidence: the wish

@@ -20,14 +20,13 @@ enum OnShutdown {
 }
 
 impl Supervisor {
-    /// What a report leads to. A refusal has been logged by the core, and nobody waits for it.
+    /// What a report leads to.
     pub(super) async fn report(&mut self, report: Report) {
-        let _refused = match report {
+        match report {
             Report::BackendError { node, reason } => {
                 if self.shared.config.load().settings.failover_on_backend_error {
                     self.look(node, health::core::Cause::Error { reason }).await;
                 }
-                return;
             }
             Report::BackendCut { node, error } => {
                 let on_error = self.shared.config.load().settings.failover_on_backend_error;
@@ -42,7 +41,6 @@ impl Supervisor {
                     // Whoever has switched everything off wants nothing to be detached without an order.
                     _ => {}
                 }
-                return;
             }
             Report::BackendShutdown {
                 node,
@@ -77,11 +75,10 @@ impl Supervisor {
                     ),
                 );
                 self.request(Request::Down { node }, Source::Child, why, None)
-                    .await
+                    .await;
             }
             Report::NodeUsed { node } => {
                 self.event(Event::NodeUsed { node }).await;
-                return;
             }
             Report::HealthCheckFailed {
                 node,
@@ -92,7 +89,12 @@ impl Supervisor {
                 let source = Source::HealthCheck(node);
                 let why = Why::new(cause_of(source), evidence);
                 self.request(Request::Down { node }, source, why, Some(view_version))
-                    .await
+                    .await;
+            }
+            Report::AutoFailback { node }
+                if self.core.view().node(node).is_some_and(|n| n.quarantine) =>
+            {
+                self.event(Event::Release { node }).await;
             }
             Report::AutoFailback { node } => {
                 let source = Source::HealthCheck(node);
@@ -100,13 +102,12 @@ impl Supervisor {
                     "auto_failback",
                     "its server answers, and the primary says that it feeds it",
                 );
-                self.request(Request::Up { node }, source, why, None).await
+                self.request(Request::Up { node }, source, why, None).await;
             }
             Report::RolesDiffer { view_version } => {
                 if self.core.view().version == view_version {
                     self.event(Event::RolesDiffer).await;
                 }
-                return;
             }
             Report::FalsePrimary {
                 node,
@@ -121,9 +122,9 @@ impl Supervisor {
                 let source = Source::ReplicationCheck;
                 let why = Why::new("detach_false_primary", evidence);
                 self.request(Request::Down { node }, source, why, Some(view_version))
-                    .await
+                    .await;
             }
-        };
+        }
     }
 
     /// What the parameters want when a server tells a session that it shuts down.
@@ -145,7 +146,7 @@ impl Supervisor {
     }
 
     /// The node has a health check with a period.
-    fn is_checked(&self, node: NodeId) -> bool {
+    pub(super) fn is_checked(&self, node: NodeId) -> bool {
         let config = self.shared.config.load();
         let backend = config.settings.backends.get(node);
         backend.is_some_and(|b| b.health_check.period.is_some())
@@ -164,8 +165,7 @@ impl Supervisor {
             // Refused in the words of the original: disallowed, or still starting up.
             _ => {
                 let why = Why::new(cause_of(Source::Child), cause.in_words());
-                let _refused = self
-                    .request(Request::Down { node }, Source::Child, why, None)
+                self.request(Request::Down { node }, Source::Child, why, None)
                     .await;
             }
         }

@@ -79,6 +79,7 @@ pub(super) fn say(entry: Entry) {
         Source::ReplicationCheck => Reporter::new("sr_check_worker"),
         Source::Pcp => Reporter::new("pcp_child"),
         Source::FollowChild => Reporter::new("follow_child"),
+        Source::Watchdog => Reporter::new("watchdog"),
     };
     let severity: Severity = entry.severity;
     reporter.emit(severity, &entry.message, &entry.detail, &entry.hint);

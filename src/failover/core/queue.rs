@@ -26,6 +26,10 @@ pub(super) struct Queued {
 }
 
 impl Queued {
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
     /// A health check asks, so the reason may have gone while the request waited.
     fn may_be_outdated(&self) -> bool {
         matches!(
@@ -190,7 +194,7 @@ impl Core {
 
     /// Begins with the next request when nothing goes on.
     pub(super) fn pump(&mut self, now: Now, out: &mut Vec<Action>) {
-        while self.started && self.operation.is_none() {
+        while self.started && self.operation.is_none() && !self.asks() {
             let Some(queued) = self.queue.pop_front() else {
                 return;
             };
@@ -209,17 +213,28 @@ impl Core {
                 self.record_aside(Step::Dropped, &queued.request, queued.why, result, out);
                 continue;
             }
-            let source = queued.source;
-            let (request, before) = (queued.request.clone(), out.len());
-            self.record_request(queued.why);
-            match queued.request {
-                Request::Down { node } => self.begin_down(node, None, now, out),
-                Request::Up { node } => self.begin_up(node, now, out),
-                Request::Switchover { node } => self.begin_switchover(node, source, now, out),
-                Request::Promote { node } => self.begin_promote(node, source, now, out),
+            if let Some(queued) = self.ask_to_begin(queued, out) {
+                self.begin(queued, now, out);
             }
-            self.record_unless_begun(&request, before, out);
         }
+    }
+
+    pub(super) fn begin(&mut self, queued: Queued, now: Now, out: &mut Vec<Action>) {
+        let source = queued.source;
+        let (request, before) = (queued.request.clone(), out.len());
+        self.record_request(queued.why);
+        match queued.request {
+            Request::Down { node } => self.begin_down(node, None, now, out),
+            Request::Up { node } => self.begin_up(node, now, out),
+            Request::Switchover { node } => self.begin_switchover(node, source, now, out),
+            Request::Promote { node } => self.begin_promote(node, source, now, out),
+        }
+        self.record_unless_begun(&request, before, out);
+    }
+
+    /// A request that was taken and is not begun any more.
+    pub(super) fn drop_queued(&self, queued: Queued, result: &str, out: &mut Vec<Action>) {
+        self.record_aside(Step::Dropped, &queued.request, queued.why, result, out);
     }
 
     /// A server that answers is not down: health checks that asked for its end were wrong, or it

@@ -227,5 +227,6 @@ pub fn cause_of(source: Source) -> String {
         Source::ReplicationCheck => "the replication check".to_owned(),
         Source::Pcp => "an operator".to_owned(),
         Source::FollowChild => "follow_primary_command".to_owned(),
+        Source::Watchdog => "the watchdog, of several pgpool nodes".to_owned(),
     }
 }

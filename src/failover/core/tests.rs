@@ -4,6 +4,7 @@ mod follow;
 mod promote;
 mod record;
 mod restart;
+mod together;
 
 use super::*;
 use crate::{
@@ -38,6 +39,8 @@ struct Cluster {
     unfinished: Unfinished,
     /// The hook of an earlier life whose end is waited for.
     awaited: Option<(u64, HookKind)>,
+    /// What the watchdog was asked.
+    asked: Vec<(u64, Request)>,
 }
 
 fn standby() -> Answer {
@@ -72,6 +75,7 @@ impl Cluster {
             sweep: None,
             unfinished: Unfinished::default(),
             awaited: None,
+            asked: Vec::new(),
         }
     }
 
@@ -156,6 +160,7 @@ impl Cluster {
                 Action::WakeAt(at) => self.wake_at = Some(at),
                 Action::LookAgain { .. } => self.steps.push("look again"),
                 Action::RestartReplicationCheck => self.steps.push("sr check"),
+                Action::AskToBegin { ask, request } => self.asked.push((ask, request)),
                 Action::Started => self.steps.push("started"),
                 Action::Remember(unfinished) => self.unfinished = unfinished,
                 Action::AwaitHook { call, kind } => self.awaited = Some((call, kind)),

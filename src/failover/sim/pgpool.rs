@@ -94,7 +94,7 @@ impl World {
                 let after = (at - self.base).saturating_sub(self.time);
                 self.due(after, Due::CoreTimer);
             }
-            Action::RestartReplicationCheck => {}
+            Action::RestartReplicationCheck | Action::AskToBegin { .. } => {}
             Action::LookAgain { node } => {
                 // Its request is not lost: the check asks again if the reason still holds.
                 self.wanted[node] = None;

@@ -69,10 +69,10 @@ pub async fn run(command: Command, env: &Environment) -> Outcome {
         Command::ProcessCount => processes::count(env),
         Command::ProcessInfo(pid) => processes::info(env, &pid).await,
         Command::PoolStatus => server::pool_status(env).await,
-        Command::WatchdogInfo(_) => server::watchdog_info(env),
+        Command::WatchdogInfo(node) => server::watchdog_info(env, &node),
         Command::Stop { mode, scope } => server::stop(env, mode, scope),
-        Command::Reload(_) => server::reload(env).await,
-        Command::RotateLog(_) => server::rotate_log(env),
+        Command::Reload(scope) => server::reload(env, scope).await,
+        Command::RotateLog(scope) => server::rotate_log(env, scope),
         Command::InvalidateQueryCache => server::invalidate_query_cache(),
     }
 }
