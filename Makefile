@@ -5,8 +5,8 @@
 #   make lint    formatting and clippy, warnings are errors
 #   make test    all of: setup, lint, unit, simulation, compat, routing, pcp-replay
 #   make unit    cargo test
-#   make simulation  random histories of failovers, of recoveries and of sessions that balance;
-#                SIM_SEED repeats one. make watchdog-simulation: the same of watchdog nodes
+#   make simulation  random histories of failovers, of recoveries, of sessions that balance and of
+#                watchdog nodes; SIM_SEED repeats one
 #   make compat  the compat tests against real servers; PATTERN=... runs some of them
 #   make stock   the same against the original
 #   make auth-matrix  every way of logging in, both subjects (part of the compat tests, cell by cell)
@@ -34,7 +34,7 @@ ROUNDS ?= 1000
 export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all help setup build lint test unit simulation watchdog-simulation compat drivers auth-matrix random routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
+.PHONY: all help setup build lint test unit simulation compat drivers auth-matrix random routing pcp-replay stock pg-regress grammar-check demo bench deny man clean
 
 all: build
 
@@ -54,14 +54,10 @@ lint:
 unit:
 	$(CARGO) test --locked
 
-# Random histories of the cores of failover and recovery and of the router, 100,000 of each; the seeds are
-# printed. Those of the router are the same each time: make random has new ones.
+# Random histories of the cores of failover, recovery and watchdog and of the router, 100,000 of each; the
+# seeds are printed. Those of the router are the same each time: make random has new ones.
 simulation:
-	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim router::sim --nocapture
-
-# Not part of `make test` while nothing uses the watchdog's cores: one history in some ten thousand still fails.
-watchdog-simulation:
-	$(CARGO) test --locked --profile simulation --lib -- watchdog::sim --nocapture
+	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim router::sim watchdog::sim --nocapture
 
 compat: build drivers
 	compat/run --subject ours $(PATTERN)

@@ -36,6 +36,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         client,
         entry,
         ends,
+        term,
         ..
     } = parts;
     let clean = ends
@@ -63,6 +64,7 @@ pub async fn finish(worker: Rc<Worker>, relay: Relay, exit: Exit, mut ending: En
         worker: &worker,
         entry,
         ends,
+        term,
     };
     let whole = if terminated {
         reset.flush().await
@@ -232,12 +234,23 @@ struct Reset<'a> {
     entry: PoolEntry,
     /// By node id.
     ends: Vec<LinkEnd>,
+    /// Of the write lease: the session has looked at the cluster in it.
+    term: u64,
 }
 
 impl Reset<'_> {
+    /// Without the write lease another node may be the primary now, and nobody waits for an answer: what
+    /// might be committed is not sent any more.
+    fn may_write(&self) -> bool {
+        self.worker.shared.write_lease.allows(self.term)
+    }
+
     /// Hands over what the client had sent before its Terminate.
     async fn flush(&mut self) -> bool {
         let mut taken = true;
+        if !self.may_write() {
+            return self.ends.iter().all(|end| end.left.is_empty());
+        }
         for (backend, end) in self.entry.backends.iter_mut().zip(&mut self.ends) {
             let (Some(backend), left) = (backend, &mut end.left) else {
                 continue;
@@ -255,10 +268,15 @@ impl Reset<'_> {
 
     /// Brings every connection that was used back to its first state; false: one did not get there.
     async fn run(&mut self, queries: &[String]) -> bool {
+        let term = self.term;
         for (backend, end) in self.entry.backends.iter_mut().zip(&mut self.ends) {
             let Some(backend) = backend.as_mut().filter(|b| b.dirty) else {
                 continue;
             };
+            // A Sync commits what the client has left behind.
+            if !self.worker.shared.write_lease.allows(term) {
+                return false;
+            }
             let end = std::mem::take(end);
             let work = reset(self.worker, backend, end, queries);
             if !tokio::time::timeout(RESET_LIMIT, work)

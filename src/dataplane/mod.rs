@@ -232,6 +232,11 @@ impl Handle {
         self.plane.send_all(|| WorkerMessage::ViewChanged);
     }
 
+    /// Writes to the primary go on after a hold: sessions that wait look at the view and go on.
+    pub fn serving_again(&self) {
+        self.plane.send_all(|| WorkerMessage::ViewChanged);
+    }
+
     /// The supervisor has published a new [`crate::config::Config`].
     pub fn config_changed(&self) {
         self.plane.auth_query.clear();

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::NodeId;
 
+/// The result of an attach that was not needed.
+pub const ALREADY_ATTACHED: &str = "the node is attached already";
+
 /// A note with its place in history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -72,6 +75,12 @@ pub enum Kind {
     /// The standbys are pointed to a new primary.
     Follow,
     Recovery,
+    /// One pgpool node of several does not reach a node, and takes it from its sessions.
+    Quarantine,
+    /// The picture of the pgpool node that leads becomes this one's.
+    Adoption,
+    /// Who leads the pgpool nodes, whether they can decide, and who has the virtual IP.
+    Watchdog,
     /// Of a newer release.
     #[default]
     #[serde(other)]
@@ -113,6 +122,9 @@ pub struct HookRun {
     /// Why it could not be run, or what its server said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// Of one that failed: the last lines that it has printed, or where they are to be found.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
 }
 
 impl Note {
@@ -209,7 +221,7 @@ mod tests {
     #[test]
     fn words_and_members_of_a_newer_release_do_not_hide_an_event() {
         let line = r#"{"id":1,"time":"2026-11-28T07:23:46+01:00","pid":2,"operation":1,
-            "kind":"quarantine","step":"voted","votes":3}"#;
+            "kind":"election","step":"voted","votes":3}"#;
         let event: Event = serde_json::from_str(line).unwrap();
         assert_eq!(
             (event.note.kind, event.note.step),

@@ -13,6 +13,7 @@
 mod follow;
 mod operation;
 mod promote;
+mod quarantine;
 mod queue;
 mod record;
 mod resume;
@@ -20,6 +21,7 @@ mod searching;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod together;
 mod waits;
 
 use std::{
@@ -32,13 +34,15 @@ use self::{
     queue::Queued,
     record::Record,
     texts::{number, say},
+    together::Together,
 };
 pub use self::{
     record::{Told, Why, cause_of, kind_of},
+    together::{Adopted, AdoptedPrimary},
     waits::Waits,
 };
 use super::{
-    request::{Entry, Source},
+    request::{Entry, Request, Source},
     search::Answer,
     unfinished::{self, Unfinished},
 };
@@ -99,6 +103,19 @@ pub enum Event {
     NodeUsed { node: NodeId },
     /// The replication check sees a primary where none is known, or a standby in its place.
     RolesDiffer,
+    /// The watchdog: this pgpool node does not reach the node, and the others have not agreed to a failover.
+    Quarantine { node: NodeId, why: Why },
+    /// A node that may be in quarantine answers again.
+    Release { node: NodeId },
+    /// The watchdog has its quorum again: all quarantine is over.
+    ReleaseAll,
+    /// The watchdog's leader has told its picture of the nodes. One that comes before [`Event::Start`] spares
+    /// the search for a primary.
+    Adopt(Adopted),
+    /// Does this pgpool node lead? With a watchdog it does not until that is said.
+    Coordinates(bool),
+    /// The answer to [`Action::AskToBegin`].
+    MayBegin { ask: u64, yes: bool },
     /// The process is about to end, and a command that follows a new primary is ended with it: none
     /// is begun any more.
     Stopping,
@@ -112,8 +129,12 @@ pub enum Action {
     /// Replace the status file by this text, before the next action.
     WriteStatusFile(String),
     Publish(ClusterView),
-    /// Run in the background, then send [`Event::HookFinished`], whatever the exit status.
-    RunHook(HookCall),
+    /// Run in the background, then send [`Event::HookFinished`], whatever the exit status. From the moment
+    /// on at which it begins `begun` is to be kept for the next start: both happen, or neither does.
+    RunHook {
+        hook: HookCall,
+        begun: Unfinished,
+    },
     /// Keep it for the next start, before the next action.
     Remember(Unfinished),
     /// A hook of an earlier life may still run: send [`Event::HookFinished`] when it does not.
@@ -129,6 +150,12 @@ pub enum Action {
     },
     /// Send [`Event::Timer`] then; replaces an earlier request.
     WakeAt(Instant),
+    /// With a watchdog: something that leads to a promotion is about to begin. Ask
+    /// [`crate::watchdog::core::Core::may_still_begin`] and answer at once with [`Event::MayBegin`].
+    AskToBegin {
+        ask: u64,
+        request: Request,
+    },
     /// The health check of the node shall look at once whether its reason still holds.
     LookAgain {
         node: NodeId,
@@ -181,6 +208,10 @@ pub struct Core {
     left: Unfinished,
     /// The primary of an earlier life, which was about to be detached.
     was_to_go: Option<NodeId>,
+    /// In quarantine, and the primary when it is over.
+    quarantined_primary: Option<NodeId>,
+    /// `None`: there is no watchdog.
+    together: Option<Together>,
 }
 
 /// What is being worked off.
@@ -252,6 +283,8 @@ impl Core {
             remembered: Unfinished::default(),
             left: Unfinished::default(),
             was_to_go: None,
+            quarantined_primary: None,
+            together: None,
         }
     }
 
@@ -261,7 +294,7 @@ impl Core {
 
     /// A failover or failback is going on or waits.
     pub fn is_busy(&self) -> bool {
-        self.operation.is_some() || !self.queue.is_empty()
+        self.operation.is_some() || !self.queue.is_empty() || self.asks()
     }
 
     /// `follow_primary_command` runs, or is to run: nodes are down that a script works on. Other
@@ -284,6 +317,14 @@ impl Core {
             Event::Timer => self.timer(now, &mut out),
             Event::NodeUsed { node } => self.node_used(node, now, &mut out),
             Event::RolesDiffer => self.roles_differ(now, &mut out),
+            Event::Quarantine { node, why } => self.quarantine(node, why, now, &mut out),
+            Event::Release { node } => {
+                self.release(node, "over: its server answers", now, &mut out)
+            }
+            Event::ReleaseAll => self.release_all(now, &mut out),
+            Event::Adopt(adopted) => self.adopt_status(&adopted, now, &mut out),
+            Event::Coordinates(leads) => self.lead(leads, now, &mut out),
+            Event::MayBegin { ask, yes } => self.may_begin(ask, yes, now, &mut out),
             Event::Stopping => self.stop_following(now, &mut out),
         }
         self.pump(now, &mut out);
@@ -341,6 +382,9 @@ impl Core {
         });
         self.record_request(Why::new("", self.nodes_in_words()));
         self.record_began(now, out);
+        if self.start_with_adopted(now, out) {
+            return;
+        }
         if !self.resume_hook(out) {
             self.search_or_finish(now, out);
         }
@@ -348,16 +392,24 @@ impl Core {
 
     /// A node was promoted, or turned into a standby, and nobody told us.
     fn roles_differ(&mut self, now: Now, out: &mut Vec<Action>) {
-        if !self.started || self.is_busy() || self.is_following() || !self.view.has_primary() {
+        let idle = self.started && !self.is_busy() && !self.is_following();
+        if !idle || !self.view.has_primary() || !self.coordinates() {
             return;
         }
-        say(
-            out,
-            format!(
-                "the servers have other roles than known here (primary node {}): searching the primary node",
-                number(self.view.primary)
-            ),
+        let known = number(self.view.primary);
+        let text = format!(
+            "the servers have other roles than known here (primary node {known}): searching the primary node"
         );
+        let why = Why::new(
+            cause_of(Source::ReplicationCheck),
+            format!("the servers have other roles than known (primary node {known})"),
+        );
+        self.search_aside(&text, why, now, out);
+    }
+
+    /// Only a search for the primary. No session waits for it.
+    fn search_aside(&mut self, text: &str, why: Why, now: Now, out: &mut Vec<Action>) {
+        say(out, text);
         self.operation = Some(Operation {
             kind: Kind::Search,
             old_primary: self.view.primary,
@@ -368,11 +420,7 @@ impl Core {
             resumed: None,
             stage: Stage::Hook { call: 0 },
         });
-        let known = number(self.view.primary);
-        self.record_request(Why::new(
-            cause_of(Source::ReplicationCheck),
-            format!("the servers have other roles than known (primary node {known})"),
-        ));
+        self.record_request(why);
         self.record_began(now, out);
         self.search_or_finish(now, out);
     }

@@ -4,8 +4,10 @@
 //! [`hooks`] and [`ask`]; [`unfinished`] is what the next start has to know after a kill -9.
 
 pub mod ask;
+pub mod consult;
 pub mod core;
 pub mod hook_line;
+pub mod hook_output;
 pub mod hooks;
 pub mod promotion;
 pub mod request;

@@ -21,9 +21,11 @@ pub enum Source {
     Pcp,
     /// What says which standbys are pointed to a new primary; asks for nothing.
     FollowChild,
+    /// Another pgpool node, or several together.
+    Watchdog,
 }
 
-/// What shall happen. Quarantine joins here with the watchdog.
+/// What shall happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Down {

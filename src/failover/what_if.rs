@@ -140,7 +140,7 @@ impl Walk {
             })
             .collect();
         Walk {
-            core,
+            core: core.alone(),
             recovery,
             now,
             answers,
@@ -227,13 +227,15 @@ impl Walk {
                 }
                 Action::Log(_)
                 | Action::WriteStatusFile(_)
-                | Action::RunHook(_)
+                | Action::RunHook { .. }
                 | Action::Remember(_)
                 | Action::AwaitHook { .. }
                 | Action::Ask { .. }
                 | Action::WakeAt(_)
                 | Action::LookAgain { .. }
                 | Action::RestartReplicationCheck
+                // The walk is alone: see Walk::new.
+                | Action::AskToBegin { .. }
                 | Action::Started => {}
             }
         }

@@ -13,7 +13,7 @@ mod node;
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BTreeSet, BinaryHeap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering as Atomic},
@@ -24,13 +24,13 @@ use std::{
 use self::{backends::Backends, network::Link, node::Node};
 use super::{
     codec::function::FailoverRequest,
-    core::{self, Core},
+    core::{self, Core, lease::Memory},
     lifecheck::{self, Lifecheck},
     settings::Settings,
     testing,
     vip::{self, Vip},
 };
-use crate::failover::sim::random::Random;
+use crate::{cluster::NodeId, failover::sim::random::Random};
 
 /// What reaches a process.
 #[derive(Clone, Debug)]
@@ -144,6 +144,9 @@ struct World {
     through_codec: bool,
     lease_is_possible: bool,
     promotions: u32,
+    /// The server that was written to last, and from which to which other one failovers have led since.
+    written: Option<NodeId>,
+    changes: BTreeSet<(NodeId, NodeId)>,
     /// Since when there are two leaders, two holders of the address.
     two_since: [Option<Duration>; 2],
     longest: [Duration; 2],
@@ -201,7 +204,10 @@ impl World {
                     vip: Vip::new(settings.escalation.clone(), String::new(), base),
                     wakes: [None; 3],
                     inbox: Vec::new(),
-                    lease_was_on,
+                    memory: Memory {
+                        lease_is_on: lease_was_on,
+                        ..Memory::default()
+                    },
                     address: false,
                     wall_offset: 0,
                     conns: Default::default(),
@@ -227,6 +233,8 @@ impl World {
             through_codec: random.chance(3),
             lease_is_possible: lease,
             promotions: 0,
+            written: None,
+            changes: BTreeSet::new(),
             two_since: [None; 2],
             longest: [Duration::ZERO; 2],
             healing: false,

@@ -98,7 +98,7 @@ impl Core {
     /// Whether the other nodes have to follow: a failover led from one primary, or from none, to
     /// another one, or an operator has said who is the primary.
     pub(super) fn has_to_be_followed(&self, operation: &Operation, primary: NodeId) -> bool {
-        if self.view.mode != ClusteringMode::StreamingReplication {
+        if self.view.mode != ClusteringMode::StreamingReplication || !self.coordinates() {
             return false;
         }
         match operation.resumed.unwrap_or(operation.kind) {
@@ -267,15 +267,16 @@ impl Core {
             node,
             primary,
         });
-        self.record_hook(operation, HookKind::Follow, node, &line, out);
-        self.remember(out);
-        out.push(Action::RunHook(HookCall {
+        let kind = HookKind::Follow;
+        self.record_hook(operation, kind, node, &line, out);
+        let hook = HookCall {
             call,
-            kind: HookKind::Follow,
+            kind,
             node,
             line,
             operation,
-        }));
+        };
+        self.begin_hook(hook, out);
         true
     }
 
@@ -346,6 +347,12 @@ impl Core {
         if let Some(other) = of.filter(|_| of != primary) {
             self.give_up_following(other, now, out);
         }
+    }
+
+    /// Begins no further command; the one that runs is left alone.
+    pub(super) fn leave_following(&mut self, result: &str, now: Now, out: &mut Vec<Action>) {
+        self.record_follow_ended(result, now, out);
+        self.follow.run = None;
     }
 
     pub(super) fn stop_following(&mut self, now: Now, out: &mut Vec<Action>) {

@@ -34,6 +34,11 @@ impl Core {
             say(out, "failover: no backends are degenerated");
             return;
         };
+        if self.quarantined_primary == Some(id) {
+            // For the hook, and for what follows: it was the primary until it was out of reach.
+            self.quarantined_primary = None;
+            self.view.primary = self.view.primary.or(Some(id));
+        }
         node.status = NodeStatus::Down;
         node.quarantine = false;
         node.status_changed = now.wall;
@@ -134,12 +139,7 @@ impl Core {
         });
         self.record_began(now, out);
         self.view.version += 1;
-        if self.attached.len() <= id {
-            self.attached.resize(id + 1, 0);
-        }
-        if let Some(at) = self.attached.get_mut(id) {
-            *at = self.view.version;
-        }
+        self.is_attached_now(id);
         self.view.primary_search_running = had_none;
         out.push(Action::Publish(self.view.clone()));
         if !self.run_hook(out) {
@@ -162,14 +162,14 @@ impl Core {
         say(out, format!("execute command: {line}"));
         let operation = self.operation_number();
         self.record_hook(operation, kind, node, &line, out);
-        self.remember(out);
-        out.push(Action::RunHook(HookCall {
+        let hook = HookCall {
             call,
             kind,
             node,
             line,
             operation,
-        }));
+        };
+        self.begin_hook(hook, out);
         true
     }
 
@@ -292,7 +292,8 @@ impl Core {
     fn started(&mut self, now: Now, judgement: Option<Judgement>, out: &mut Vec<Action>) {
         self.started = true;
         out.push(Action::Started);
-        if self.view.mode != ClusteringMode::StreamingReplication {
+        let searched = !self.has_adopted() || judgement.is_some();
+        if self.view.mode != ClusteringMode::StreamingReplication || !searched {
             return;
         }
         let mut invalid = Vec::new();
@@ -306,6 +307,9 @@ impl Core {
                 say(out, format!("pgpool_main: invalid node found {id}"));
                 invalid.push(id);
             }
+        }
+        if !self.coordinates() {
+            return;
         }
         for node in invalid {
             let why = Why::new(

@@ -6,7 +6,7 @@ use super::{Action, Core, Now, Why, cause_of, texts::say};
 use crate::{
     cluster::NodeId,
     control::Refusal,
-    events::Step,
+    events::{ALREADY_ATTACHED, Step},
     failover::{
         request::{self, Entry, Facts, Judged, Request, Source},
         search::Answer,
@@ -26,6 +26,10 @@ pub(super) struct Queued {
 }
 
 impl Queued {
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
     /// A health check asks, so the reason may have gone while the request waited.
     fn may_be_outdated(&self) -> bool {
         matches!(
@@ -171,8 +175,7 @@ impl Core {
             }
             Judged::NothingToDo(remark) => {
                 say(Source::Main, remark);
-                let result = "the node is attached already";
-                self.record_aside(Step::Dropped, &request, why, result, out);
+                self.record_aside(Step::Dropped, &request, why, ALREADY_ATTACHED, out);
             }
             Judged::AlreadyQueued => {
                 if let Some(queued) = self.queue.iter_mut().rfind(|q| q.request == request) {
@@ -191,7 +194,7 @@ impl Core {
 
     /// Begins with the next request when nothing goes on.
     pub(super) fn pump(&mut self, now: Now, out: &mut Vec<Action>) {
-        while self.started && self.operation.is_none() {
+        while self.started && self.operation.is_none() && !self.asks() {
             let Some(queued) = self.queue.pop_front() else {
                 return;
             };
@@ -210,17 +213,28 @@ impl Core {
                 self.record_aside(Step::Dropped, &queued.request, queued.why, result, out);
                 continue;
             }
-            let source = queued.source;
-            let (request, before) = (queued.request.clone(), out.len());
-            self.record_request(queued.why);
-            match queued.request {
-                Request::Down { node } => self.begin_down(node, None, now, out),
-                Request::Up { node } => self.begin_up(node, now, out),
-                Request::Switchover { node } => self.begin_switchover(node, source, now, out),
-                Request::Promote { node } => self.begin_promote(node, source, now, out),
+            if let Some(queued) = self.ask_to_begin(queued, out) {
+                self.begin(queued, now, out);
             }
-            self.record_unless_begun(&request, before, out);
         }
+    }
+
+    pub(super) fn begin(&mut self, queued: Queued, now: Now, out: &mut Vec<Action>) {
+        let source = queued.source;
+        let (request, before) = (queued.request.clone(), out.len());
+        self.record_request(queued.why);
+        match queued.request {
+            Request::Down { node } => self.begin_down(node, None, now, out),
+            Request::Up { node } => self.begin_up(node, now, out),
+            Request::Switchover { node } => self.begin_switchover(node, source, now, out),
+            Request::Promote { node } => self.begin_promote(node, source, now, out),
+        }
+        self.record_unless_begun(&request, before, out);
+    }
+
+    /// A request that was taken and is not begun any more.
+    pub(super) fn drop_queued(&self, queued: Queued, result: &str, out: &mut Vec<Action>) {
+        self.record_aside(Step::Dropped, &queued.request, queued.why, result, out);
     }
 
     /// A server that answers is not down: health checks that asked for its end were wrong, or it

@@ -31,9 +31,12 @@ impl Core {
         let Some(operation) = &self.operation else {
             return;
         };
+        // A primary in quarantine is out of reach here and nowhere else: there is none to be found.
+        let in_quarantine = self.quarantined_primary.is_some();
         let primary_stays = match operation.kind {
-            Kind::Down(_) => self.view.primary.is_some(),
-            Kind::Start | Kind::Search | Kind::Up(_) | Kind::Promote(_) => false,
+            Kind::Down(_) => self.view.primary.is_some() || in_quarantine,
+            Kind::Up(_) => in_quarantine,
+            Kind::Start | Kind::Search | Kind::Promote(_) => false,
         };
         if !self.view.has_primary() || primary_stays {
             let primary = self.view.primary;

@@ -4,6 +4,7 @@ mod follow;
 mod promote;
 mod record;
 mod restart;
+mod together;
 
 use super::*;
 use crate::{
@@ -38,6 +39,8 @@ struct Cluster {
     unfinished: Unfinished,
     /// The hook of an earlier life whose end is waited for.
     awaited: Option<(u64, HookKind)>,
+    /// What the watchdog was asked.
+    asked: Vec<(u64, Request)>,
 }
 
 fn standby() -> Answer {
@@ -72,6 +75,7 @@ impl Cluster {
             sweep: None,
             unfinished: Unfinished::default(),
             awaited: None,
+            asked: Vec::new(),
         }
     }
 
@@ -129,8 +133,9 @@ impl Cluster {
                     self.steps.push("view");
                     self.views.push(view);
                 }
-                Action::RunHook(hook) => {
+                Action::RunHook { hook, begun } => {
                     self.steps.push("hook");
+                    self.unfinished = begun;
                     let call = hook.call;
                     self.hooks.push(hook.clone());
                     if hook.kind == HookKind::Follow {
@@ -155,6 +160,7 @@ impl Cluster {
                 Action::WakeAt(at) => self.wake_at = Some(at),
                 Action::LookAgain { .. } => self.steps.push("look again"),
                 Action::RestartReplicationCheck => self.steps.push("sr check"),
+                Action::AskToBegin { ask, request } => self.asked.push((ask, request)),
                 Action::Started => self.steps.push("started"),
                 Action::Remember(unfinished) => self.unfinished = unfinished,
                 Action::AwaitHook { call, kind } => self.awaited = Some((call, kind)),
@@ -768,7 +774,7 @@ fn a_slow_server_does_not_hold_up_a_primary_that_has_answered() {
             .core
             .request(Request::Down { node: 0 }, Source::Pcp, None, cluster.now);
     let call = actions.iter().find_map(|a| match a {
-        Action::RunHook(hook) => Some(hook.call),
+        Action::RunHook { hook, .. } => Some(hook.call),
         _ => None,
     });
     let actions = cluster.core.handle(
@@ -851,4 +857,38 @@ fn a_reload_changes_hooks_and_weights_but_not_the_address_of_a_node_in_use() {
         .reload(cluster.core.settings.clone(), nodes, cluster.now);
     cluster.carry_out(actions);
     assert_eq!(cluster.view().nodes[1].hostname, "elsewhere");
+}
+
+#[test]
+fn no_request_is_dropped_however_many_wait() {
+    let mut cluster = Cluster::started(30);
+    cluster.hooks_hang = true;
+    for node in 1..30 {
+        cluster.down(node);
+    }
+    cluster.hooks_hang = false;
+    let call = cluster.hooks[0].call;
+    cluster.handle(Event::HookFinished { call });
+    assert_eq!(cluster.hooks.len(), 29, "one call for each");
+    assert_eq!(cluster.view().valid_nodes().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_start_ends_though_its_search_is_to_have_no_end() {
+    let endless = Settings {
+        search_primary_node_timeout: None,
+        ..settings()
+    };
+    let mut cluster = Cluster::with(endless, view(2));
+    cluster.answers = vec![standby(), standby()];
+    cluster.handle(Event::Start);
+    cluster.pass(299);
+    assert!(!cluster.core.has_started());
+    cluster.pass(2);
+    assert!(cluster.core.has_started());
+    assert_eq!(cluster.view().primary, None);
+    // The replication check finds the one that comes later.
+    cluster.answers[1] = Answer::Primary;
+    cluster.handle(Event::RolesDiffer);
+    assert_eq!(cluster.view().primary, Some(1));
 }

@@ -74,7 +74,10 @@ impl World {
                 }
             }
             Action::Publish(view) => self.publish(view),
-            Action::RunHook(call) => self.run_hook(call),
+            Action::RunHook { hook, begun } => {
+                self.unfinished = begun;
+                self.run_hook(hook);
+            }
             Action::Remember(unfinished) => self.unfinished = unfinished,
             Action::AwaitHook { call, kind } => self.await_hook(call, kind),
             Action::Ask { sweep, nodes } => {
@@ -91,7 +94,7 @@ impl World {
                 let after = (at - self.base).saturating_sub(self.time);
                 self.due(after, Due::CoreTimer);
             }
-            Action::RestartReplicationCheck => {}
+            Action::RestartReplicationCheck | Action::AskToBegin { .. } => {}
             Action::LookAgain { node } => {
                 // Its request is not lost: the check asks again if the reason still holds.
                 self.wanted[node] = None;

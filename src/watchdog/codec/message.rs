@@ -75,16 +75,79 @@ pub enum Message {
 pub struct LeaseAsk {
     /// Counts up; the grant repeats it.
     pub round: u32,
+    /// The highest that the sender has heard of; a leader's is its own.
+    pub reign: Reign,
+    /// Of the sender.
+    pub picture: Picture,
+    /// By a leader: its standby shall serve no writes until it has asked for a share again.
+    pub pause: bool,
+    /// By a standby: the answer shall wait for a majority that answers behind this question.
+    pub fresh: bool,
+}
+
+/// The time of one leader. Two nodes never have the same, and a later one is higher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reign {
+    pub number: u32,
+    /// Number of the node that leads.
+    pub node: u32,
+}
+
+/// Which of the successive pictures of the backends, and of their primary above all, a node has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Picture {
+    pub reign: Reign,
+    /// Counts the changes within a reign.
+    pub change: u32,
+}
+
+impl Picture {
+    fn write(self, w: &mut Writer) {
+        w.int("PictureReign", self.reign.number)
+            .int("PictureNode", self.reign.node)
+            .int("PictureChange", self.change);
+    }
+
+    fn read(o: &Object) -> Result<Picture, DecodeError> {
+        Ok(Picture {
+            reign: Reign {
+                number: o.int("PictureReign")?,
+                node: o.int("PictureNode")?,
+            },
+            change: o.int("PictureChange")?,
+        })
+    }
+}
+
+impl Reign {
+    fn write(self, w: &mut Writer) {
+        w.int("Reign", self.number).int("ReignNode", self.node);
+    }
+
+    fn read(o: &Object) -> Result<Reign, DecodeError> {
+        Ok(Reign {
+            number: o.int("Reign")?,
+            node: o.int("ReignNode")?,
+        })
+    }
 }
 
 /// See [`crate::watchdog::core::lease`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseGrant {
     pub round: u32,
-    /// By a leader to its standby: how long it may still serve writes itself.
+    /// By a leader to its standby: how long it may still serve writes itself. The highest signed number:
+    /// there is no lease.
     pub remaining_ms: u32,
+    /// By a leader: how long before the question the round was sent that a majority has answered last.
+    pub heard_before_ms: u32,
     /// By a standby to its leader: how long ago it last supported another leader, or has started.
     pub idle_ms: u32,
+    /// As in [`LeaseAsk`]. One above the leader's refuses support.
+    pub reign: Reign,
+    pub picture: Picture,
+    /// By a standby: it serves no writes, as it was asked.
+    pub paused: bool,
 }
 
 impl Message {
@@ -140,13 +203,21 @@ impl Message {
             Message::LeaseAsk(ask) => {
                 let mut w = Writer::new();
                 w.int("Round", ask.round);
+                ask.reign.write(&mut w);
+                ask.picture.write(&mut w);
+                w.int("Pause", i32::from(ask.pause))
+                    .int("Fresh", i32::from(ask.fresh));
                 w.end()?
             }
             Message::LeaseGrant(grant) => {
                 let mut w = Writer::new();
                 w.int("Round", grant.round)
                     .int("RemainingMs", grant.remaining_ms)
+                    .int("HeardBeforeMs", grant.heard_before_ms)
                     .int("IdleMs", grant.idle_ms);
+                grant.reign.write(&mut w);
+                grant.picture.write(&mut w);
+                w.int("Paused", i32::from(grant.paused));
                 w.end()?
             }
             _ => String::new(),
@@ -194,6 +265,10 @@ impl Message {
                 let o = Object::parse(body)?;
                 Message::LeaseAsk(LeaseAsk {
                     round: o.int("Round")?,
+                    reign: Reign::read(&o)?,
+                    picture: Picture::read(&o)?,
+                    pause: o.bool("Pause")?,
+                    fresh: o.bool("Fresh")?,
                 })
             }
             b'W' => {
@@ -201,7 +276,11 @@ impl Message {
                 Message::LeaseGrant(LeaseGrant {
                     round: o.int("Round")?,
                     remaining_ms: o.int("RemainingMs")?,
+                    heard_before_ms: o.int("HeardBeforeMs")?,
                     idle_ms: o.int("IdleMs")?,
+                    reign: Reign::read(&o)?,
+                    picture: Picture::read(&o)?,
+                    paused: o.bool("Paused")?,
                 })
             }
             unknown => return Err(DecodeError::UnknownType(unknown)),

@@ -195,6 +195,7 @@ fn lists_that_would_be_empty_cannot_be_sent() {
     let status = Message::Data(BackendStatus {
         nodes: Vec::new(),
         primary: -1,
+        quarantined_primary: None,
         node_name: String::new(),
     });
     assert_eq!(

@@ -6,6 +6,7 @@ use super::{
     json::{Object, Writer},
 };
 
+const QUARANTINED: &str = "PgpoolRsQuarantinedPrimary";
 const BACKEND_STATUS: &str = "BackendStatus";
 
 /// The one kind of data there is.
@@ -40,6 +41,9 @@ pub struct BackendStatus {
     pub nodes: Vec<RemoteStatus>,
     /// -1: there is none, or the leader has quarantined it; -2: not known yet.
     pub primary: i32,
+    /// Of a node of ours: the primary that it has in quarantine, which is the primary for everybody else.
+    /// Stock nodes neither tell nor read it.
+    pub quarantined_primary: Option<i32>,
     pub node_name: String,
 }
 
@@ -52,11 +56,18 @@ pub enum RemoteStatus {
 }
 
 impl BackendStatus {
+    /// Quarantined or not; `None`: there is none, or it is not known.
+    pub fn known_primary(&self) -> Option<i32> {
+        let visible = Some(self.primary).filter(|primary| *primary >= 0);
+        visible.or(self.quarantined_primary)
+    }
+
     pub(super) fn encode(&self) -> Result<String, EncodeError> {
         let numbers: Vec<i64> = self.nodes.iter().map(|status| *status as i64).collect();
         let mut w = Writer::new();
         w.ints("BackendNodeStatusList", &numbers)?
             .int("PrimaryNodeId", self.primary)
+            .optional_int(QUARANTINED, self.quarantined_primary)
             .text("NodeName", &self.node_name);
         w.end()
     }
@@ -80,6 +91,7 @@ impl BackendStatus {
         Ok(BackendStatus {
             nodes: nodes?,
             primary: o.int("PrimaryNodeId")?,
+            quarantined_primary: o.optional_int(QUARANTINED)?,
             node_name: o.text("NodeName")?,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::PeerId;
+use super::{PeerId, lease::Memory};
 use crate::{
     observe::Severity,
     watchdog::codec::{
@@ -22,9 +22,9 @@ pub enum Conn {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Sent once, first. `lease_was_on`: the last [`Action::Remember`] of the process before.
+    /// Sent once, first. `memory`: the last [`Action::Remember`] of the process before.
     Start {
-        lease_was_on: bool,
+        memory: Memory,
     },
     /// The moment of [`Action::WakeAt`] has come; spurious ones are harmless.
     Timer,
@@ -72,7 +72,14 @@ pub enum Event {
     /// [`FailoverResult::Proceed`] has led to.
     FailoverBegins,
     FailoverEnds,
-    /// The backends as they are here now; first before [`Event::Start`].
+    /// The supervisor does not do what [`Action::Failover`] or [`FailoverResult::Proceed`] has told it: it
+    /// was refused, dropped, or there is nothing to do.
+    FailoverDropped(FailoverRequest),
+    /// A session has an answer of the primary that it may hand on when a majority was heard of after it
+    /// ([`crate::watchdog::write_lease::WriteLease::wanted`]).
+    Cover,
+    /// The backends as they are here now; first before [`Event::Start`], and before each new view is
+    /// published: nobody may write to a new primary before enough nodes know of it.
     Backends(BackendStatus),
     /// An operator's command for all nodes; carried out here by the shell itself.
     ClusterCommand(ClusterCommand),
@@ -124,12 +131,11 @@ pub enum Action {
         command: ClusterCommand,
         from_leader: bool,
     },
-    /// May sessions write to the primary? True until said otherwise.
+    /// May sessions write to the primary? True until said otherwise. For logs and tools; sessions go by
+    /// [`Core::serving`](super::Core::serving).
     Serving(bool),
-    /// Keep for the next start, on disk.
-    Remember {
-        lease_is_on: bool,
-    },
+    /// Keep for the next start; on disk before any action behind it is carried out.
+    Remember(Memory),
     /// End pgpool: this node has no business to go on.
     Exit {
         reason: String,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::watchdog::codec::{
     function::{Credentials, FailoverKind, FailoverRequest, FailoverResult, Flags},
-    status::{BackendStatus, DataRequest, RemoteStatus},
+    status::{BackendStatus, RemoteStatus},
 };
 
 /// The supervisor takes this long at most to begin what it is told to.
@@ -30,12 +30,27 @@ pub(super) struct Failovers {
     /// Decided, and waiting until no other side can serve writes.
     waiting: Vec<FailoverRequest>,
     /// Decided and told to the supervisor, whose view does not show it yet.
-    handed: Vec<(FailoverKind, usize, Instant)>,
+    handed: Vec<Handed>,
     running: bool,
     /// When one of our own parts last asked.
     asked: Option<Instant>,
-    /// The leader was asked for the backends' status: when.
-    asked_backends: Option<Instant>,
+    /// The leader was asked for the backends' status, in this packet: when. Two answers can come by two
+    /// connections, and the older one last; only that to the last question counts.
+    asked_backends: Option<(u32, Instant)>,
+}
+
+#[derive(Debug)]
+struct Handed {
+    kind: FailoverKind,
+    node: usize,
+    at: Instant,
+    promotes: bool,
+}
+
+impl Handed {
+    fn is(&self, request: &FailoverRequest) -> bool {
+        (self.kind, self.node) == (request.kind, request.node)
+    }
 }
 
 #[derive(Debug)]
@@ -56,9 +71,24 @@ impl Failovers {
                 f.sent + PATIENCE
             }
         });
-        let handed = self.handed.iter().map(|(_, _, at)| *at + HAND_OVER);
-        let asked = self.asked_backends.map(|at| at + times::REPLY);
+        let handed = self.handed.iter().map(|handed| handed.at + HAND_OVER);
+        let asked = self.asked_backends.map(|(_, at)| at + times::REPLY);
         forwards.chain(handed).chain(asked).min()
+    }
+
+    /// A promotion is decided, and not over.
+    pub fn pauses(&self) -> bool {
+        !self.waiting.is_empty() || self.handed.iter().any(|handed| handed.promotes)
+    }
+
+    pub fn gives_up(&mut self) {
+        self.running = false;
+        self.waiting.clear();
+        self.handed.clear();
+    }
+
+    pub fn asked(&mut self, id: u32, now: Instant) {
+        self.asked_backends = Some((id, now));
     }
 }
 
@@ -67,7 +97,7 @@ impl Core {
     pub(super) fn request(&mut self, ticket: u64, request: FailoverRequest) {
         self.failovers.asked = Some(self.now);
         match (self.state, self.leader) {
-            (State::Leader, Some(Leader::Own)) => {
+            (State::Leader, Some(Leader::Own)) if self.may_decide(&request) => {
                 let result = match self.decide(Voter::Own, &request) {
                     FailoverResult::Proceed if !self.may_begin(&request) => {
                         self.wait(request);
@@ -106,7 +136,7 @@ impl Core {
             self.send(peer, id, Message::Error);
             return;
         }
-        if !self.standbys.contains(&peer) {
+        if !self.standbys.contains(&peer) || !self.may_decide(&request) {
             // It has not joined, or not yet anew: its vote would count for two leaders.
             let result = Message::FailoverResult(FailoverResult::Transition);
             self.send(peer, id, result);
@@ -125,6 +155,14 @@ impl Core {
             other => other,
         };
         self.send(peer, id, Message::FailoverResult(result));
+    }
+
+    /// A leader that does not know yet what a majority knows decides nothing; one that has no majority knows
+    /// that much.
+    fn may_decide(&self, request: &FailoverRequest) -> bool {
+        let needs_quorum =
+            self.settings.consensus.when_quorum_exists && !request.flags.has(Flags::CONFIRMED);
+        self.coordinates() || (self.quorum < 0 && needs_quorum)
     }
 
     fn decide(&mut self, voter: Voter, request: &FailoverRequest) -> FailoverResult {
@@ -177,7 +215,7 @@ impl Core {
         let is_it = |kind: FailoverKind, n: usize| kind == FailoverKind::Degenerate && n == node;
         self.backends.nodes.get(node) == Some(&RemoteStatus::Down)
             || self.failovers.waiting.iter().any(|r| is_it(r.kind, r.node))
-            || self.failovers.handed.iter().any(|(k, n, _)| is_it(*k, *n))
+            || self.failovers.handed.iter().any(|h| is_it(h.kind, h.node))
     }
 
     /// Does it lead to a promotion? When the primary is not known, anything may.
@@ -185,10 +223,11 @@ impl Core {
         match request.kind {
             FailoverKind::Promote => true,
             FailoverKind::Failback => false,
-            FailoverKind::Degenerate => match usize::try_from(self.backends.primary) {
-                Ok(primary) => primary == request.node,
-                Err(_) => true,
-            },
+            FailoverKind::Degenerate => {
+                let primary = self.backends.known_primary();
+                let primary = primary.and_then(|primary| usize::try_from(primary).ok());
+                primary.is_none_or(|primary| primary == request.node)
+            }
         }
     }
 
@@ -200,8 +239,14 @@ impl Core {
         self.state == State::Leader && self.leader_is_own() && self.may_begin(request)
     }
 
+    /// The supervisor does not do what it was told to, for whatever reason.
+    pub(super) fn failover_dropped(&mut self, request: &FailoverRequest) {
+        self.failovers.handed.retain(|handed| !handed.is(request));
+        self.watch_pause();
+    }
+
     fn may_begin(&self, request: &FailoverRequest) -> bool {
-        !self.promotes(request) || !self.lease.is_on() || self.lease.holds(self.now)
+        !self.promotes(request) || self.lease_allows_promotion()
     }
 
     fn wait(&mut self, request: FailoverRequest) {
@@ -210,11 +255,16 @@ impl Core {
             request.node
         ));
         self.failovers.waiting.push(request);
+        self.watch_pause();
     }
 
     fn hand_over(&mut self, request: &FailoverRequest) {
-        let entry = (request.kind, request.node, self.now);
-        self.failovers.handed.push(entry);
+        self.failovers.handed.push(Handed {
+            kind: request.kind,
+            node: request.node,
+            at: self.now,
+            promotes: self.promotes(request),
+        });
     }
 
     /// Those that wait go on; forwarded ones are watched.
@@ -231,19 +281,22 @@ impl Core {
         let now = self.now;
         let running = self.failovers.running;
         let fresh = |at: Instant| running || now.saturating_duration_since(at) < HAND_OVER;
-        self.failovers.handed.retain(|(_, _, at)| fresh(*at));
+        self.failovers.handed.retain(|handed| fresh(handed.at));
         if running {
-            for (_, _, at) in &mut self.failovers.handed {
-                *at = now;
+            for handed in &mut self.failovers.handed {
+                handed.at = now;
             }
         }
+        self.watch_pause();
         self.watch_forwards();
         self.expire_votes();
-        let late = |at: Instant| now.saturating_duration_since(at) >= times::REPLY;
+        let late = |(_, at): (u32, Instant)| now.saturating_duration_since(at) >= times::REPLY;
         if self.failovers.asked_backends.is_some_and(late) {
             self.failovers.asked_backends = None;
             if self.state == State::Standby {
                 self.ask_backends();
+            } else if let Some((peer, _)) = self.lease.learning() {
+                self.ask_backends_of(peer);
             }
         }
     }
@@ -339,10 +392,11 @@ impl Core {
         self.failovers.running = false;
         // Others may wait for their turn.
         let backends = &self.backends.nodes;
-        self.failovers.handed.retain(|(kind, node, _)| {
-            let is_down = backends.get(*node) == Some(&RemoteStatus::Down);
-            is_down != (*kind == FailoverKind::Degenerate)
+        self.failovers.handed.retain(|handed| {
+            let is_down = backends.get(handed.node) == Some(&RemoteStatus::Down);
+            is_down != (handed.kind == FailoverKind::Degenerate)
         });
+        self.watch_pause();
         if self.state == State::Standby {
             // It has led when this began; what the new leader thinks of the backends counts now.
             self.ask_backends();
@@ -353,16 +407,18 @@ impl Core {
     /// Our picture of the backends shall be the leader's.
     pub(super) fn ask_backends(&mut self) {
         if let Some(Leader::Peer(leader)) = self.leader {
-            let request = Message::DataRequest(DataRequest::default());
-            self.send_new(leader, request);
-            self.failovers.asked_backends = Some(self.now);
+            self.ask_backends_of(leader);
         }
     }
 
-    pub(super) fn data_came(&mut self, peer: PeerId, status: BackendStatus) {
-        if self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
+    pub(super) fn data_came(&mut self, peer: PeerId, id: u32, status: BackendStatus) {
+        let is_last = self
+            .failovers
+            .asked_backends
+            .is_some_and(|(asked, _)| asked == id);
+        if is_last && self.lease_believes(peer) {
             self.failovers.asked_backends = None;
-            self.out.push(Action::Adopt(status));
+            self.adopt(status, peer);
         }
     }
 }

@@ -86,6 +86,7 @@ impl Core {
     }
 
     pub(super) fn remove_standby(&mut self, peer: PeerId) {
+        self.lease_lost(peer);
         if self.standbys.contains(&peer) {
             self.standbys.retain(|known| *known != peer);
             if self.peers[peer].state == State::Lost {

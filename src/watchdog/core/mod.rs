@@ -38,12 +38,18 @@ use std::{
 
 pub use self::events::{Action, Conn, Entry, Event, Leader};
 use self::{
-    commands::Pending, consensus::Votes, failover::Failovers, lease::Lease, links::Links,
-    peer::Peer, summary::Summary,
+    commands::Pending,
+    consensus::Votes,
+    failover::Failovers,
+    lease::{Lease, Memory},
+    links::Links,
+    peer::Peer,
+    summary::Summary,
 };
 use super::{
     codec::{Message, Service, function::FailoverRequest, node_info::State, status::BackendStatus},
     settings::Settings,
+    write_lease::Serving,
 };
 use crate::observe::Severity;
 
@@ -121,6 +127,7 @@ impl Core {
             backends: BackendStatus {
                 nodes: Vec::new(),
                 primary: -2,
+                quarantined_primary: None,
                 node_name: String::new(),
             },
             said: Vec::new(),
@@ -158,6 +165,12 @@ impl Core {
         !self.lease.is_on() || self.lease.serves(now)
     }
 
+    /// What [`crate::control::Shared::write_lease`] is to be set to after every event, before the actions are
+    /// carried out: some of them promise others that nothing is written here any more.
+    pub fn serving(&self) -> Serving {
+        self.lease.serving()
+    }
+
     /// The write lease is on, as far as this node knows.
     pub fn keeps_lease(&self) -> bool {
         self.lease.is_on()
@@ -181,7 +194,7 @@ impl Core {
         }
         self.notice_suspension();
         match event {
-            Event::Start { lease_was_on } => self.start(lease_was_on),
+            Event::Start { memory } => self.start(memory),
             Event::Timer => {}
             Event::Accepted { conn, source } => self.links.accepted(conn, source),
             Event::Connected { conn } => self.connected(conn),
@@ -197,7 +210,9 @@ impl Core {
             Event::Request { ticket, request } => self.request(ticket, request),
             Event::FailoverBegins => self.failover_begins(),
             Event::FailoverEnds => self.failover_ends(),
-            Event::Backends(status) => self.backends = status,
+            Event::FailoverDropped(request) => self.failover_dropped(&request),
+            Event::Cover => self.lease_cover(),
+            Event::Backends(status) => self.backends_came(status),
             Event::ClusterCommand(command) => self.broadcast(Message::ClusterCommand(command)),
             Event::Stop => self.stop(),
         }
@@ -205,10 +220,10 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 
-    fn start(&mut self, lease_was_on: bool) {
+    fn start(&mut self, memory: Memory) {
         self.started = self.now;
-        self.lease.start(lease_was_on, self.now);
-        if lease_was_on {
+        self.lease.start(memory, self.now);
+        if memory.lease_is_on {
             self.say_serving();
         }
         self.log(format!(
@@ -278,6 +293,7 @@ impl Core {
     }
 
     fn stop(&mut self) {
+        self.lease.stop_serving();
         self.broadcast(Message::GoingDown);
         self.deescalate();
         for conn in self.links.all() {
@@ -295,6 +311,7 @@ impl Core {
             "pgpool stops, and the virtual IP is given up; start it again when the cause is gone",
         );
         self.state = state;
+        self.lease.stop_serving();
         self.broadcast_info();
         self.deescalate();
         self.serving = false;

@@ -42,7 +42,7 @@ impl Core {
                 let data = self.backend_status();
                 self.send(peer, id, data.map_or(Message::Error, Message::Data));
             }
-            Message::Data(status) => self.data_came(peer, status),
+            Message::Data(status) => self.data_came(peer, id, status),
             Message::WaitingForConsensus => self.consensus_is_missing(),
             Message::FailoverEnd if self.state == State::Standby => self.ask_backends(),
             Message::Failover(request) => self.voted(peer, id, request),

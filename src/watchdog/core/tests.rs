@@ -99,6 +99,7 @@ impl Bench {
         self.event(Event::Backends(BackendStatus {
             nodes: nodes.to_vec(),
             primary,
+            quarantined_primary: None,
             node_name: String::new(),
         }));
     }
@@ -140,7 +141,7 @@ impl Bench {
 
     fn start(&mut self) {
         self.event(Event::Start {
-            lease_was_on: false,
+            memory: Memory::default(),
         });
     }
 
@@ -237,15 +238,18 @@ impl Bench {
         assert_eq!(self.core.state(), State::Standby);
         let id = self.sent_id(b'J');
         self.reply(inbound(0), id, Message::Accept);
-        self.say(
-            0,
-            Message::Data(BackendStatus {
-                nodes: vec![RemoteStatus::Up, RemoteStatus::Up],
-                primary: 0,
-                node_name: String::new(),
-            }),
-        );
+        let asked = self.sent_id(b'd');
+        self.reply(inbound(0), asked, Message::Data(all_up()));
         self.done();
+    }
+}
+
+fn all_up() -> BackendStatus {
+    BackendStatus {
+        nodes: vec![RemoteStatus::Up, RemoteStatus::Up],
+        primary: 0,
+        quarantined_primary: None,
+        node_name: String::new(),
     }
 }
 

@@ -45,7 +45,12 @@ impl Backends {
             own.down = *theirs == RemoteStatus::Down;
             own.quarantined = false;
         }
-        self.primary = usize::try_from(status.primary).ok().or(self.primary);
+        self.primary = status
+            .known_primary()
+            .and_then(|primary| usize::try_from(primary).ok());
+        // As the failover core does.
+        self.queue.clear();
+        self.running = None;
     }
 
     pub fn release_all(&mut self) {
@@ -59,6 +64,14 @@ impl Backends {
         self.release_all();
         self.queue.clear();
         self.running = None;
+    }
+
+    /// Where sessions write; nowhere while that changes.
+    pub fn written_to(&self) -> Option<NodeId> {
+        let primary = self.primary?;
+        let view = self.nodes[primary];
+        let goes = self.running.as_ref().is_some_and(|r| r.node == primary);
+        (!goes && !view.down && !view.quarantined).then_some(primary)
     }
 
     pub fn quarantine(&mut self, node: NodeId) -> bool {
@@ -77,6 +90,7 @@ impl Backends {
         BackendStatus {
             nodes: self.nodes.iter().map(status).collect(),
             primary: visible.map_or(-1, |p| i32::try_from(p).unwrap_or(-1)),
+            quarantined_primary: self.primary.and_then(|p| i32::try_from(p).ok()),
             node_name: String::new(),
         }
     }
@@ -195,7 +209,8 @@ impl World {
             assert!(!doubled, "the same failover twice");
         }
         if senseless {
-            return;
+            let event = Event::FailoverDropped(request.clone());
+            return self.input(node, Input::Core(event));
         }
         backends.queue.push(request.clone());
         self.next_failover(node);
@@ -210,6 +225,10 @@ impl World {
         let now = self.base + self.time;
         if !self.nodes[node].core.may_still_begin(&request, now) {
             self.note(|| format!("{node} drops {:?} of {}", request.kind, request.node));
+            self.input(node, Input::Core(Event::FailoverDropped(request)));
+            if !self.nodes[node].up {
+                return;
+            }
             return self.next_failover(node);
         }
         let backends = &mut self.nodes[node].backends;
@@ -243,9 +262,18 @@ impl World {
             down,
             quarantined: false,
         };
+        let before = backends.primary;
         let valid = backends.primary.is_some_and(|p| !backends.nodes[p].down);
         if !valid {
             backends.primary = backends.nodes.iter().position(|n| !n.down);
+        }
+        if let Some(to) = backends.primary
+            && before != Some(to)
+        {
+            // All were down: an operator has decided which one it is.
+            let all = 0..backends.nodes.len();
+            let from = before.map_or(all.collect(), |from| vec![from]);
+            from.into_iter().for_each(|from| self.has_changed(from, to));
         }
         self.tell_backends(node);
         self.input(node, Input::Core(Event::FailoverEnds));

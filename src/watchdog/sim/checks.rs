@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::World;
-use crate::watchdog::{codec::node_info::State, core::Leader};
+use crate::{
+    cluster::NodeId,
+    watchdog::{codec::node_info::State, core::Leader},
+};
 
 /// Commands of the virtual IP and messages under way.
 const SLACK: Duration = Duration::from_secs(8);
@@ -23,6 +26,7 @@ impl World {
     /// notice.
     pub(super) fn check(&mut self) {
         self.check_lease();
+        self.check_written();
         let count = self.nodes.len();
         let leaders = (0..count)
             .filter(|n| self.is_awake(*n) && self.nodes[*n].core.leads_with_quorum())
@@ -71,7 +75,47 @@ impl World {
         }
     }
 
-    /// A standby is about to be promoted: nobody of another side serves writes.
+    /// All write to one server, and never again to one that another has taken over from.
+    fn check_written(&mut self) {
+        if !self.lease_is_possible {
+            return;
+        }
+        let now = self.now();
+        for node in 0..self.nodes.len() {
+            let record = &self.nodes[node];
+            if !record.up || !record.core.keeps_lease() || !record.core.may_serve(now) {
+                continue;
+            }
+            let Some(primary) = record.backends.written_to() else {
+                continue;
+            };
+            let written = *self.written.get_or_insert(primary);
+            if written == primary {
+                continue;
+            }
+            assert!(
+                self.changes.contains(&(written, primary)),
+                "node {node} writes to {primary}, and {written} was written to, of which no failover has led there"
+            );
+            self.written = Some(primary);
+            self.changes.clear();
+        }
+    }
+
+    /// A failover has made another server the primary.
+    pub(super) fn has_changed(&mut self, from: NodeId, to: NodeId) {
+        let longer: Vec<NodeId> = self
+            .changes
+            .iter()
+            .filter(|c| c.1 == from)
+            .map(|c| c.0)
+            .collect();
+        self.changes.insert((from, to));
+        self.changes
+            .extend(longer.into_iter().map(|first| (first, to)));
+    }
+
+    /// A standby is about to be promoted: nobody serves writes.
     pub(super) fn check_promotion(&mut self, node: usize) {
         self.promotions += 1;
         let now = self.now();
@@ -80,13 +124,12 @@ impl World {
         }
         for other in 0..self.nodes.len() {
             let record = &self.nodes[other];
-            if other == node || !record.up || !record.core.keeps_lease() {
+            if !record.up || !record.core.keeps_lease() {
                 continue;
             }
             let source = record.core.lease_source();
-            let from_us = source == Some(Leader::Peer(self.peer(other, node)));
             assert!(
-                from_us || !record.core.may_serve(now),
+                !record.core.may_serve(now),
                 "node {other} serves writes for {source:?} while node {node} promotes"
             );
         }

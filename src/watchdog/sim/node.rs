@@ -8,7 +8,7 @@ use crate::watchdog::{
         Message,
         function::{FailoverKind, FailoverRequest, Flags},
     },
-    core::{self, Action, Conn, Core, Event},
+    core::{self, Action, Conn, Core, Event, lease::Memory},
     lifecheck::{self, Lifecheck},
     vip::{self, Vip},
 };
@@ -26,8 +26,8 @@ pub(super) struct Node {
     pub wakes: [Option<Duration>; 3],
     /// What a suspended process will find.
     pub inbox: Vec<Input>,
-    /// On disk: the lease was on.
-    pub lease_was_on: bool,
+    /// On disk.
+    pub memory: Memory,
     /// The virtual IP is on this host.
     pub address: bool,
     pub wall_offset: i64,
@@ -125,7 +125,7 @@ impl World {
             Action::Close { conn } => self.tcp_close(node, conn),
             Action::Escalate => self.input(node, Input::Vip(vip::Event::Escalate)),
             Action::DeEscalate => self.input(node, Input::Vip(vip::Event::DeEscalate)),
-            Action::Remember { lease_is_on } => self.nodes[node].lease_was_on = lease_is_on,
+            Action::Remember(memory) => self.nodes[node].memory = memory,
             Action::Exit { reason } => {
                 self.note(|| format!("{node} exits: {reason}"));
                 let after = self.random.millis(1_000, 20_000);
@@ -133,6 +133,7 @@ impl World {
                 self.due(after, Due::Restart { node });
             }
             Action::Adopt(status) => {
+                assert!(!self.nodes[node].core.coordinates(), "a leader adopts");
                 self.nodes[node].backends.adopt(&status);
                 self.tell_backends(node);
             }
@@ -274,12 +275,12 @@ impl World {
             settings.delegate_ip.clone(),
             now,
         );
-        let lease_was_on = record.lease_was_on;
+        let memory = record.memory;
         let life = record.life;
         self.note(|| format!("{node} starts"));
         self.tell_backends(node);
         self.input(node, Input::Vip(vip::Event::Start));
-        self.input(node, Input::Core(Event::Start { lease_was_on }));
+        self.input(node, Input::Core(Event::Start { memory }));
         self.input(node, Input::Lifecheck(lifecheck::Event::Start));
         let after = self.random.millis(500, 6_000);
         self.due(

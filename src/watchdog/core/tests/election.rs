@@ -19,18 +19,28 @@ fn joining_a_leader_goes_as_recorded() {
     let id = bench.sent_id(b'J');
     assert_eq!(bench.done(), "0J 0I");
     bench.reply(inbound(0), id, Message::Accept);
+    let asked = bench.sent_id(b'd');
     assert_eq!(bench.done(), "settled 0I 0d");
     bench.say(0, Message::AskConfig);
     assert_eq!(bench.done(), "0Z=");
-    bench.say(
-        0,
-        Message::Data(BackendStatus {
-            nodes: vec![RemoteStatus::Down],
-            primary: 1,
-            node_name: String::new(),
-        }),
-    );
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
     assert_eq!(bench.done(), "adopt");
+}
+
+/// It may come by the other connection, behind the answer to a later question.
+#[test]
+fn only_the_answer_to_the_last_question_for_the_backends_counts() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.say(0, Message::FailoverEnd);
+    let first = bench.sent_id(b'd');
+    bench.say(0, Message::FailoverEnd);
+    let second = bench.sent_id(b'd');
+    bench.done();
+    bench.reply(inbound(0), second, Message::Data(all_up()));
+    assert_eq!(bench.done(), "adopt");
+    bench.reply(inbound(0), first, Message::Data(all_up()));
+    assert_eq!(bench.done(), "");
 }
 
 #[test]

@@ -1,20 +1,63 @@
 //! The write lease, among nodes of ours.
 
 use super::*;
-use crate::watchdog::codec::message::LeaseGrant;
+use crate::watchdog::codec::message::{LeaseAsk, LeaseGrant, Picture, Reign};
+use crate::watchdog::write_lease::Serving;
+
+/// Of a process whose predecessor had the lease on.
+fn started() -> Event {
+    let memory = Memory {
+        lease_is_on: true,
+        ..Memory::default()
+    };
+    Event::Start { memory }
+}
 
 impl Bench {
-    /// The answer of a standby to the last round.
+    /// The answer of a standby to the last round. It has our picture.
     fn grant(&mut self, peer: PeerId, idle: u64) {
-        let round = self.core.lease_round();
-        self.say(
-            peer,
-            Message::LeaseGrant(LeaseGrant {
-                round,
-                remaining_ms: 0,
-                idle_ms: u32::try_from(1000 * idle).unwrap(),
-            }),
-        );
+        for _ in 0..2 {
+            // The first of a reign makes a picture.
+            self.grant_with(peer, idle, self.core.lease_picture(), false);
+            self.event(Event::Timer);
+        }
+    }
+
+    fn grant_with(&mut self, peer: PeerId, idle: u64, picture: Picture, paused: bool) {
+        let grant = LeaseGrant {
+            round: self.core.lease_round(),
+            remaining_ms: 0,
+            heard_before_ms: 0,
+            idle_ms: u32::try_from(1000 * idle).unwrap(),
+            reign: self.core.lease_reign(),
+            picture,
+            paused,
+        };
+        self.say(peer, Message::LeaseGrant(grant));
+    }
+
+    /// A question of the leader.
+    fn asks(&mut self, peer: PeerId, pause: bool) -> Option<LeaseGrant> {
+        let ask = LeaseAsk {
+            round: 4,
+            reign: self.core.lease_reign(),
+            picture: self.core.lease_picture(),
+            pause,
+            fresh: false,
+        };
+        self.ask_with(peer, ask)
+    }
+
+    fn ask_with(&mut self, peer: PeerId, ask: LeaseAsk) -> Option<LeaseGrant> {
+        self.done();
+        self.say(peer, Message::LeaseAsk(ask));
+        self.actions.iter().find_map(|action| match action {
+            Action::Send {
+                message: Message::LeaseGrant(grant),
+                ..
+            } => Some(*grant),
+            _ => None,
+        })
     }
 
     /// The answer of the leader to our last question.
@@ -25,7 +68,11 @@ impl Bench {
             Message::LeaseGrant(LeaseGrant {
                 round,
                 remaining_ms: u32::try_from(1000 * seconds).unwrap(),
+                heard_before_ms: 0,
                 idle_ms: 0,
+                reign: self.core.lease_reign(),
+                picture: self.core.lease_picture(),
+                paused: false,
             }),
         );
     }
@@ -44,20 +91,20 @@ fn the_lease_is_on_when_all_are_ours_and_off_with_the_first_stock_node() {
     assert!(bench.actions.is_empty());
     bench.tell(info_of(1, State::Standby));
     assert!(!bench.core.keeps_lease());
-    let remembered = Action::Remember { lease_is_on: false };
-    assert!(bench.actions.contains(&remembered));
+    let off = |action: &Action| matches!(action, Action::Remember(memory) if !memory.lease_is_on);
+    assert!(bench.actions.iter().any(off));
     assert!(bench.core.may_serve(bench.now));
 }
 
 #[test]
 fn a_node_that_starts_alone_does_not_serve_when_the_lease_was_on() {
     let mut bench = Bench::new();
-    bench.event(Event::Start { lease_was_on: true });
+    bench.event(started());
     assert_eq!(bench.done(), "serving false");
     bench.seconds(60);
     assert!(!bench.core.may_serve(bench.now));
     let mut bench = Bench::new();
-    bench.event(Event::Start { lease_was_on: true });
+    bench.event(started());
     bench.meet(info_of(0, State::Loading));
     assert!(bench.core.may_serve(bench.now), "a stock node is there");
 }
@@ -69,7 +116,7 @@ fn a_leader_serves_for_the_time_of_the_lease_after_the_sending_of_an_answered_ro
     bench.seconds(1);
     bench.grant(0, 100);
     assert!(bench.core.may_serve(bench.now));
-    bench.seconds(8);
+    bench.seconds(9);
     assert!(bench.core.may_serve(bench.now));
     bench.seconds(1);
     assert!(
@@ -90,40 +137,30 @@ fn an_answer_of_one_that_has_not_joined_does_not_count() {
 }
 
 #[test]
-fn a_promotion_waits_until_a_majority_has_supported_nobody_else_for_a_lease() {
+fn a_leader_decides_when_a_majority_has_supported_nobody_else_for_a_lease() {
     let mut bench = leader();
+    let own = |bench: &mut Bench| {
+        bench.done();
+        let request = down(0);
+        bench.event(Event::Request { ticket: 1, request });
+        bench.done()
+    };
     // Twenty seconds after our own start; the standby has followed another one until three seconds ago.
-    bench.grant(0, 3);
+    for idle in [3, 5, 7, 9, 11] {
+        bench.grant(0, idle);
+        assert_eq!(own(&mut bench), "answer Transition", "{idle}");
+        bench.seconds(2);
+    }
+    bench.grant(0, 13);
+    assert!(bench.core.coordinates(), "an eighth more, for clocks");
     bench.say(0, Message::Failover(down(0)));
-    bench.done();
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
-    assert_eq!(bench.done(), "answer WillBeDone");
-    bench.seconds(1);
-    bench.grant(0, 4);
-    bench.seconds(2);
-    bench.grant(0, 6);
-    bench.seconds(2);
-    bench.grant(0, 8);
-    assert!(!bench.done().contains("failover"));
-    bench.seconds(2);
-    bench.grant(0, 10);
-    bench.seconds(1);
-    assert!(
-        !bench.done().contains("failover"),
-        "an eighth more, for clocks"
-    );
-    bench.seconds(1);
-    bench.grant(0, 12);
-    assert!(bench.done().contains("failover 0"));
+    assert!(own(&mut bench).contains("failover 0"));
 }
 
 #[test]
 fn a_backend_that_is_not_the_primary_goes_down_at_once() {
     let mut bench = leader();
-    bench.grant(0, 0);
+    bench.grant(0, 100);
     bench.say(0, Message::Failover(down(1)));
     bench.done();
     bench.event(Event::Request {
@@ -166,20 +203,7 @@ fn a_standby_says_how_long_ago_it_supported_another_leader() {
     let id = bench.sent_id(b'J');
     bench.reply(inbound(0), id, Message::Accept);
     bench.seconds(3);
-    let ask = |bench: &mut Bench, peer| {
-        bench.done();
-        bench.say(
-            peer,
-            Message::LeaseAsk(super::super::super::codec::message::LeaseAsk { round: 4 }),
-        );
-        bench.actions.iter().find_map(|action| match action {
-            Action::Send {
-                message: Message::LeaseGrant(grant),
-                ..
-            } => Some(grant.idle_ms),
-            _ => None,
-        })
-    };
+    let ask = |bench: &mut Bench, peer| bench.asks(peer, false).map(|grant| grant.idle_ms);
     assert_eq!(ask(&mut bench, 1), None, "not its leader");
     assert_eq!(ask(&mut bench, 0), Some(5_000), "since the start");
     // Now the other one leads.
@@ -194,20 +218,335 @@ fn a_standby_says_how_long_ago_it_supported_another_leader() {
 }
 
 #[test]
-fn a_revoked_member_or_half_votes_switch_the_lease_off() {
+fn a_member_that_is_removed_is_waited_out_before_there_is_no_lease() {
     let mut bench = Bench::with(|s| s.quorum.lost_removal = Some(Duration::from_secs(5)));
     bench.lead(&[ours(0, State::Standby), ours(1, State::Standby)]);
-    assert!(bench.core.keeps_lease());
     bench.event(Event::Lifecheck {
         peer: 1,
         alive: false,
     });
     bench.seconds(5);
+    assert!(bench.core.keeps_lease());
+    bench.seconds(11);
+    assert!(bench.core.keeps_lease(), "ten seconds and an eighth");
+    bench.seconds(1);
     assert!(!bench.core.keeps_lease());
+}
+
+#[test]
+fn half_of_the_votes_is_not_enough_for_a_lease() {
     let mut bench = Bench::with(|s| {
         s.others.truncate(1);
         s.quorum.half_votes = true;
     });
     bench.lead(&[ours(0, State::Standby)]);
     assert!(!bench.core.keeps_lease());
+}
+
+/// A leader whose lease is held and whose picture is known.
+fn serving() -> Bench {
+    let mut bench = leader();
+    bench.grant(0, 100);
+    assert!(bench.core.may_serve(bench.now));
+    assert!(bench.core.coordinates());
+    bench
+}
+
+#[test]
+fn before_a_promotion_every_standby_with_a_share_has_to_stand_still() {
+    let mut bench = serving();
+    // Peer 1 gets a share.
+    let ask = LeaseAsk {
+        round: 9,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        pause: false,
+        fresh: false,
+    };
+    assert!(bench.ask_with(1, ask).unwrap().remaining_ms > 9_000);
+    bench.say(0, Message::Failover(down(0)));
+    bench.done();
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    assert_eq!(bench.done(), "answer WillBeDone 0w 1w serving false");
+    assert_eq!(bench.ask_with(1, ask).unwrap().remaining_ms, 0, "no share");
+    let picture = bench.core.lease_picture();
+    bench.grant_with(0, 100, picture, true);
+    assert!(!bench.done().contains("failover"));
+    bench.grant_with(1, 100, picture, true);
+    assert!(bench.done().contains("failover 0"));
+    assert!(bench.core.may_still_begin(&down(0), bench.now));
+    assert!(!bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_standby_that_does_not_answer_is_waited_out() {
+    let mut bench = serving();
+    let ask = LeaseAsk {
+        round: 9,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        pause: false,
+        fresh: false,
+    };
+    bench.ask_with(1, ask);
+    bench.say(0, Message::Failover(down(0)));
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    let picture = bench.core.lease_picture();
+    for _ in 0..11 {
+        bench.seconds(1);
+        bench.grant_with(0, 100, picture, true);
+    }
+    assert!(!bench.done().contains("failover"));
+    bench.seconds(1);
+    bench.grant_with(0, 100, picture, true);
+    assert!(bench.done().contains("failover 0"));
+}
+
+#[test]
+fn a_new_primary_is_written_to_when_a_majority_knows_of_it() {
+    let mut bench = serving();
+    let before = bench.core.lease_picture();
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Up], 1);
+    let now = bench.core.lease_picture();
+    assert!(now > before);
+    assert!(!bench.core.may_serve(bench.now));
+    bench.grant_with(0, 100, before, false);
+    assert!(!bench.core.may_serve(bench.now));
+    bench.grant_with(0, 100, now, false);
+    assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_request_that_is_dropped_after_all_ends_the_pause() {
+    let mut bench = serving();
+    bench.say(0, Message::Failover(down(0)));
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    assert!(bench.done().contains("failover 0"), "nobody has a share");
+    assert!(!bench.core.may_serve(bench.now));
+    bench.event(Event::FailoverDropped(down(0)));
+    assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_new_leader_takes_over_what_one_of_the_majority_knows_and_it_does_not() {
+    let mut bench = leader();
+    let newer = Picture {
+        reign: Reign { number: 1, node: 0 },
+        change: 2,
+    };
+    bench.done();
+    bench.grant_with(0, 100, newer, false);
+    assert!(!bench.core.coordinates());
+    let asked = bench.sent_id(b'd');
+    assert!(!bench.core.holds_lease(bench.now));
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    assert!(bench.done().contains("adopt"));
+    assert_eq!(bench.core.lease_picture(), newer);
+    bench.grant_with(0, 100, newer, false);
+    assert!(bench.core.coordinates());
+    let own = bench.core.lease_picture();
+    assert!(own > newer);
+    assert!(!bench.core.may_serve(bench.now));
+    bench.event(Event::Timer);
+    bench.grant_with(0, 100, own, false);
+    assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_standby_supports_no_reign_below_the_highest_it_has_heard_of() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    let reign = |number| Reign { number, node: 0 };
+    let ask = |number| LeaseAsk {
+        round: 4,
+        reign: reign(number),
+        picture: Picture::default(),
+        pause: false,
+        fresh: false,
+    };
+    assert_eq!(bench.ask_with(0, ask(5)).unwrap().reign, reign(5));
+    let remembered = |action: &Action| matches!(action, Action::Remember(m) if m.reign == reign(5));
+    assert!(bench.actions.iter().any(remembered), "before it answers");
+    let refusal = bench.ask_with(0, ask(4)).unwrap();
+    assert_eq!((refusal.reign, refusal.idle_ms), (reign(5), 0));
+}
+
+#[test]
+fn a_paused_standby_serves_no_more_by_an_answer_that_comes_late() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    bench.share(7);
+    assert!(bench.core.may_serve(bench.now));
+    bench.seconds(1);
+    assert!(bench.asks(0, true).unwrap().paused);
+    assert!(!bench.core.may_serve(bench.now));
+    bench.share(7);
+    assert!(
+        !bench.core.may_serve(bench.now),
+        "asked for before the pause"
+    );
+    bench.seconds(3);
+    bench.share(7);
+    assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_standby_with_an_older_picture_takes_the_leaders_over_before_it_serves() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    bench.share(7);
+    let mut ask = LeaseAsk {
+        round: 5,
+        reign: Reign { number: 3, node: 0 },
+        picture: Picture {
+            reign: Reign { number: 3, node: 0 },
+            change: 1,
+        },
+        pause: false,
+        fresh: false,
+    };
+    let grant = bench.ask_with(0, ask).unwrap();
+    assert_eq!(grant.picture, Picture::default());
+    assert!(!bench.core.may_serve(bench.now));
+    let asked = bench.sent_id(b'd');
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    ask.round = 6;
+    assert_eq!(bench.ask_with(0, ask).unwrap().picture, ask.picture);
+    bench.share(7);
+    assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_leader_that_has_not_heard_of_all_keeps_the_lease_when_a_standby_does() {
+    let mut bench = Bench::new();
+    bench.lead(&[ours(0, State::Standby)]);
+    assert!(!bench.core.keeps_lease());
+    let ask = LeaseAsk {
+        round: 9,
+        reign: Reign { number: 4, node: 2 },
+        picture: Picture::default(),
+        pause: false,
+        fresh: false,
+    };
+    assert_eq!(bench.ask_with(0, ask).unwrap().remaining_ms, 0);
+    assert!(bench.core.keeps_lease());
+    assert!(!bench.core.may_serve(bench.now));
+    assert!(!bench.core.coordinates());
+}
+
+#[test]
+fn a_leader_without_lease_lets_its_standbys_serve() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    assert!(bench.core.keeps_lease());
+    assert!(!bench.core.may_serve(bench.now));
+    bench.share(2_147_483);
+    bench.say(
+        0,
+        Message::LeaseGrant(LeaseGrant {
+            round: bench.core.lease_round(),
+            remaining_ms: i32::MAX.unsigned_abs(),
+            heard_before_ms: 0,
+            idle_ms: 0,
+            reign: bench.core.lease_reign(),
+            picture: bench.core.lease_picture(),
+            paused: false,
+        }),
+    );
+    assert!(!bench.core.keeps_lease());
+    assert!(bench.core.may_serve(bench.now));
+}
+
+/// When a majority was heard of last, as far as that is sure.
+fn heard(bench: &Bench) -> Option<Instant> {
+    match bench.core.serving() {
+        Serving::Until { heard, .. } => Some(heard),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_leader_that_is_asked_to_hear_of_a_majority_sends_a_round_at_once() {
+    let mut bench = serving();
+    bench.seconds(1);
+    bench.done();
+    let wish = bench.now;
+    bench.event(Event::Cover);
+    assert_eq!(bench.done(), "0w 1w");
+    assert!(heard(&bench).unwrap() < wish);
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    assert!(heard(&bench).unwrap() >= wish);
+}
+
+#[test]
+fn wishes_that_come_while_a_round_is_under_way_share_the_next_one() {
+    let mut bench = serving();
+    bench.seconds(1);
+    bench.event(Event::Cover);
+    bench.done();
+    bench.after(Duration::from_millis(1));
+    let wish = bench.now;
+    bench.event(Event::Cover);
+    bench.event(Event::Cover);
+    assert_eq!(bench.done(), "");
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    assert_eq!(bench.done(), "0w 1w");
+    assert!(heard(&bench).unwrap() < wish);
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    assert!(heard(&bench).unwrap() >= wish);
+    assert_eq!(bench.done(), "", "nobody wishes any more");
+}
+
+#[test]
+fn a_standby_is_answered_when_a_round_behind_its_question_has_its_majority() {
+    let mut bench = serving();
+    bench.seconds(1);
+    let ask = LeaseAsk {
+        round: 9,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        pause: false,
+        fresh: true,
+    };
+    assert_eq!(bench.ask_with(1, ask), None);
+    assert_eq!(bench.done(), "0w 1w");
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    let answer = bench.actions.iter().find_map(|action| match action {
+        Action::Send {
+            message: Message::LeaseGrant(grant),
+            ..
+        } => Some(*grant),
+        _ => None,
+    });
+    let answer = answer.expect("now");
+    assert_eq!((answer.round, answer.heard_before_ms), (9, 0));
+    assert!(answer.remaining_ms > 9_000);
+}
+
+#[test]
+fn a_standby_takes_its_share_for_as_fresh_as_its_leader_says() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    bench.share(7);
+    bench.seconds(1);
+    bench.done();
+    let wish = bench.now;
+    bench.event(Event::Cover);
+    assert!(bench.done().contains("0w"));
+    bench.after(Duration::from_millis(2));
+    bench.share(7);
+    assert_eq!(heard(&bench), Some(wish));
 }

@@ -36,7 +36,7 @@ fn play(file: &std::path::Path, own: usize) -> usize {
     };
     count(core.handle(
         Event::Start {
-            lease_was_on: false,
+            memory: Memory::default(),
         },
         base,
     ));

@@ -1,0 +1,183 @@
+//! Who knows which server is the primary, and the pause before that changes.
+
+use crate::watchdog::{
+    codec::{
+        message::{Picture, Reign},
+        status::BackendStatus,
+    },
+    core::{Action, Core, Leader, Message, PeerId, State, quorum::majority},
+};
+
+impl Core {
+    pub(in crate::watchdog::core) fn lease_leading(&mut self) {
+        self.lease.patience = Some(self.now + self.lease.acquisition());
+        if self.lease.own.is_some() {
+            self.begin_reign(self.lease.reign);
+        }
+    }
+
+    /// Higher than this one.
+    pub(super) fn begin_reign(&mut self, above: Reign) {
+        let lease = &mut self.lease;
+        lease.reign = Reign {
+            number: above.number.saturating_add(1),
+            node: self.settings.node_id,
+        };
+        lease.held_until = None;
+        lease.established = false;
+        lease.learning = None;
+        lease.rounds.clear();
+        lease.ready.clear();
+        lease.pictures.clear();
+        lease.next_round = Some(self.now);
+        self.remember();
+    }
+
+    /// A majority has answered in this reign. True when there is nothing more to learn from it.
+    pub(super) fn establish(&mut self) -> bool {
+        if self.lease.established {
+            return true;
+        }
+        if self.lease.learning.is_some() {
+            return false;
+        }
+        let newest = self
+            .lease
+            .pictures
+            .iter()
+            .max_by_key(|(_, picture)| **picture);
+        if let Some((&peer, &picture)) = newest
+            && picture > self.lease.picture
+        {
+            self.learn(peer, picture);
+            return false;
+        }
+        let lease = &mut self.lease;
+        lease.established = true;
+        lease.picture = Picture {
+            reign: lease.reign,
+            change: 1,
+        };
+        lease.next_round = Some(self.now);
+        self.remember();
+        true
+    }
+
+    /// Asks for what the other node knows; until then what is known here may be outdated.
+    fn learn(&mut self, peer: PeerId, picture: Picture) {
+        self.lease.stop_serving();
+        self.lease.learning = Some((peer, picture));
+        self.ask_backends_of(peer);
+    }
+
+    /// Of a standby: its leader has this picture.
+    pub(super) fn take_picture(&mut self, leader: PeerId, picture: Picture) {
+        self.lease.leaders_picture = Some(picture);
+        let coming = self.lease.learning.map(|(_, picture)| picture);
+        if picture > self.lease.picture.max(coming.unwrap_or_default()) {
+            self.learn(leader, picture);
+        }
+    }
+
+    /// The status of the backends has come from there, and is about to be adopted.
+    pub(in crate::watchdog::core) fn lease_learned(&mut self, peer: PeerId) {
+        let Some((_, picture)) = self.lease.learning.take_if(|(of, _)| *of == peer) else {
+            return;
+        };
+        self.lease.picture = picture;
+        // Behind the status file: this says what that is.
+        self.remember();
+        self.lease.next_round = Some(self.now);
+    }
+
+    /// Does what the node says of the backends count? A new leader may know less than this standby: until it has
+    /// shown its picture it may only learn.
+    pub(in crate::watchdog::core) fn lease_believes(&self, peer: PeerId) -> bool {
+        let learns = self.lease.learning.is_some_and(|(of, _)| of == peer);
+        let knows = |picture: Picture| picture >= self.lease.picture;
+        let follows = self.state == State::Standby && self.leader == Some(Leader::Peer(peer));
+        learns || (follows && (!self.lease.on || self.lease.leaders_picture.is_some_and(knows)))
+    }
+
+    /// Of a leader: another node has this picture.
+    pub(super) fn note_picture(&mut self, peer: PeerId, picture: Picture) {
+        let before = self.picture_is_known();
+        self.lease.pictures.insert(peer, picture);
+        self.serve_as_leader();
+        if !before && self.picture_is_known() {
+            // Standbys that have asked too early ask again when their leader says something of itself.
+            self.broadcast_info();
+        }
+    }
+
+    /// A majority has the leader's.
+    pub(super) fn picture_is_known(&self) -> bool {
+        let lease = &self.lease;
+        let have_it = lease.pictures.values().filter(|p| **p == lease.picture);
+        lease.established && 1 + have_it.count() >= majority(self.peers.len() + 1)
+    }
+
+    /// What this node knows of the backends now.
+    pub(in crate::watchdog::core) fn backends_came(&mut self, status: BackendStatus) {
+        let primary = status.known_primary();
+        self.backends = status;
+        let changes = primary.is_some() && primary != self.lease.primary;
+        if !changes {
+            return;
+        }
+        self.lease.primary = primary;
+        if self.lease.on && self.leader_is_own() && self.lease.established {
+            self.lease.picture.change = self.lease.picture.change.saturating_add(1);
+            self.lease.stop_serving();
+            self.lease.next_round = Some(self.now);
+            self.remember();
+        }
+    }
+
+    /// Nobody serves while a promotion waits or goes on.
+    pub(in crate::watchdog::core) fn watch_pause(&mut self) {
+        let wanted = self.lease.on && self.state == State::Leader && self.failovers.pauses();
+        if wanted && self.lease.paused.is_none() {
+            self.lease.paused = Some(self.lease.round.wrapping_add(1));
+            self.lease.stop_serving();
+            self.lease.next_round = Some(self.now);
+        } else if !wanted && self.lease.paused.take().is_some() {
+            self.lease.next_round = Some(self.now);
+            self.serve_as_leader();
+        }
+    }
+
+    /// May a promotion begin? Nobody else serves by a lease or share any more.
+    pub(in crate::watchdog::core) fn lease_allows_promotion(&self) -> bool {
+        let lease = &self.lease;
+        !lease.on
+            || (lease.holds(self.now)
+                && lease.paused.is_some()
+                && lease.shares.values().all(|at| *at <= self.now))
+    }
+
+    /// Asked for what it knows of the backends, also by a leader that has to learn.
+    pub(in crate::watchdog::core) fn ask_backends_of(&mut self, peer: PeerId) {
+        let request = Message::DataRequest(Default::default());
+        let id = self.send_new(peer, request);
+        self.failovers.asked(id, self.now);
+    }
+
+    /// This node decides about the backends: it leads, and knows what a majority knows.
+    pub fn coordinates(&self) -> bool {
+        self.leader_is_own() && (!self.lease.on || self.lease.established)
+    }
+
+    pub(in crate::watchdog::core) fn adopt(&mut self, status: BackendStatus, peer: PeerId) {
+        // Whatever the supervisor was in the middle of is over with that.
+        self.failovers.gives_up();
+        self.out.push(Action::Adopt(status));
+        self.lease_learned(peer);
+    }
+
+    /// A node is lost, or has restarted: what it has said counts no more, and neither does what it was asked.
+    pub(in crate::watchdog::core) fn lease_lost(&mut self, peer: PeerId) {
+        self.lease.pictures.remove(&peer);
+        self.lease.learning.take_if(|(of, _)| *of == peer);
+    }
+}
