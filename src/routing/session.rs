@@ -344,6 +344,16 @@ impl SessionState {
         }
     }
 
+    /// A string of several statements has failed, perhaps behind a COMMIT of its own: temporary tables that
+    /// it makes may be there.
+    pub fn partly_succeeded(&mut self, facts: &Facts) {
+        for statement in facts.statements() {
+            if let Statement::CreateTemporary(name) = statement {
+                self.temporary.create(facts.text(*name));
+            }
+        }
+    }
+
     /// Whatever was sent is answered: a BEGIN that did not succeed has opened nothing.
     pub fn settled(&mut self) {
         self.opening = false;

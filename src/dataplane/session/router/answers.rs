@@ -255,6 +255,9 @@ impl Router {
             Entry::Executed(mut executed) => {
                 if failed {
                     self.commit_failed(&executed);
+                    if executed.facts.count() > 1 {
+                        self.state.partly_succeeded(&executed.facts);
+                    }
                 } else {
                     self.succeeded(&executed, settings);
                     if let Some(replay) = executed.replay.take() {
