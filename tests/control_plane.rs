@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     thread,
@@ -151,6 +151,7 @@ impl Pgpool {
             write_lease: Default::default(),
             dataplane: RwLock::new(None),
             supervisor: sender,
+            watchdog: OnceLock::new(),
             started: AtomicBool::new(false),
             start_time: SystemTime::now(),
             events: Default::default(),

@@ -11,7 +11,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Command as Process, Output},
-    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicBool},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -110,6 +110,7 @@ impl Server {
             write_lease: Default::default(),
             dataplane: RwLock::new(None),
             supervisor,
+            watchdog: OnceLock::new(),
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),
             events: Default::default(),

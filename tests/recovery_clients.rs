@@ -6,7 +6,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicBool},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -112,6 +112,7 @@ impl Plane {
             dataplane: RwLock::new(None),
             events: Default::default(),
             supervisor,
+            watchdog: OnceLock::new(),
             started: AtomicBool::new(true),
             start_time: SystemTime::now(),
             config: ArcSwap::from_pointee(config),

@@ -137,6 +137,7 @@ impl Plane {
             passwd: ArcSwap::from_pointee(PoolPasswd::default()),
             tls: ArcSwap::default(),
             write_lease: Default::default(),
+            watchdog: Default::default(),
             dataplane: RwLock::new(None),
             events: Default::default(),
             supervisor,

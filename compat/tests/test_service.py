@@ -227,27 +227,13 @@ class NotBuiltYet(CompatCase):
 
     @ours_only("parts that are not built yet")
     def test_each_setting_without_effect_is_named_by_one_warning(self):
-        # The watchdog is tried in the next test: it wants a node id file.
         for number, (name, value) in enumerate((("memory_cache_enabled", True),)):
             with self.subTest(setting=name):
                 pool = self.another_pool(f"w{number}", config={name: value})
-                if name == "use_watchdog":
-                    pool.write(pool.file("pgpool_node_id"), "0\n")
-                    pool.write_config(hostname0="127.0.0.1", pgpool_port0=pool.port, wd_port0=proc.free_port())
                 pool.start()
                 self.assertEqual(len(re.findall(rf"WARNING: [^\n]*\b{name}\b", pool.log())), 1, pool.log())
                 self.assertEqual(proc.run(pool.argv("--check")).code, 0)
                 pool.stop()
-
-    @ours_only("parts that are not built yet")
-    def test_the_watchdog_without_effect_is_named_by_one_warning(self):
-        pool = self.another_pool("watchdog", config={"use_watchdog": True, "hostname0": "127.0.0.1", "wd_port0": 9000, "pgpool_port0": 9999})
-        with open(os.path.join(os.path.dirname(pool.conf), "pgpool_node_id"), "w") as file:
-            file.write("0\n")
-        pool.start()
-        self.assertEqual(len(re.findall(r"WARNING: [^\n]*\buse_watchdog\b", pool.log())), 1, pool.log())
-        self.assertEqual(proc.run(pool.argv("--check")).code, 0)
-        pool.stop()
 
     @ours_only("parts that are not built yet")
     def test_dangerous_settings_refuse_the_start_with_their_line(self):

@@ -13,7 +13,6 @@ pub fn not_built(config: &Config) -> Vec<Finding> {
     let look = Look { config };
     [
         look.replication_mode(),
-        look.watchdog(),
         look.query_cache(),
         look.process_management(),
         look.messages(),
@@ -105,19 +104,6 @@ impl Look<'_> {
         )
     }
 
-    fn watchdog(&self) -> Option<Finding> {
-        if !self.on("use_watchdog") {
-            return None;
-        }
-        let mut names = self.set_in_group(&["watchdog", "watchdog_lifecheck"]);
-        names.extend(self.set(&["node_id", "wd_write_lease"]));
-        self.warning(
-            "use_watchdog",
-            "this server runs alone, without watchdog and virtual IP",
-            &names,
-        )
-    }
-
     fn query_cache(&self) -> Option<Finding> {
         if !self.on("memory_cache_enabled") {
             return None;
@@ -182,7 +168,6 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "/etc/pgpool.conf:2:1: warning: other_pgpool_hostname0, use_watchdog, wd_hostname have no effect yet: this server runs alone, without watchdog and virtual IP",
                 "/etc/pgpool.conf:6:1: warning: memory_cache_enabled has no effect yet: no result is cached",
             ]
         );

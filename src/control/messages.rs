@@ -2,7 +2,12 @@
 
 use tokio::sync::oneshot;
 
-use crate::{cluster::NodeId, failover::request::Request, observe::Severity};
+use crate::{
+    cluster::NodeId,
+    failover::request::Request,
+    observe::{Severity, in_one_line},
+    watchdog::shell::Wish,
+};
 
 /// What the supervisor receives.
 #[derive(Debug)]
@@ -14,6 +19,7 @@ pub enum SupervisorMessage {
         by: String,
         command: Command,
     },
+    Watchdog(Wish),
 }
 
 /// Observations of data plane and checks. Nobody waits for an answer.
@@ -133,10 +139,6 @@ impl Refusal {
     }
 
     pub fn in_one_line(&self) -> String {
-        if self.detail.is_empty() {
-            self.message.clone()
-        } else {
-            format!("{}: {}", self.message, self.detail)
-        }
+        in_one_line(&self.message, &self.detail)
     }
 }

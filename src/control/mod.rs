@@ -8,7 +8,7 @@ pub mod supervisor;
 
 use std::{
     sync::{
-        Mutex, RwLock,
+        Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::SystemTime,
@@ -29,7 +29,7 @@ use crate::{
     events::History,
     observe::{HealthStats, counters::NodeTotals},
     tls::Tls,
-    watchdog::write_lease::WriteLease,
+    watchdog::{self, write_lease::WriteLease},
 };
 
 /// Everything that more than one task reads. One `Arc<Shared>` per process.
@@ -57,6 +57,8 @@ pub struct Shared {
     pub supervisor: mpsc::UnboundedSender<SupervisorMessage>,
     /// What was done to the cluster, and why. Supervisor, online recovery; main for the end.
     pub events: History,
+    /// Set once at start, with `use_watchdog`.
+    pub watchdog: OnceLock<watchdog::shell::Handle>,
     /// "pgpool-II successfully started" has been said; failover requests before that are ignored.
     pub started: AtomicBool,
     pub start_time: SystemTime,

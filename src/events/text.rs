@@ -20,6 +20,7 @@ pub fn operation(note: &Note) -> String {
         Kind::Follow => "following a new primary",
         Kind::Recovery => "online recovery",
         Kind::Quarantine => "quarantine",
+        Kind::Watchdog => "watchdog",
         Kind::Adoption => "taking over the leader's picture of the nodes",
         Kind::Unknown => "an operation that this release does not know",
     };
@@ -135,6 +136,9 @@ pub fn lines(event: &Event) -> Vec<String> {
     more("evidence:", &note.evidence);
     if let (Step::Hook, Some(hook)) = (note.step, &note.hook) {
         more("command:", &hook.command);
+    }
+    if let Some(hook) = &note.hook {
+        more("output:", &hook.output);
     }
     lines.iter().map(|line| clean(line)).collect()
 }

@@ -217,7 +217,11 @@ fn process_name(application: &str) -> &'static str {
         "pcp_main" => "PCP CHILD",
         "pcp_child" => "PCP WORKER",
         "watchdog" => "WATCHDOG",
-        "follow_child" | "heart_beat_sender" | "heart_beat_receiver" | "life_check" => "",
+        "follow_child"
+        | "heart_beat_sender"
+        | "heart_beat_receiver"
+        | "life_check"
+        | "watchdog_utility" => "",
         name if name.starts_with("health_check") => "",
         _ => "CHILD",
     }

@@ -9,7 +9,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -45,7 +45,10 @@ use crate::{
     observe::{HealthStats, Reporter, Severity},
     sys::{errors, memory, process},
     tls::Tls,
-    watchdog::write_lease::WriteLease,
+    watchdog::{
+        shell::{self, Order},
+        write_lease::WriteLease,
+    },
 };
 
 /// Backend slots that a configuration can have (`MAX_NUM_BACKENDS`).
@@ -54,6 +57,8 @@ const MAX_BACKENDS: usize = 128;
 const CUT_TIME: Duration = Duration::from_secs(10);
 /// How long an end waits until it is written down what is left of a failover.
 const RECORD_TIME: Duration = Duration::from_secs(1);
+/// How long the end waits for the commands that give up the virtual IP.
+pub(super) const WATCHDOG_TIME: Duration = Duration::from_secs(20);
 /// How long the end waits for the file of events: a dead disk must not hold it up.
 const EVENTS_TIME: Duration = Duration::from_secs(2);
 
@@ -117,6 +122,9 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
     limits::raise_open_files(&config.settings, reporter)?;
     let listeners = listen::bind(&Wanted::for_clients(&config), reporter)?;
     listen::probe(&Wanted::for_pcp(&config))?;
+    if let Some(watchdog) = &config.settings.watchdog {
+        shell::probe(watchdog)?;
+    }
     Ok(Ready::Start(Box::new(Prepared {
         config,
         hba,
@@ -188,6 +196,7 @@ impl Prepared {
             reporter,
             shutdown: Shutdown::default(),
             files,
+            watchdog_ends: None,
         };
         runtime.block_on(main.run())
     }
@@ -226,6 +235,7 @@ fn share(
         write_lease: WriteLease::default(),
         dataplane: RwLock::new(None),
         supervisor,
+        watchdog: OnceLock::new(),
         started: AtomicBool::new(false),
         start_time: SystemTime::now(),
         events,
@@ -243,6 +253,8 @@ struct Main {
     shutdown: Shutdown,
     /// Removed after the last session, as in the original.
     files: SocketFiles,
+    /// The watchdog was told to end.
+    watchdog_ends: Option<oneshot::Receiver<()>>,
 }
 
 impl Main {
@@ -251,6 +263,8 @@ impl Main {
         if result.is_err() {
             self.dataplane.stop(StopMode::Immediate);
         }
+        let watchdog = self.watchdog_ends.take().or_else(|| self.end_watchdog());
+        self.watchdog_has_ended(watchdog).await;
         self.control.stop();
         drop(self.files);
         let how = if result.is_ok() {
@@ -263,7 +277,18 @@ impl Main {
         if result.is_ok() {
             self.reporter.log("Pgpool-II system is shutdown");
         }
-        result
+        // Whoever watches over the service shall see that nobody wanted this end.
+        match self
+            .shared
+            .watchdog
+            .get()
+            .and_then(|watchdog| watchdog.end())
+        {
+            Some(reason) => Err(Fatal::new("the watchdog has ended pgpool")
+                .detail(reason)
+                .hint("start it again when the cause is gone; the log says more")),
+            None => result,
+        }
     }
 
     async fn serve(&mut self) -> Result<(), Fatal> {
@@ -324,6 +349,37 @@ impl Main {
         told
     }
 
+    /// Sessions that are cut have no use of the virtual IP, and clients want the next leader. With a smart
+    /// shutdown the sessions go on, and so does their address.
+    fn hand_over(&mut self, mode: StopMode) {
+        if mode != StopMode::Smart && self.watchdog_ends.is_none() {
+            self.watchdog_ends = self.end_watchdog();
+        }
+    }
+
+    /// Gives up the virtual IP, and tells the other nodes that this one goes. The receiver is told when that
+    /// is done.
+    fn end_watchdog(&self) -> Option<oneshot::Receiver<()>> {
+        let watchdog = self.shared.watchdog.get()?;
+        let (done, ended) = oneshot::channel();
+        watchdog.send(Order::Stop { done });
+        Some(ended)
+    }
+
+    async fn watchdog_has_ended(&self, ends: Option<oneshot::Receiver<()>>) {
+        let Some(ends) = ends else {
+            return;
+        };
+        if time::timeout(WATCHDOG_TIME, ends).await.is_err() {
+            self.reporter.emit(
+                Severity::Warning,
+                "the virtual IP may still be on this host: its commands do not end",
+                "",
+                "look whether the address is there (ip addr), and remove it by hand",
+            );
+        }
+    }
+
     /// Returns when the sessions have ended.
     async fn stop(&mut self, mode: StopMode) {
         self.shutdown.signal(mode);
@@ -339,6 +395,7 @@ impl Main {
         let told = self.end_hooks(mode);
         self.notifier.stopping();
         self.dataplane.stop(mode);
+        self.hand_over(mode);
         let mut deadline = deadline(mode);
         let dataplane = self.dataplane.clone();
         let mut stopped = std::pin::pin!(dataplane.stopped());
@@ -363,6 +420,7 @@ impl Main {
                         drop(self.end_hooks(mode));
                         if let Step::Hurry(mode) = self.shutdown.signal(mode) {
                             self.dataplane.stop(mode);
+                            self.hand_over(mode);
                             deadline = self::deadline(mode);
                         }
                     }

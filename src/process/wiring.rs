@@ -27,6 +27,7 @@ use crate::{
     pcp,
     sys::errors,
     tls::{Passphrase, Tls},
+    watchdog,
 };
 
 /// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
@@ -304,8 +305,12 @@ pub fn spawn_control(
     let (stop, stopped) = oneshot::channel();
     let thread = control::runtime::start(move || async move {
         let work = async {
-            let started = run_control(shared, messages, paths).await;
+            let started = run_control(Arc::clone(&shared), messages, paths).await;
             let failed = started.is_err();
+            if failed {
+                // It may lead already, and have the virtual IP.
+                end_watchdog(&shared).await;
+            }
             // The main thread has gone if it does not listen.
             let _ = started_sender.send(started);
             if failed {
@@ -325,6 +330,16 @@ pub fn spawn_control(
     })
 }
 
+/// Until the virtual IP is given up, or for as long as that may take.
+async fn end_watchdog(shared: &Shared) {
+    if let Some(watchdog) = shared.watchdog.get() {
+        let (done, ended) = oneshot::channel();
+        watchdog.send(watchdog::shell::Order::Stop { done });
+        // What is still there is told by the next start, which finds it.
+        let _ = tokio::time::timeout(super::start::WATCHDOG_TIME, ended).await;
+    }
+}
+
 /// Starts supervisor, primary search and PCP, in this order; returns when all run.
 async fn run_control(
     shared: Arc<Shared>,
@@ -333,10 +348,16 @@ async fn run_control(
 ) -> Result<(), Fatal> {
     let in_force = Arc::clone(&shared);
     let loader = Arc::new(move |current: &Config| reload(current, &paths, &in_force.tls.load()));
+    let watchdog = watchdog::shell::prepare(&shared).await?;
     let (stop_sender, mut stop_wishes) = mpsc::unbounded_channel();
-    let (supervisor, search_done) =
+    let (mut supervisor, search_done) =
         supervisor::Supervisor::new(Arc::clone(&shared), messages, loader, stop_sender);
     serve_events(&shared);
+    if let Some(watchdog) = watchdog {
+        supervisor = supervisor.with_watchdog(watchdog.near());
+        let backends = supervisor.backend_status();
+        drop(tokio::task::spawn_local(watchdog.run(backends)));
+    }
     drop(tokio::task::spawn_local(supervisor.run()));
     drop(tokio::task::spawn_local(async move {
         while let Some(mode) = stop_wishes.recv().await {

@@ -19,6 +19,7 @@ use crate::{
     control::{Command, Refusal, Shared, SupervisorMessage, backend_client::Client},
     failover::request::Request,
     observe::Reporter,
+    watchdog::shell::Order,
 };
 
 type Reply = oneshot::Sender<Result<(), Refusal>>;
@@ -183,7 +184,12 @@ impl Task {
 
     fn carry_out(&mut self, actions: Vec<Action>) {
         // First: an attach that is asked for below must not be objected to.
-        self.announce.send_replace(self.core.ongoing());
+        let ongoing = self.core.ongoing();
+        let goes_on = ongoing.is_some();
+        let went_on = self.announce.send_replace(ongoing).is_some();
+        if let Some(watchdog) = self.shared.watchdog.get().filter(|_| goes_on != went_on) {
+            watchdog.send(Order::Recovering(goes_on));
+        }
         for action in actions {
             match action {
                 Action::Log(entry) => {

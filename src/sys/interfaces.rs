@@ -13,6 +13,36 @@ use std::{
 ///
 /// When the system does not give the list.
 pub fn addresses() -> io::Result<Vec<(IpAddr, IpAddr)>> {
+    collect(|entry| {
+        // SAFETY: the pointers of an element are null or point to an address of the stated family.
+        let (address, mask) = unsafe { (ip_of(entry.ifa_addr), ip_of(entry.ifa_netmask)) };
+        Some((address?, mask?))
+    })
+}
+
+/// Names of the interfaces that are up and have a link.
+///
+/// # Errors
+///
+/// When the system does not give the list.
+pub fn running() -> io::Result<Vec<String>> {
+    const RUNS: libc::c_int = libc::IFF_UP | libc::IFF_RUNNING;
+    let mut names = collect(|entry| {
+        let flags = libc::c_int::try_from(entry.ifa_flags).ok()?;
+        if flags & RUNS != RUNS || entry.ifa_name.is_null() {
+            return None;
+        }
+        // SAFETY: not null, so it is a text that ends with NUL and lives as long as the list.
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+        Some(name.to_string_lossy().into_owned())
+    })?;
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// What `pick` makes of the elements of getifaddrs' list: one for each address of an interface.
+fn collect<T>(pick: impl Fn(&libc::ifaddrs) -> Option<T>) -> io::Result<Vec<T>> {
     let mut list: *mut libc::ifaddrs = ptr::null_mut();
     // SAFETY: getifaddrs writes one pointer; on success it is a list that freeifaddrs below frees.
     if unsafe { libc::getifaddrs(&mut list) } != 0 {
@@ -22,11 +52,7 @@ pub fn addresses() -> io::Result<Vec<(IpAddr, IpAddr)>> {
     let mut next = list;
     // SAFETY: `next` is null or points to an element of the list, which lives until freeifaddrs.
     while let Some(entry) = unsafe { next.as_ref() } {
-        // SAFETY: the pointers of an element are null or point to an address of the stated family.
-        let pair = unsafe { (ip_of(entry.ifa_addr), ip_of(entry.ifa_netmask)) };
-        if let (Some(address), Some(mask)) = pair {
-            found.push((address, mask));
-        }
+        found.extend(pick(entry));
         next = entry.ifa_next;
     }
     // SAFETY: `list` came from getifaddrs and nothing refers to it any more.

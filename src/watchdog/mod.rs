@@ -1,7 +1,7 @@
 //! The watchdog: several pgpool nodes, ours and stock ones, that act as one.
 //!
-//! What decides is here, without sockets, processes or a clock, and tested in random histories; the part
-//! that carries it out is not there yet, and `use_watchdog` has no effect.
+//! What decides is here, without sockets, processes or a clock, and tested in random histories; [`shell`]
+//! carries it out.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | [`lifecheck`] | who is alive |
 //! | [`vip`] | escalation, the virtual IP |
 //! | [`ipc`] | what tools get for an answer |
+//! | [`shell`] | sockets, programs, timers, files: does what the cores say |
 //! | [`write_lease`] | what sessions know of the write lease |
 //! | [`clock`] | the time for all of these |
 //!
@@ -40,6 +41,7 @@ pub mod core;
 pub mod ipc;
 pub mod lifecheck;
 pub mod settings;
+pub mod shell;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]

@@ -10,7 +10,17 @@ use crate::{
     config::Release,
     control::{Command, StopMode},
     observe::Reporter,
-    pcp::{codec, request::Scope},
+    pcp::{
+        codec,
+        request::{Number, Scope},
+    },
+    watchdog::{
+        codec::{
+            function::ClusterCommand,
+            ipc_answer::{ListedNode, NodeList},
+        },
+        shell::Order,
+    },
 };
 
 /// A reload that waits longer behind other work of the supervisor is answered as queued.
@@ -27,7 +37,27 @@ pub async fn pool_status(env: &Environment) -> Outcome {
     })
 }
 
-pub fn watchdog_info(env: &Environment) -> Outcome {
+/// `number`: -1 all nodes, 0 this one, k the k-th other one.
+pub fn watchdog_info(env: &Environment, number: &Number) -> Outcome {
+    let Some(watchdog) = env.shared.watchdog.get() else {
+        return no_watchdog(env);
+    };
+    let mut list = NodeList::clone(&watchdog.picture());
+    if number.value != -1 {
+        let asked = usize::try_from(number.value).ok();
+        let node = asked.and_then(|node| list.nodes.get(node).cloned());
+        list.nodes = vec![node.unwrap_or_else(ListedNode::unknown)];
+    }
+    match list.for_pcp(env.emulates_before(Release::V4_2)) {
+        Ok(json) => Outcome::made(|out| codec::put_texts(out, b'w', &["CommandComplete", &json])),
+        Err(error) => Outcome::error(
+            "PCP: informing watchdog info failed",
+            format!("no tool could read it: {error}"),
+        ),
+    }
+}
+
+fn no_watchdog(env: &Environment) -> Outcome {
     Outcome::error(
         "PCP: informing watchdog info failed",
         // The misspelling is what the tools of these releases' users have always seen.
@@ -39,12 +69,29 @@ pub fn watchdog_info(env: &Environment) -> Outcome {
     )
 }
 
-/// Without a watchdog the cluster is this pgpool alone.
+/// Tells all other watchdog nodes; nothing without a watchdog, when the cluster is this pgpool alone.
+fn tell_cluster(env: &Environment, scope: Scope, command: &str, arguments: &[(&str, &str)]) {
+    if scope == Scope::Cluster
+        && let Some(watchdog) = env.shared.watchdog.get()
+    {
+        let command = ClusterCommand::new(command, arguments);
+        watchdog.send(Order::ClusterCommand(command));
+    }
+}
+
+fn scope_in_words(env: &Environment, scope: Scope) -> &'static str {
+    match scope {
+        Scope::Local => "",
+        Scope::Cluster if env.shared.watchdog.get().is_some() => " of the cluster",
+        Scope::Cluster => " of the cluster (no watchdog: of this pgpool)",
+    }
+}
+
 pub fn stop(env: &Environment, mode: u8, scope: Scope) -> Outcome {
-    let (mode, word) = match mode {
-        b's' => (StopMode::Smart, "smart"),
-        b'f' => (StopMode::Fast, "fast"),
-        b'i' => (StopMode::Immediate, "immediate"),
+    let (mode, word, letter) = match mode {
+        b's' => (StopMode::Smart, "smart", "s"),
+        b'f' => (StopMode::Fast, "fast", "f"),
+        b'i' => (StopMode::Immediate, "immediate", "i"),
         other => {
             let shown = match other {
                 0 => String::new(),
@@ -56,18 +103,19 @@ pub fn stop(env: &Environment, mode: u8, scope: Scope) -> Outcome {
             );
         }
     };
-    let scope = match scope {
-        Scope::Local => "",
-        Scope::Cluster => " of the cluster (no watchdog: of this pgpool)",
-    };
-    env.log(&format!("{word} stop{scope}"));
+    env.log(&format!("{word} stop{}", scope_in_words(env, scope)));
+    tell_cluster(env, scope, "SHUTDOWN_CLUSTER", &[("mode", letter)]);
     let mut reply = BytesMut::new();
     codec::put_command_complete(&mut reply, b't');
     Outcome::Stop { reply, mode }
 }
 
-pub async fn reload(env: &Environment) -> Outcome {
-    env.log("reload of the configuration");
+pub async fn reload(env: &Environment, scope: Scope) -> Outcome {
+    env.log(&format!(
+        "reload of the configuration{}",
+        scope_in_words(env, scope)
+    ));
+    tell_cluster(env, scope, "RELOAD_CONFIG_CLUSTER", &[]);
     match time::timeout(RELOAD_PATIENCE, env.ask(|reply| Command::Reload { reply })).await {
         Ok(result) => Outcome::of(result, b'z'),
         Err(_) => {
@@ -78,12 +126,13 @@ pub async fn reload(env: &Environment) -> Outcome {
     }
 }
 
-pub fn rotate_log(env: &Environment) -> Outcome {
+pub fn rotate_log(env: &Environment, scope: Scope) -> Outcome {
     const FAILED: &str = "process log rotation request failed";
     if !env.config().settings.logging_collector {
         return Outcome::error(FAILED, "logging_collector is disabled");
     }
-    env.log("log rotation");
+    env.log(&format!("log rotation{}", scope_in_words(env, scope)));
+    tell_cluster(env, scope, "LOGROTATE_CLUSTER", &[]);
     match &env.context.log_rotation {
         None => Outcome::error(FAILED, "the log collector is not running"),
         Some(rotation) => match rotation.rotate() {

@@ -253,6 +253,15 @@ pub struct ClusterCommand {
 }
 
 impl ClusterCommand {
+    pub fn new(command: &str, arguments: &[(&str, &str)]) -> ClusterCommand {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        ClusterCommand {
+            credentials: Credentials::default(),
+            command: command.to_owned(),
+            arguments: arguments.iter().map(owned).collect(),
+        }
+    }
+
     pub fn argument(&self, name: &str) -> Option<&str> {
         let mut all = self.arguments.iter();
         all.find(|(known, _)| known.eq_ignore_ascii_case(name))

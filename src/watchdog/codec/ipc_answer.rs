@@ -135,6 +135,20 @@ impl IpcAnswer {
 
 impl NodeList {
     fn encode(&self) -> Result<String, EncodeError> {
+        self.write(&["Leader"], false)
+    }
+
+    /// For `pcp_watchdog_info`, whose tools of 4.0 and 4.1 look for other keys than the newer ones: both
+    /// are there. `old`: states are called as in these releases.
+    ///
+    /// # Errors
+    ///
+    /// An empty list.
+    pub fn for_pcp(&self, old: bool) -> Result<String, EncodeError> {
+        self.write(&["Leader", "Master"], old)
+    }
+
+    fn write(&self, words: &[&str], old: bool) -> Result<String, EncodeError> {
         let (name, host) = match &self.leader {
             Some((name, host)) => (name.as_str(), host.as_str()),
             None => ("Not Set", "Not Set"),
@@ -145,17 +159,17 @@ impl NodeList {
             .int("NodesRequireForQuorum", self.required_for_quorum)
             .int("QuorumStatus", self.quorum)
             .int("AliveNodeCount", self.alive_nodes)
-            .bool("Escalated", self.escalated)
-            .text("LeaderNodeName", name)
-            .text("LeaderHostName", host)
-            .int(
-                "NodeCount",
-                i64::try_from(self.nodes.len()).unwrap_or(i64::MAX),
-            );
-        w.objects(
-            "WatchdogNodes",
-            self.nodes.iter().map(ListedNode::writer).collect(),
-        )?;
+            .bool("Escalated", self.escalated);
+        for word in words {
+            w.text(&format!("{word}NodeName"), name)
+                .text(&format!("{word}HostName"), host);
+        }
+        w.int(
+            "NodeCount",
+            i64::try_from(self.nodes.len()).unwrap_or(i64::MAX),
+        );
+        let nodes = self.nodes.iter().map(|node| node.writer(old));
+        w.objects("WatchdogNodes", nodes.collect())?;
         w.end()
     }
 }
@@ -176,8 +190,11 @@ impl ListedNode {
         }
     }
 
-    fn writer(&self) -> Writer {
-        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "Not_Set".to_owned());
+    fn writer(&self, old: bool) -> Writer {
+        let text = |text: &Option<String>| match text.as_deref() {
+            None | Some("") => "Not_Set".to_owned(),
+            Some(text) => text.to_owned(),
+        };
         let mut w = Writer::new();
         w.int("ID", self.id)
             .int("State", self.state.map_or(-1, State::number))
@@ -185,7 +202,7 @@ impl ListedNode {
             .text("MembershipString", self.membership.name())
             .text("NodeName", &text(&self.name))
             .text("HostName", &text(&self.host))
-            .text("StateName", self.state.map_or("Not_Set", |s| s.name(false)))
+            .text("StateName", self.state.map_or("Not_Set", |s| s.name(old)))
             .text("DelegateIP", &text(&self.delegate_ip))
             .int("WdPort", self.wd_port)
             .int("PgpoolPort", self.pgpool_port)

@@ -83,16 +83,16 @@ impl Core {
             }
             None => None,
         };
-        let (quorum, alive, escalated) = match self.leader {
+        let (quorum, alive) = match self.leader {
             Some(Leader::Own) => {
                 let own = self.standing();
-                (own.quorum, own.alive, own.escalated)
+                (own.quorum, own.alive)
             }
             Some(Leader::Peer(peer)) => {
                 let theirs = self.peers[peer].standing;
-                (theirs.quorum, theirs.alive, theirs.escalated)
+                (theirs.quorum, theirs.alive)
             }
-            None => (-2, 0, false),
+            None => (-2, 0),
         };
         let mut nodes = vec![self.listed_own()];
         nodes.extend((0..self.peers.len()).map(|peer| self.listed(peer)));
@@ -109,7 +109,8 @@ impl Core {
             required_for_quorum: count(self.votes_needed()),
             quorum,
             alive_nodes: alive,
-            escalated,
+            // Of the node that is asked, whoever leads: the column "VIP up on local node" of the tools.
+            escalated: self.escalated,
             leader,
             nodes,
         }

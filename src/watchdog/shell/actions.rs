@@ -1,0 +1,248 @@
+//! Carries out what the three cores say, at once and in order; the actions of one are events of another.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    connection,
+    handle::Wish,
+    host,
+    programs::{self, Running},
+    query,
+    task::{Happened, Shell},
+};
+use crate::{
+    control::SupervisorMessage,
+    observe::{Reporter, Severity},
+    sys::errors,
+    watchdog::{
+        clock,
+        codec::Message,
+        core::{self, Conn, Entry, Leader, lease::Memory},
+        lifecheck, vip,
+    },
+};
+
+/// How long the last packets may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Shell {
+    pub(super) fn core(&mut self, event: core::Event) {
+        let actions = self.core.handle(event, clock::now());
+        // Before anything else: some of the actions promise others that nothing is written here any more.
+        if self.shared.write_lease.set(self.core.serving())
+            && let Some(plane) = self.shared.dataplane()
+        {
+            plane.serving_again();
+        }
+        let coordinates = self.core.coordinates();
+        let leader = (self.core.leader(), coordinates);
+        if std::mem::replace(&mut self.leader, leader) != leader {
+            self.wish(Wish::Leader { coordinates });
+        }
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: core::Action) {
+        use core::Action;
+        match action {
+            Action::Log(entry) => say(&self.reporter, &entry),
+            Action::WakeAt(at) => self.wakes[0] = Some(at),
+            Action::Connect { conn, peer } => {
+                if let Some(member) = self.settings.others.get(peer) {
+                    let link = connection::dial(
+                        conn,
+                        member.clone(),
+                        self.events.clone(),
+                        self.unwritten.clone(),
+                    );
+                    self.links.insert(conn, link);
+                }
+            }
+            Action::Send { conn, id, message } => self.send(conn, id, &message),
+            Action::Close { conn } => drop(self.links.remove(&conn)),
+            Action::Settled => {
+                let leads = self.core.leader() == Some(Leader::Own);
+                self.wish(Wish::Settled { leads });
+            }
+            Action::Escalate => self.vip(vip::Event::Escalate),
+            Action::DeEscalate => self.vip(vip::Event::DeEscalate),
+            Action::Adopt(status) => self.wish(Wish::Adopt(status)),
+            Action::Failover(request) => self.wish(Wish::Failover(request)),
+            Action::Answer { ticket, result } => self.wish(Wish::Answer { ticket, result }),
+            Action::VoteForQuarantined => self.wish(Wish::VoteForQuarantined),
+            Action::ReleaseQuarantined => self.wish(Wish::ReleaseQuarantined),
+            Action::LookAtBackends => self.wish(Wish::LookAtBackends),
+            Action::Run {
+                command,
+                from_leader,
+            } => self.wish(Wish::Run {
+                command,
+                from_leader,
+            }),
+            Action::Serving(_) => {}
+            Action::Remember(memory) => self.remember(&memory),
+            Action::Exit { reason } => {
+                if let Some(handle) = self.shared.watchdog.get() {
+                    // The first reason counts.
+                    let _ = handle.end.set(reason.clone());
+                }
+                self.wish(Wish::Exit { reason });
+            }
+        }
+    }
+
+    fn send(&mut self, conn: Conn, id: u32, message: &Message) {
+        let packet = match message.encode(id) {
+            Ok(frame) => frame.bytes(),
+            Err(error) => {
+                self.reporter.emit(
+                    Severity::Warning,
+                    format_args!("a packet to another watchdog node cannot be sent: {error}"),
+                    "",
+                    "look at the watchdog's parameters: one of their texts does not fit",
+                );
+                return;
+            }
+        };
+        let sent = self.links.get(&conn).is_some_and(|link| link.send(packet));
+        if !sent && self.links.remove(&conn).is_some() {
+            // The core learns of it when all that came before has been read.
+            self.reporter
+                .debug1(format_args!("{conn:?} takes no more packets"));
+        }
+    }
+
+    /// On this thread: it is one small file, and what it says must be on disk before others are told what
+    /// rests on it.
+    fn remember(&self, memory: &Memory) {
+        if let Err(error) = self.kept.remember(memory) {
+            self.say_unkept(&error);
+        }
+    }
+
+    /// What an earlier process has kept.
+    pub(super) fn memory(&self) -> Memory {
+        let (memory, error) = self.kept.read();
+        if let Some(error) = error {
+            self.say_unkept(&error);
+        }
+        memory
+    }
+
+    fn say_unkept(&self, error: &std::io::Error) {
+        self.reporter.emit(
+            Severity::Warning,
+            format_args!(
+                "cannot use the file \"{}\", in which the watchdog keeps what its next start has to know",
+                self.kept.path().display()
+            ),
+            &errors::message(error),
+            "give the work directory (logdir) to the account that pgpool runs as; without the file a node that is cut off may serve writes after a restart",
+        );
+    }
+
+    fn wish(&self, wish: Wish) {
+        // The supervisor lives as long as the process.
+        let _ = self
+            .shared
+            .supervisor
+            .send(SupervisorMessage::Watchdog(wish));
+    }
+
+    pub(super) fn lifecheck(&mut self, event: lifecheck::Event) {
+        use lifecheck::{Action, Event};
+        for action in self.lifecheck.handle(event, clock::now()) {
+            match action {
+                Action::Log(entry) => say(&self.life_check, &entry),
+                Action::WakeAt(at) => self.wakes[1] = Some(at),
+                Action::SendHeartbeats => self.heartbeats.send(&self.settings),
+                Action::Query { peer } => {
+                    let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+                    self.later(async move {
+                        let answered = query::ask(&shared, &settings, peer).await;
+                        Happened::Lifecheck(Event::Queried { peer, answered })
+                    });
+                }
+                Action::PingTrusted => {
+                    let settings = Arc::clone(&self.settings);
+                    self.later(async move {
+                        let any = programs::ping_trusted(settings).await;
+                        Happened::Lifecheck(Event::Pinged { any })
+                    });
+                }
+                Action::Report { peer, alive } => {
+                    self.core(core::Event::Lifecheck { peer, alive });
+                    // Its host may be cut off, and the server there would let each try to connect wait.
+                    if let Some(member) = self.settings.others.get(peer).filter(|_| !alive) {
+                        self.wish(Wish::LookAtHost(member.host.clone()));
+                    }
+                }
+                Action::LocalDead { reason } => self.core(core::Event::LocalDead { reason }),
+            }
+        }
+    }
+
+    pub(super) fn vip(&mut self, event: vip::Event) {
+        use vip::{Action, Event};
+        for action in self.vip.handle(event, clock::now()) {
+            match action {
+                Action::Log(entry) => say(&self.utility, &entry),
+                Action::WakeAt(at) => self.wakes[2] = Some(at),
+                Action::Run { call, command } => {
+                    let running = Running::default();
+                    self.running.insert(call, running.clone());
+                    let reporter = self.utility.clone();
+                    self.later(async move {
+                        let success = programs::run(command, running, reporter).await;
+                        Happened::Vip(Event::Ended { call, success })
+                    });
+                }
+                Action::Abandon { call } => {
+                    if let Some(running) = self.running.remove(&call) {
+                        running.kill();
+                    }
+                }
+                Action::LookForAddress { call } => {
+                    let present = host::has_address(&self.settings.delegate_ip);
+                    let present = present.unwrap_or(false);
+                    self.vip(Event::Looked { call, present });
+                }
+                // There is no query cache yet.
+                Action::ClearQueryCache => {}
+                Action::AtRest => self.at_rest(),
+            }
+        }
+    }
+
+    pub(super) fn at_rest(&mut self) {
+        let Some(done) = self.stopping.take() else {
+            return;
+        };
+        // What was sent last has to reach the others: that this node goes.
+        self.links.clear();
+        let written = self.written.take();
+        self.unwritten = tokio::sync::mpsc::channel(1).0;
+        drop(tokio::task::spawn_local(async move {
+            if let Some(mut written) = written {
+                let _ = tokio::time::timeout(LAST_WORDS, written.recv()).await;
+            }
+            // Whoever waits may have given up.
+            let _ = done.send(());
+        }));
+    }
+
+    fn later(&self, work: impl Future<Output = Happened> + 'static) {
+        let events = self.events.clone();
+        drop(tokio::task::spawn_local(async move {
+            let happened = work.await;
+            // The watchdog has ended: so does the process.
+            let _ = events.send(happened).await;
+        }));
+    }
+}
+
+fn say(reporter: &Reporter, entry: &Entry) {
+    reporter.emit(entry.severity, &entry.message, "", &entry.hint);
+}

@@ -1,0 +1,129 @@
+//! What the watchdog looks up on its host: names, addresses, network devices, what it has kept.
+
+use std::{
+    fs,
+    io::{self, Write},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    sys::interfaces,
+    watchdog::{core::lease::Memory, settings::Member},
+};
+
+/// How other nodes show this one: `host:port system host`, as `uname` has the last two.
+pub fn node_name(own: &Member) -> String {
+    let uname = |what: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/kernel/{what}")).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    format!("{} {} {}", own.label(), uname("ostype"), uname("hostname"))
+}
+
+/// Is the virtual IP on one of this host's devices? `None`: that cannot be told.
+pub fn has_address(ip: &str) -> Option<bool> {
+    let ip: IpAddr = ip.parse().ok()?;
+    let all = interfaces::addresses().ok()?;
+    Some(all.iter().any(|(address, _)| *address == ip))
+}
+
+/// Does one of these devices run still? `any`: any but loopback.
+pub fn any_runs(monitored: &[String]) -> bool {
+    // What cannot be read is no reason to end.
+    let Ok(running) = interfaces::running() else {
+        return true;
+    };
+    let any = monitored.iter().any(|name| name == "any");
+    running
+        .iter()
+        .any(|name| monitored.contains(name) || any && name != "lo")
+}
+
+/// What the watchdog keeps for the next start.
+pub struct Kept {
+    path: PathBuf,
+}
+
+impl Kept {
+    /// Of the pgpool with this port; several may share a work directory.
+    pub fn new(work_dir: &Path, port: u16) -> Kept {
+        Kept {
+            path: work_dir.join(format!("pgpool-rs.watchdog.{port}")),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing is known where there is no file. One that cannot be read counts as a lease that was on: that only
+    /// costs time.
+    ///
+    /// With it, why it could not be read.
+    pub fn read(&self) -> (Memory, Option<io::Error>) {
+        let unknown = Memory {
+            lease_is_on: true,
+            ..Memory::default()
+        };
+        match fs::read_to_string(&self.path) {
+            Ok(text) => match Memory::parse(&text) {
+                Some(memory) => (memory, None),
+                None => (unknown, Some(io::ErrorKind::InvalidData.into())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Memory::default(), None),
+            Err(error) => (unknown, Some(error)),
+        }
+    }
+
+    /// On disk when it returns.
+    ///
+    /// # Errors
+    ///
+    /// As the file system gives them.
+    pub fn remember(&self, memory: &Memory) -> io::Result<()> {
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        let mut file = fs::File::create(&new)?;
+        file.write_all(memory.text().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, &self.path)?;
+        match self.path.parent() {
+            Some(folder) => fs::File::open(folder)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again_and_what_cannot_be_read_is_a_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path(), 9999);
+        assert_eq!(kept.read().0, Memory::default());
+        let memory = Memory {
+            lease_is_on: true,
+            ..Memory::default()
+        };
+        kept.remember(&memory).unwrap();
+        assert_eq!(kept.read().0, memory);
+        assert_eq!(Kept::new(folder.path(), 9998).read().0, Memory::default());
+        kept.remember(&Memory::default()).unwrap();
+        assert_eq!(kept.read().0, Memory::default());
+        fs::write(kept.path(), "half a li").unwrap();
+        let (memory, error) = kept.read();
+        assert!(memory.lease_is_on && error.is_some());
+    }
+
+    #[test]
+    fn own_addresses_and_devices_are_known() {
+        assert_eq!(has_address("127.0.0.1"), Some(true));
+        assert_eq!(has_address("192.0.2.99"), Some(false));
+        assert_eq!(has_address("vip.example"), None);
+        assert!(any_runs(&["lo".to_owned()]));
+        assert!(!any_runs(&["nosuch0".to_owned()]));
+    }
+}

@@ -1,0 +1,39 @@
+//! The shell of the watchdog: sockets, programs, timers, files. It carries out what the cores say, and
+//! decides nothing.
+//!
+//! | file | subject |
+//! |---|---|
+//! | [`start`] | sockets, then tasks |
+//! | [`task`] | the one owner of the three cores, and the loop that hands events to them |
+//! | [`actions`] | what they say |
+//! | [`listen`] | the sockets that are listened on |
+//! | [`connection`] | one TCP connection |
+//! | [`heartbeat`] | datagrams |
+//! | [`local`] | the local socket |
+//! | [`programs`] | commands of the virtual IP, pings |
+//! | [`query`] | the lifecheck query |
+//! | [`host`] | addresses and devices of this host, what is kept for the next start |
+//! | [`told`] | changes of the cluster for the history |
+//! | [`near`] | what the supervisor has of all this |
+//! | [`handle`] | what the rest of pgpool has |
+
+mod actions;
+mod connection;
+mod handle;
+mod heartbeat;
+mod host;
+mod listen;
+mod local;
+mod near;
+mod programs;
+mod query;
+mod start;
+mod task;
+mod told;
+
+pub use self::{
+    handle::{Handle, Order, Wish},
+    listen::probe,
+    near::Near,
+    start::{Watchdog, prepare},
+};

@@ -1,0 +1,242 @@
+//! The one owner of the three cores, and the loop that hands events to them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::{interval, sleep},
+};
+
+use super::{
+    connection::{self, Link, Unwritten},
+    handle::Order,
+    heartbeat, host,
+    near::Near,
+    programs::Running,
+    told::Told,
+};
+use crate::{
+    control::Shared,
+    observe::Reporter,
+    watchdog::{
+        clock,
+        codec::{ipc::IpcFrame, ipc_answer::NodeList},
+        core::{self, Conn, Core, Leader},
+        ipc::{self, Verdict},
+        lifecheck::{self, Lifecheck},
+        settings::Settings,
+        vip::{self, Vip},
+    },
+};
+
+/// Accepted connections at a time; each of 127 other nodes has one, and one that it replaces.
+const ACCEPTED: usize = 512;
+/// Between two looks at the devices and addresses of this host.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What comes from the tasks around.
+#[derive(Debug)]
+pub enum Happened {
+    Accepted {
+        stream: TcpStream,
+        source: String,
+    },
+    Core(core::Event),
+    Lifecheck(lifecheck::Event),
+    Vip(vip::Event),
+    /// A tool asks at the local socket. `None` as an answer: the connection is just closed.
+    Asked {
+        request: IpcFrame,
+        reply: oneshot::Sender<Option<IpcFrame>>,
+    },
+}
+
+pub(super) struct Shell {
+    pub settings: Arc<Settings>,
+    pub shared: Arc<Shared>,
+    pub core: Core,
+    pub lifecheck: Lifecheck,
+    pub vip: Vip,
+    /// Of the three cores, in the time of [`clock::now`].
+    pub wakes: [Option<Instant>; 3],
+    pub links: BTreeMap<Conn, Link>,
+    /// Numbers accepted connections.
+    pub accepted: u64,
+    pub heartbeats: heartbeat::Sender,
+    pub kept: host::Kept,
+    /// Commands of the virtual IP that run, by their calls.
+    pub running: HashMap<u64, Running>,
+    /// Who leads, and whether this node decides, as the supervisor was told last.
+    pub leader: (Option<Leader>, bool),
+    pub stopping: Option<oneshot::Sender<()>>,
+    pub events: mpsc::Sender<Happened>,
+    pub unwritten: Unwritten,
+    /// The other end of `unwritten`, until the end.
+    pub written: Option<mpsc::Receiver<()>>,
+    pub picture: Arc<ArcSwap<NodeList>>,
+    pub told: Told,
+    pub reporter: Reporter,
+    pub utility: Reporter,
+    pub life_check: Reporter,
+}
+
+/// Runs for as long as the process.
+pub(super) async fn serve(
+    near: &Near,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut happened: mpsc::Receiver<Happened>,
+) {
+    let shared = Arc::clone(&near.shell.borrow().shared);
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let pause = {
+            let mut shell = near.shell.borrow_mut();
+            shell.show();
+            let wake = shell.wakes.iter().flatten().min();
+            wake.map(|at| at.saturating_duration_since(clock::now()))
+        };
+        let timer = async {
+            match pause {
+                Some(pause) => sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            order = orders.recv() => match order {
+                Some(order) => near.shell.borrow_mut().order(order),
+                None => return,
+            },
+            () = timer => near.shell.borrow_mut().fire(),
+            () = near.changed.notified() => {}
+            // A session has an answer of the primary that it may not hand on yet.
+            () = shared.write_lease.wanted() => near.shell.borrow_mut().core(core::Event::Cover),
+            event = happened.recv() => match event {
+                Some(event) => near.shell.borrow_mut().happened(event),
+                None => return,
+            },
+            _ = look.tick() => {
+                let mut shell = near.shell.borrow_mut();
+                // The runtime's timers do not count the time for which the machine was suspended.
+                shell.fire();
+                shell.look_at_host();
+            }
+        }
+    }
+}
+
+impl Shell {
+    /// For tools, which read it without asking.
+    fn show(&mut self) {
+        let list = self.core.node_list(None);
+        let ip = self.settings.delegate_ip.as_str();
+        let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
+        self.told
+            .tell(&list, address, &self.shared.events, clock::now());
+        if **self.picture.load() != list {
+            self.picture.store(Arc::new(list));
+        }
+    }
+
+    fn fire(&mut self) {
+        let now = clock::now();
+        let mut due = |which: usize| {
+            let wake = self.wakes.get_mut(which);
+            wake.is_some_and(|wake| wake.take_if(|at| *at <= now).is_some())
+        };
+        let [core, lifecheck, vip] = [due(0), due(1), due(2)];
+        if core {
+            self.core(core::Event::Timer);
+        }
+        if lifecheck {
+            self.lifecheck(lifecheck::Event::Timer);
+        }
+        if vip {
+            self.vip(vip::Event::Timer);
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::ClusterCommand(command) => self.core(core::Event::ClusterCommand(command)),
+            Order::Recovering(on) => self.lifecheck(lifecheck::Event::Recovering(on)),
+            Order::Stop { done } => {
+                self.stopping = Some(done);
+                self.core(core::Event::Stop);
+                // Without an escalation there is nothing to give up, and nothing says so.
+                if self.running.is_empty() && !self.vip.is_held() {
+                    self.at_rest();
+                }
+            }
+        }
+    }
+
+    fn happened(&mut self, event: Happened) {
+        match event {
+            Happened::Accepted { stream, source } => self.accepted(stream, source),
+            Happened::Core(event) => {
+                if let core::Event::Closed { conn } = &event {
+                    self.links.remove(conn);
+                }
+                self.core(event);
+            }
+            Happened::Lifecheck(event) => self.lifecheck(event),
+            Happened::Vip(event) => {
+                if let vip::Event::Ended { call, .. } = &event {
+                    self.running.remove(call);
+                }
+                self.vip(event);
+            }
+            Happened::Asked { request, reply } => self.asked(&request, reply),
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream, source: String) {
+        let inbound = |conn: &&Conn| matches!(conn, Conn::In(_));
+        if self.links.keys().filter(inbound).count() >= ACCEPTED
+            || connection::prepare(&stream).is_err()
+        {
+            return;
+        }
+        self.accepted += 1;
+        let conn = Conn::In(self.accepted);
+        self.core(core::Event::Accepted { conn, source });
+        let (events, unwritten) = (self.events.clone(), self.unwritten.clone());
+        let link = connection::accepted(conn, stream, events, unwritten);
+        self.links.insert(conn, link);
+    }
+
+    fn asked(&mut self, request: &IpcFrame, reply: oneshot::Sender<Option<IpcFrame>>) {
+        let answer = match ipc::judge(&self.core, &self.settings.authkey, request) {
+            Verdict::Answer(answer) => answer.encode().ok(),
+            Verdict::Silence => None,
+            Verdict::Lifecheck { peer, alive } => {
+                self.core(core::Event::Lifecheck { peer, alive });
+                None
+            }
+            Verdict::LocalDead { reason } => {
+                self.core(core::Event::LocalDead { reason });
+                None
+            }
+        };
+        // The tool may have gone.
+        let _ = reply.send(answer);
+    }
+
+    fn look_at_host(&mut self) {
+        let monitored = &self.settings.monitored_interfaces;
+        if !monitored.is_empty() && !host::any_runs(monitored) {
+            self.core(core::Event::NetworkLost);
+        }
+        if self.vip.is_held() && host::has_address(&self.settings.delegate_ip) == Some(false) {
+            self.vip(vip::Event::AddressRemoved);
+        }
+    }
+}
