@@ -69,6 +69,8 @@ class CompatCase(unittest.TestCase):
     server_settings = {}
     fresh = False
     start = True
+    #: Mostly waits for something: `compat/run` lets it run beside classes that keep the machine busy.
+    waits = False
     maxDiff = 4000
 
     def __init_subclass__(cls, **kwargs):

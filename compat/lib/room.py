@@ -2,7 +2,8 @@
 
 A `Room` is a process, network and IPC namespace whose loopback interface has some addresses; a `Host` in it is a
 host name, a file tree of its own (programs are the machine's, everything else is private) and an sshd on its
-address. All hosts of a room share its network, so what listens on a fixed port does so on the host's address.
+address. Hosts share the room's network, so what listens on a fixed port does so on the host's address; or each has
+a network of its own, with a cable to a switch in the room (lib/switch.py).
 Nothing of the machine is changed, and when we end, or are killed, the kernel ends everything in the room.
 """
 
@@ -11,6 +12,7 @@ import ctypes
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 
 from . import env, proc
@@ -38,6 +40,12 @@ done < mounts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 mount -t proc proc proc
 hostname "$name"
+if [ -n "$3" ]; then
+    until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
+    ip link set lo up
+    ip address add "$3/24" dev eth0
+    ip link set eth0 up
+fi
 exec chroot . /usr/sbin/sshd -D -E /var/log/sshd.log
 """
 
@@ -90,6 +98,9 @@ class Room:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", os.path.join(self.keys, name)], check=True)
 
     def stop(self):
+        for one in self.children:
+            # An nsenter whose child was stopped would not see its end, which the kernel waits for.
+            one.send_signal(signal.SIGCONT)
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -98,15 +109,27 @@ class Room:
             one.wait(10)
         self.process.stdout.close()
 
-    @contextlib.contextmanager
     def network(self):
         """Sockets that this thread makes meanwhile belong to the room."""
-        with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{self.pid}/ns/net") as theirs:
-            _enter(theirs)
-            try:
-                yield
-            finally:
-                _enter(ours)
+        return network_of(self.pid)
+
+    def command(self, argv, stdin=None):
+        """Root runs a program of the machine in the room's network; it must succeed."""
+        done = proc.run(["nsenter", "--target", str(self.pid), "--net", "--", *argv], stdin=stdin, as_root=True)
+        if done.code != 0:
+            raise AssertionError(repr(done))
+        return done.out
+
+
+@contextlib.contextmanager
+def network_of(pid):
+    """Sockets that this thread makes meanwhile belong to the network of a process."""
+    with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{pid}/ns/net") as theirs:
+        _enter(theirs)
+        try:
+            yield
+        finally:
+            _enter(ours)
 
 
 def _enter(namespace):
@@ -114,12 +137,16 @@ def _enter(namespace):
         raise OSError(ctypes.get_errno(), "setns")
 
 
+def _network(pid):
+    return os.readlink(f"/proc/{pid}/ns/net")
+
+
 class Host:
     """A file tree under `root`, in which tests may read and write directly, and an sshd for the account."""
 
-    def __init__(self, room, name, address="127.0.0.1", neighbours=""):
-        """`neighbours` are further lines of /etc/hosts."""
-        self.room, self.name, self.address = room, name, address
+    def __init__(self, room, name, address="127.0.0.1", neighbours="", switch=None):
+        """`neighbours` are further lines of /etc/hosts; with a `switch` the host has a network of its own."""
+        self.room, self.name, self.address, self.switch = room, name, address, switch
         self.account = pwd.getpwnam(env.ACCOUNT)
         self.root = os.path.join(room.home, name)
         self.home = f"/home/{env.ACCOUNT}"
@@ -215,8 +242,11 @@ class Host:
         """The host is there when its sshd answers."""
         enter = ["nsenter", "--target", str(self.room.pid), "--mount", "--net", "--ipc", "--pid", "--"]
         with open(self.path("/var/log/start.log"), "wb") as log:
-            self.process = proc.start([*enter, "unshare", "--mount", "--propagation", "private", "--uts", "sh", "-e", "-c", _HOST, "sh", self.root, self.name], log=log, as_root=True)
+            own, address = (["--net"], [self.address]) if self.switch else ([], [""])
+            self.process = proc.start([*enter, "unshare", "--mount", "--propagation", "private", "--uts", *own, "sh", "-e", "-c", _HOST, "sh", self.root, self.name, *address], log=log, as_root=True)
         self.room.children.append(self.process)
+        if self.switch:
+            self.switch.plug(self.name, proc.wait_for(self._separated, f"the network of {self.name}"))
 
         def answers():
             if self.process.poll() is not None:
@@ -229,12 +259,37 @@ class Host:
         self.pid = proc.wait_for(answers, lambda: f"sshd of {self.name}: {self.read('/var/log/sshd.log')}")
         return self
 
+    def _separated(self):
+        """The process of the host once its network is another one than the room's."""
+        family = proc.tree(self.process.pid)
+        try:
+            return family[1] if len(family) > 1 and _network(family[1]) not in (_network(self.room.pid), _network("self")) else None
+        except OSError:
+            return None
+
+    def network(self):
+        """Sockets that this thread makes meanwhile belong to the host."""
+        return network_of(self.pid)
+
+    def processes(self):
+        """All that runs on a host with a network of its own, but for its sshd."""
+        here, found = _network(self.pid), []
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if _network(entry) == here and int(entry) != self.pid:
+                    found.append(int(entry))
+            except OSError:
+                continue
+        return found
+
     # Commands
 
-    def argv(self, command, root=False, login=True):
-        """What runs a list, or a shell text, in the host; with `login` as after a login, else as a service."""
+    def argv(self, command, root=False, login=True, rights=()):
+        """What runs a list, or a shell text, in the host; with `login` as after a login, else as a service.
+        `rights` are capabilities that the account and what it starts have."""
         words = ["bash", *(["-l"] if login else []), "-c", command] if isinstance(command, str) else list(command)
-        who = [] if root else ["setpriv", "--reuid", env.ACCOUNT, "--regid", env.ACCOUNT, "--init-groups"]
+        may = [f"{kind}-caps={','.join('+' + one for one in rights)}" for kind in ("--inh", "--ambient")] if rights else []
+        who = [] if root else ["setpriv", "--reuid", env.ACCOUNT, "--regid", env.ACCOUNT, "--init-groups", *may]
         account = ("root", "/root") if root else (env.ACCOUNT, self.home)
         variables = [f"PATH={_PATH}", "LANG=C.UTF-8", f"USER={account[0]}", f"LOGNAME={account[0]}", f"HOME={account[1]}", "SHELL=/bin/bash"]
         return ["nsenter", "--target", str(self.pid), "--mount", "--uts", "--net", "--ipc", "--pid", "--root", "--wd", "--", *who, "env", "-i", *variables, *words]
@@ -250,9 +305,9 @@ class Host:
             raise AssertionError(f"on {self.name}: {done!r}")
         return done.out
 
-    def service(self, command, log):
+    def service(self, command, log, rights=()):
         """Starts a long running program as a unit of the account would; `log` is a path of the host."""
         with open(self.path(log), "ab") as out:
-            process = proc.start(self.argv(command, login=False), log=out, as_root=True)
+            process = proc.start(self.argv(command, login=False, rights=rights), log=out, as_root=True)
         self.room.children.append(process)
         return process

@@ -1,4 +1,4 @@
-"""The system in use (env.SEED), set up as its description says, on three hosts of a room, without watchdog.
+"""The system in use (env.SEED), set up as its description says, on three hosts of a room; its watchdog is in lib/watchdog.py.
 
 Its scripts and its pgpool.conf are read where they lie and run as they are. Around them:
 
@@ -10,9 +10,14 @@ Its scripts and its pgpool.conf are read where they lie and run as they are. Aro
   pgpool_remote_start that is called after it.
 * pgpool runs on the first host alone, with use_watchdog off (stock 4.3.5 needs more: `_install_pgpool`); the
   address that its watchdog would bring up is there.
+
+What the servers hold after the set-up is kept in a folder, COMPAT_SEED_TEMPLATE if that is set, from which the next
+ones of this run begin.
 """
 
+import fcntl
 import os
+import shutil
 import subprocess
 
 from . import env, proc
@@ -24,12 +29,19 @@ VIP = "192.168.122.99"
 PGDATA = "/u01/pg11/data"
 SCRIPTS = "/opt/pgpool/scripts"
 REPMGR = "/usr/pgsql-11/bin/repmgr -f /etc/repmgr/11/repmgr.conf"
-_FILES = ("pgpool.conf", "pool_hba.conf", "failover.sh", "follow_master.sh", "pgpool_recovery.sh", "recover_failed_node.sh", "archive.sh")
+_FILES = ("pgpool.conf", "pool_hba.conf", "failover.sh", "follow_master.sh", "pgpool_recovery.sh", "recover_failed_node.sh", "archive.sh", "ip_w.sh", "arping_w.sh")
 
 _BASHRC = """\
 [ -f /etc/profile ] && . /etc/profile
 export PGDATA=/u01/pg11/data
 export PGVER=11
+"""
+
+_SUDO = """\
+#!/bin/sh
+# Debian's arping lies elsewhere than CentOS's.
+[ "$1" != /usr/sbin/arping ] || { shift; set -- /usr/bin/arping "$@"; }
+exec "$@"
 """
 
 _SYSTEMCTL = """\
@@ -141,22 +153,33 @@ def _line(text, name):
     return next(line for line in text.splitlines(keepends=True) if line.startswith(name))
 
 
+def _copy(source, target):
+    subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
+
+
 class Seed:
     """Three servers, the first the primary; `start_pgpool()` starts the subject on the first host."""
 
+    #: Without a switch the hosts share the room's network, which has these addresses.
+    addresses = (*ADDRESSES, VIP)
+
     def __init__(self, home, binary):
-        self.room = Room(home, (*ADDRESSES, VIP))
+        self.room, self.switch = Room(home, self.addresses), None
+        self.template = os.environ.get("COMPAT_SEED_TEMPLATE") or os.path.join(home, "template")
         self.log_path = "/var/log/pgpool/pgpool.log"
         try:
+            self._network()
             self.hosts = [self._host(number) for number in range(3)]
             self._install_pgpool(binary)
             for host in self.hosts:
                 host.start()
-            self._primary()
-            self._standbys()
+            self._servers()
         except BaseException:
             self.stop()
             raise
+
+    def _network(self):
+        pass
 
     def stop(self):
         self.room.stop()
@@ -168,26 +191,27 @@ class Seed:
 
     def _host(self, number):
         others = "".join(f"{a} {n}\n" for a, n in zip(ADDRESSES, NAMES) if n != NAMES[number])
-        host = Host(self.room, NAMES[number], ADDRESSES[number], others)
+        host = Host(self.room, NAMES[number], ADDRESSES[number], others, self.switch)
         host.link("/usr/pgsql-11/bin", env.PG_BIN)
-        for tool in ("pcp_node_info", "pcp_attach_node", "pcp_detach_node", "pcp_recovery_node", "pg_md5"):
+        for tool in ("pcp_node_info", "pcp_attach_node", "pcp_detach_node", "pcp_recovery_node", "pcp_watchdog_info", "wd_cli", "pg_md5"):
             host.link(f"/usr/local/bin/{tool}", f"/usr/sbin/{tool}")  # Debian has them where no login looks
         host.link("/usr/local/bin/psql", os.path.join(env.PG_BIN, "psql"))
         host.write("/etc/profile.d/postgres.sh", "export PATH=$PATH:/usr/pgsql-11/bin\n")
         host.write(f"{host.home}/.bashrc", _BASHRC)
         host.write(f"{host.home}/.pgpass", "*:*:repmgr:repmgr:rep123\n*:*:replication:repmgr:rep123\n", 0o600)
         host.write(f"{host.home}/.pcppass", "*:*:postgres:secret\n", 0o600)
-        host.write("/usr/local/bin/sudo", "#!/bin/sh\nexec \"$@\"\n", 0o755)
+        host.write("/usr/local/bin/sudo", _SUDO, 0o755)
         host.write("/usr/local/bin/systemctl", _SYSTEMCTL, 0o755)
         for folder in ("/u01/pg11/data", "/u02/archive"):
             host.folder(folder, 0o700)
+        host.folder("/etc/pgpool-II")
         for name in ("postgres", "repmgr", "pgpool", "pgool"):
             host.folder(f"/var/log/{name}")
         host.folder("/run/pgpool")
         host.write("/etc/repmgr/11/repmgr.conf", _REPMGR.format(number=number + 1, name=NAMES[number]))
         for name in ("archive.sh", "recover_failed_node.sh"):
             self._script(host, name, "/opt/postgres/scripts")
-        for name in ("failover.sh", "follow_master.sh"):
+        for name in ("failover.sh", "follow_master.sh", "ip_w.sh", "arping_w.sh"):
             self._script(host, name, SCRIPTS)
         return host
 
@@ -200,7 +224,6 @@ class Seed:
     def _install_pgpool(self, binary):
         host = self.hosts[0]
         host.copy(binary, "/usr/local/sbin/pgpool")
-        host.folder("/etc/pgpool-II")
         with open(os.path.join(env.SEED, "pgpool.conf")) as file:
             text = file.read()
         if env.SUBJECT == "stock":
@@ -212,9 +235,43 @@ class Seed:
         host.write("/etc/pgpool-II/pgpool.conf", text)
         host.copy(os.path.join(env.SEED, "pool_hba.conf"), "/etc/pgpool-II/pool_hba.conf", 0o644)
 
+    def _servers(self):
+        """Servers as after the set-up, running."""
+        with open(self.template + ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not os.path.isdir(self.template):
+                self._primary()
+                self._standbys()
+                # The primary first: so that the standbys have all that it wrote.
+                for host in self.hosts:
+                    host.ok("sudo systemctl stop postgresql")
+                self._save()
+        self.restore()
+
+    def _save(self):
+        saved = self.template + ".new"
+        for number, host in enumerate(self.hosts):
+            os.makedirs(f"{saved}/{number}")
+            for name, inside in (("data", PGDATA), ("archive", "/u02/archive")):
+                _copy(host.path(inside), f"{saved}/{number}/{name}")
+        for name in ("pool_passwd", "pcp.conf"):
+            shutil.copy(self.hosts[0].path(f"/etc/pgpool-II/{name}"), saved)
+        os.rename(saved, self.template)
+
+    def restore(self):
+        """Replaces what the servers hold by what they held after the set-up, and starts them; none may be running."""
+        for number, host in enumerate(self.hosts):
+            for name, inside in (("data", PGDATA), ("archive", "/u02/archive")):
+                shutil.rmtree(host.path(inside))
+                _copy(f"{self.template}/{number}/{name}", host.path(inside))
+            for name in ("pool_passwd", "pcp.conf"):
+                host.copy(os.path.join(self.template, name), f"/etc/pgpool-II/{name}", 0o644)
+        for host in self.hosts:
+            host.ok("sudo systemctl start postgresql")
+
     def _primary(self):
         host = self.hosts[0]
-        host.ok("pg_ctl initdb -o '--auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync'", timeout=120)
+        host.ok("pg_ctl initdb -o '--auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync --wal-segsize=4'", timeout=120)
         host.write(f"{PGDATA}/postgresql.conf", "include_dir = 'conf.d'\n", append=True)
         host.folder(f"{PGDATA}/conf.d")
         host.write(f"{PGDATA}/conf.d/custom.conf", _CONF)

