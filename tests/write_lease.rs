@@ -4,7 +4,10 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -69,7 +72,7 @@ fn serve(mut stream: TcpStream, log: &Log) -> Option<()> {
         if text == "COMMIT" {
             thread::sleep(Duration::from_secs(1));
         }
-        let done = [message(b'C', b"DONE\0"), message(b'Z', b"I")].concat();
+        let done = [message(b'C', &body), message(b'Z', b"I")].concat();
         stream.write_all(&done).ok()?;
     }
 }
@@ -86,6 +89,15 @@ fn server() -> (u16, Log) {
         }
     });
     (port, seen)
+}
+
+/// A majority was heard of just now.
+fn lasts(time: Duration) -> Serving {
+    let now = clock::now();
+    Serving::Until {
+        until: now + time,
+        heard: now,
+    }
 }
 
 struct Plane {
@@ -149,10 +161,35 @@ impl Plane {
     }
 
     fn serve_for(&self, time: Duration) {
-        let until = Serving::Until(clock::now() + time);
+        let until = lasts(time);
         if self.shared.write_lease.set(until) {
             self.handle.serving_again();
         }
+    }
+
+    /// Hears of a majority whenever a session wishes it, as the watchdog does, until that is stopped.
+    fn hear(&self) -> Arc<AtomicBool> {
+        let goes_on = Arc::new(AtomicBool::new(true));
+        let (shared, hears) = (self.shared.clone(), goes_on.clone());
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                while hears.load(Relaxed) {
+                    let pause = Duration::from_millis(20);
+                    if tokio::time::timeout(pause, shared.write_lease.wanted())
+                        .await
+                        .is_ok()
+                        && hears.load(Relaxed)
+                    {
+                        shared.write_lease.set(lasts(Duration::from_secs(60)));
+                    }
+                }
+            });
+        });
+        goes_on
     }
 
     fn hold(&self) {
@@ -247,13 +284,16 @@ impl Client {
 #[test]
 fn a_write_waits_for_the_lease_and_then_is_done() {
     let plane = Plane::start();
+    let hears = plane.hear();
     let mut client = plane.client();
     client.query("INSERT 1");
+    hears.store(false, Relaxed);
     plane.hold();
     client.send("INSERT 2");
     client.waits(MOMENT);
     assert!(!plane.primary_has("INSERT 2"));
     plane.serve_for(Duration::from_secs(60));
+    plane.hear();
     client.ready();
     assert!(plane.primary_has("INSERT 2"));
 }
@@ -279,6 +319,7 @@ fn a_commit_that_is_answered_after_the_lease_is_told_when_the_primary_is_still_t
     client.waits(Duration::from_millis(1_500));
     assert!(plane.primary_has("COMMIT"));
     plane.serve_for(Duration::from_secs(60));
+    plane.hear();
     client.ready();
 }
 
@@ -299,11 +340,10 @@ fn a_commit_that_is_answered_after_the_lease_is_never_told_when_another_is_the_p
 fn a_session_that_does_not_know_of_the_new_primary_yet_does_not_pass() {
     let plane = Plane::start();
     let mut client = plane.client();
-    client.query("INSERT 1");
+    client.query("SELECT 1");
     plane.hold();
     plane.promote_the_other(false);
-    let until = Serving::Until(clock::now() + Duration::from_secs(60));
-    assert!(plane.shared.write_lease.set(until));
+    assert!(plane.shared.write_lease.set(lasts(Duration::from_secs(60))));
     client.send("INSERT 2");
     client.waits(MOMENT);
     assert!(!plane.primary_has("INSERT 2"));
@@ -348,6 +388,38 @@ fn a_client_that_comes_meanwhile_waits_with_its_first_write() {
     client.send("INSERT 1");
     client.waits(MOMENT);
     plane.serve_for(Duration::from_secs(60));
+    plane.hear();
     client.ready();
     assert!(plane.primary_has("INSERT 1"));
+}
+
+#[test]
+fn a_write_is_acknowledged_when_a_majority_was_heard_of_behind_it() {
+    let plane = Plane::start();
+    let mut client = plane.client();
+    client.send("INSERT 1");
+    client.waits(MOMENT);
+    assert!(plane.primary_has("INSERT 1"), "done, and not told");
+    plane.hear();
+    client.ready();
+}
+
+#[test]
+fn a_write_that_nobody_was_heard_of_behind_is_never_acknowledged_when_another_is_the_primary() {
+    let plane = Plane::start();
+    let mut client = plane.client();
+    client.send("INSERT 1");
+    client.waits(MOMENT);
+    plane.hold();
+    plane.promote_the_other(true);
+    let said = client.ends();
+    assert!(said.contains("57P01"), "{said}");
+}
+
+#[test]
+fn reads_are_answered_without_that() {
+    let plane = Plane::start();
+    let mut client = plane.client();
+    client.query("SELECT 1");
+    client.query("BEGIN");
 }

@@ -4,7 +4,8 @@
 //! are those of `src/main/health_check.c @ V4_3_5`, with these differences:
 //!
 //! - a server that answers with an error is alive and is not detached ([`Outcome::Alive`]);
-//! - [`Event::Look`] looks at once when a server has cut a session, or one could not connect;
+//! - [`Event::Look`] looks at once when a server has cut a session, or one could not connect, or its host
+//!   is silent;
 //! - a probe that we could not follow, because this process was stopped, is made again
 //!   ([`Outcome::HeldUp`]);
 //! - an answer to an older probe is ignored ([`Event::Probed::probe`]).
@@ -27,6 +28,11 @@ const PATIENCE_WITH_RESTART: Duration = Duration::from_secs(1);
 /// The same from the moment on at which it has said that it shuts down, its last checkpoint
 /// included. Writes wait no longer than two seconds and the promotion, so this is below that.
 const PATIENCE_WITH_SHUTDOWN: Duration = Duration::from_millis(1500);
+
+/// The time for an answer of a server whose host the watchdog's lifecheck has called dead, after the
+/// whole of its dead time: the usual time limits and retries come on top of that, and would let writes wait for
+/// another half minute.
+const PATIENCE_WITH_SILENT_HOST: Duration = Duration::from_secs(5);
 
 /// The part of the parameters that decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub enum Cause {
     Waited,
     /// Another pgpool node has seen a server fail.
     OtherNode,
+    /// The lifecheck has lost the pgpool of the same host.
+    HostSilent,
 }
 
 impl Cause {
@@ -113,6 +121,9 @@ impl Cause {
             Cause::Error { reason } => format!("a session reported: {reason}"),
             Cause::Waited => "the request to detach it has waited for long".to_owned(),
             Cause::OtherNode => "another pgpool node has seen a server fail".to_owned(),
+            Cause::HostSilent => {
+                "the watchdog's lifecheck has lost the pgpool of the same host".to_owned()
+            }
         }
     }
 }
@@ -141,6 +152,8 @@ pub enum Outcome {
 enum Suspicion {
     /// It does not let somebody in: a look confirms it.
     Unreachable,
+    /// Nothing comes from its host: one look without an answer confirms it.
+    HostSilent,
     /// It has cut a session; all of them when a backend had crashed.
     Cut,
     /// It has said that an administrator ends it, or that session.
@@ -153,6 +166,7 @@ impl Suspicion {
             Cause::Shutdown { sqlstate } if sqlstate == "57P01" => Suspicion::ShutDown,
             Cause::Shutdown { .. } | Cause::Cut { .. } => Suspicion::Cut,
             Cause::Error { .. } | Cause::Waited | Cause::OtherNode => Suspicion::Unreachable,
+            Cause::HostSilent => Suspicion::HostSilent,
         }
     }
 }
@@ -161,8 +175,10 @@ impl Suspicion {
 pub enum Action {
     Log(Entry),
     /// Connect, log in and say goodbye; answer with [`Event::Probed`]. An earlier probe may be dropped.
+    /// `within`: without an answer by then it has timed out, whatever the parameters allow.
     Probe {
         probe: u64,
+        within: Option<Duration>,
     },
     /// Send [`Event::Timer`] then; replaces an earlier request.
     WakeAt(Instant),
@@ -484,7 +500,8 @@ impl HealthCheck {
                 bad,
             };
             self.pause(purpose, LOOK_PAUSE, now, out);
-        } else if timed_out && suspicion != Suspicion::Unreachable {
+        } else if timed_out && !matches!(suspicion, Suspicion::Unreachable | Suspicion::HostSilent)
+        {
             // Silence is weaker evidence than a refusal: the retries of the operator count.
             self.stats.total += 1;
             self.stats.last = Some(now.wall);
@@ -528,7 +545,7 @@ impl HealthCheck {
             _ => *bad.refused.get_or_insert(now),
         };
         let least = match (suspicion, failure) {
-            (Suspicion::Unreachable, _) => return now,
+            (Suspicion::Unreachable | Suspicion::HostSilent, _) => return now,
             (_, Outcome::Refused) => Duration::ZERO,
             // Cut without a word: perhaps with all others, when a backend had crashed.
             _ => LOOK_PAUSE,
@@ -637,7 +654,17 @@ impl HealthCheck {
         // This probe is later than what was reported.
         self.look_again = None;
         self.state = State::Probing(purpose);
-        out.push(Action::Probe { probe: self.probe });
+        let silent = matches!(
+            purpose,
+            Purpose::Look {
+                suspicion: Suspicion::HostSilent,
+                ..
+            }
+        );
+        out.push(Action::Probe {
+            probe: self.probe,
+            within: silent.then_some(PATIENCE_WITH_SILENT_HOST),
+        });
     }
 
     fn pause(&mut self, purpose: Purpose, pause: Duration, now: Now, out: &mut Vec<Action>) {

@@ -15,6 +15,7 @@ struct Check {
     reports: Vec<Action>,
     wake_at: Option<Instant>,
     probe: Option<u64>,
+    within: Option<Duration>,
 }
 
 fn settings() -> Settings {
@@ -41,6 +42,7 @@ impl Check {
             reports: Vec::new(),
             wake_at: None,
             probe: None,
+            within: None,
         }
     }
 
@@ -48,8 +50,9 @@ impl Check {
         for action in self.check.handle(event, self.node, self.busy, self.now) {
             match action {
                 Action::Log(entry) => self.log.push(entry.message),
-                Action::Probe { probe } => {
+                Action::Probe { probe, within } => {
                     self.probe = Some(probe);
+                    self.within = within;
                     self.wake_at = None;
                 }
                 Action::WakeAt(at) => self.wake_at = Some(at),
@@ -581,4 +584,20 @@ fn the_state_of_a_node_follows_from_its_status() {
     ] {
         assert_eq!(NodeState::of(status, quarantine, state), want);
     }
+}
+
+#[test]
+fn one_look_without_an_answer_is_enough_when_the_watchdog_has_lost_the_host() {
+    let mut check = Check::new(settings());
+    check.begin();
+    check.handle(Event::Look(Cause::HostSilent));
+    assert_eq!(check.within, Some(PATIENCE_WITH_SILENT_HOST));
+    check.answer(Outcome::NoAnswer { timed_out: true });
+    assert_eq!(check.reports, [Action::ReportDown { timed_out: true }]);
+    // Its pgpool was killed, and the server is well.
+    let mut check = Check::new(settings());
+    check.begin();
+    check.handle(Event::Look(Cause::HostSilent));
+    check.answer(Outcome::Up);
+    assert_eq!(check.reports, []);
 }

@@ -2,7 +2,7 @@
 //!
 //! No SQL statement is sent, and nothing is kept between looks.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use super::core::Outcome;
 use crate::{
@@ -16,8 +16,13 @@ use crate::{
 };
 
 /// Looks at `node` with the settings of now. A failure is logged as the original logs it, and told in
-/// words behind the outcome.
-pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> (Outcome, String) {
+/// words behind the outcome. `within` shortens the time limits of the parameters.
+pub async fn probe(
+    shared: &Shared,
+    node: NodeId,
+    within: Option<Duration>,
+    reporter: &Reporter,
+) -> (Outcome, String) {
     let config = shared.config.load_full();
     let view = shared.view.load_full();
     let (Some(backend), Some(server)) = (config.settings.backends.get(node), view.node(node))
@@ -29,7 +34,7 @@ pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> (Outco
     let address = Address {
         hostname: server.hostname.clone(),
         port: server.port,
-        connect_timeout: check.connect_timeout,
+        connect_timeout: shorter(check.connect_timeout, within),
         tls: shared.tls.load().backend(node),
     };
     let login = Login::new(
@@ -38,7 +43,7 @@ pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> (Outco
         &check.database,
         &shared.passwd.load(),
     );
-    match Client::connect(&address, &login, check.timeout).await {
+    match Client::connect(&address, &login, shorter(check.timeout, within)).await {
         Ok(client) => {
             client.close().await;
             if config.settings.health_check_test && is_down_by_request(&config, node, reporter) {
@@ -52,6 +57,14 @@ pub async fn probe(shared: &Shared, node: NodeId, reporter: &Reporter) -> (Outco
             let why = format!("{}({}): {failure}", address.hostname, address.port);
             (classify(failure, check), why)
         }
+    }
+}
+
+/// Of two time limits; `None`: none.
+fn shorter(limit: Option<Duration>, within: Option<Duration>) -> Option<Duration> {
+    match (limit, within) {
+        (Some(limit), Some(within)) => Some(limit.min(within)),
+        (limit, within) => limit.or(within),
     }
 }
 

@@ -163,14 +163,17 @@ async fn run(
                 Action::Log(entry) => {
                     reporter.emit(entry.severity, &entry.message, &entry.detail, &entry.hint);
                 }
-                Action::Probe { probe: number } => {
+                Action::Probe {
+                    probe: number,
+                    within,
+                } => {
                     wake_at = None;
                     seen = shared.view.load().version;
                     let (shared, reporter) = (Arc::clone(&shared), reporter.clone());
                     probing = Some(Box::pin(async move {
                         let mut words = String::new();
                         let looked = async {
-                            let (outcome, said) = probe(&shared, node, &reporter).await;
+                            let (outcome, said) = probe(&shared, node, within, &reporter).await;
                             words = said;
                             outcome
                         };

@@ -9,14 +9,25 @@
 //! not looked at the cluster since stays where it is: each hold begins a new *term*, and a session passes only
 //! with the term that it has looked in. What a session does while it may not pass says
 //! [`crate::dataplane::session`].
+//!
+//! An answer that acknowledges a write needs more than a lease that lasts: between a cut of the network and the
+//! end of the lease the primary takes writes that no standby of it gets. So such an answer is handed on when
+//! it is *covered*: a majority of the watchdog nodes has answered a question that was sent after the server had
+//! answered. Whoever waits for that makes the watchdog ask at once; many share one question.
 
 use std::{
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Relaxed, Release},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
+    task::Waker,
     time::Instant,
 };
+
+use tokio::sync::Notify;
 
 use super::clock;
 
@@ -26,7 +37,11 @@ pub enum Serving {
     /// No lease is kept: there is no watchdog, or there are stock nodes.
     Unlimited,
     /// In the time of [`clock::now`].
-    Until(Instant),
+    Until {
+        until: Instant,
+        /// When the last question was sent that a majority has answered, or a moment before that.
+        heard: Instant,
+    },
     Held,
 }
 
@@ -36,6 +51,13 @@ pub struct WriteLease {
     /// Nanoseconds since the machine's start until which may be written.
     until: AtomicU64,
     term: AtomicU64,
+    /// Likewise, when a majority was asked that has answered.
+    heard: AtomicU64,
+    /// Of sessions with an answer that is not covered.
+    waiting: Mutex<Vec<Waker>>,
+    /// Somebody waits for a question that nobody has sent yet.
+    wish: AtomicBool,
+    wishes: Notify,
 }
 
 const HELD: u64 = 0;
@@ -46,6 +68,10 @@ impl Default for WriteLease {
         WriteLease {
             until: AtomicU64::new(UNLIMITED),
             term: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            wish: AtomicBool::new(false),
+            wishes: Notify::new(),
         }
     }
 }
@@ -58,7 +84,10 @@ impl WriteLease {
     pub fn set(&self, serving: Serving) -> bool {
         let until = match serving {
             Serving::Unlimited => UNLIMITED,
-            Serving::Until(moment) => clock::since_boot(moment),
+            Serving::Until { until, heard } => {
+                self.heard.store(clock::since_boot(heard), Relaxed);
+                clock::since_boot(until)
+            }
             Serving::Held => HELD,
         };
         let goes_on = !is_open(self.until.load(Relaxed)) && is_open(until);
@@ -67,7 +96,45 @@ impl WriteLease {
         }
         // Behind the term: who sees this sees that.
         self.until.store(until, Release);
+        for waker in self.waiting().drain(..) {
+            waker.wake();
+        }
         goes_on
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The moment at which an answer was read, for [`WriteLease::covers`]. `None`: no lease is kept, and nothing
+    /// has to be covered.
+    pub fn read_at(&self) -> Option<u64> {
+        self.is_limited().then(clock::now_since_boot)
+    }
+
+    /// A lease is kept.
+    pub fn is_limited(&self) -> bool {
+        self.until.load(Relaxed) != UNLIMITED
+    }
+
+    /// Has a majority been heard of since then, and does the lease last?
+    pub fn covers(&self, read_at: u64, term: u64) -> bool {
+        self.allows(term) && (!self.is_limited() || self.heard.load(Relaxed) >= read_at)
+    }
+
+    /// Wakes when that may have changed, and has a majority asked. Look again after the call.
+    pub fn wait_for_cover(&self, waker: &Waker) {
+        self.waiting().push(waker.clone());
+        if !self.wish.swap(true, AcqRel) {
+            self.wishes.notify_one();
+        }
+    }
+
+    /// Resolves when [`crate::watchdog::core::Event::Cover`] is due. For the watchdog's shell alone.
+    pub async fn wanted(&self) {
+        while !self.wish.swap(false, AcqRel) {
+            self.wishes.notified().await;
+        }
     }
 
     /// To be taken before the view of the cluster is looked at.
@@ -92,8 +159,56 @@ mod tests {
 
     use super::*;
 
+    fn lasts(time: Duration) -> Serving {
+        let now = clock::now();
+        Serving::Until {
+            until: now + time,
+            heard: now,
+        }
+    }
+
     fn soon() -> Serving {
-        Serving::Until(clock::now() + Duration::from_secs(5))
+        lasts(Duration::from_secs(5))
+    }
+
+    #[test]
+    fn an_answer_is_covered_by_a_question_that_was_sent_behind_it() {
+        let lease = WriteLease::default();
+        assert_eq!(lease.read_at(), None, "without a lease nothing has to be");
+        lease.set(soon());
+        let read_at = lease.read_at().expect("a lease");
+        assert!(!lease.covers(read_at, 0));
+        lease.set(soon());
+        assert!(lease.covers(read_at, 0));
+        lease.set(Serving::Held);
+        assert!(!lease.covers(read_at, 0));
+        lease.set(Serving::Unlimited);
+        assert!(lease.covers(read_at, lease.term()));
+    }
+
+    #[tokio::test]
+    async fn who_waits_has_a_majority_asked_once_and_is_woken() {
+        let lease = WriteLease::default();
+        lease.set(soon());
+        let mut woken = 0;
+        let read_at = lease.read_at().expect("a lease");
+        let work = std::future::poll_fn(|cx| {
+            woken += 1;
+            if lease.covers(read_at, 0) {
+                return std::task::Poll::Ready(());
+            }
+            lease.wait_for_cover(cx.waker());
+            lease.wait_for_cover(cx.waker());
+            std::task::Poll::Pending
+        });
+        let shell = async {
+            lease.wanted().await;
+            lease.set(soon());
+            let again = tokio::time::timeout(Duration::from_millis(20), lease.wanted()).await;
+            assert!(again.is_err(), "one wish");
+        };
+        tokio::join!(work, shell);
+        assert_eq!(woken, 2);
     }
 
     #[test]
@@ -107,7 +222,7 @@ mod tests {
     #[test]
     fn a_lease_ends_by_itself() {
         let lease = WriteLease::default();
-        lease.set(Serving::Until(clock::now() + Duration::from_millis(30)));
+        lease.set(lasts(Duration::from_millis(30)));
         assert!(lease.allows(0));
         std::thread::sleep(Duration::from_millis(40));
         assert!(!lease.allows(0));
@@ -120,7 +235,7 @@ mod tests {
         assert!(!lease.set(soon()));
         assert!(!lease.set(Serving::Held));
         assert!(!lease.allows(0));
-        assert!(!lease.set(Serving::Until(clock::now())), "over already");
+        assert!(!lease.set(lasts(Duration::ZERO)), "over already");
         assert!(lease.set(soon()));
         lease.set(Serving::Held);
         assert!(lease.set(Serving::Unlimited));
@@ -141,7 +256,7 @@ mod tests {
     #[test]
     fn a_renewal_that_comes_too_late_is_a_hold() {
         let lease = WriteLease::default();
-        lease.set(Serving::Until(clock::now() + Duration::from_millis(5)));
+        lease.set(lasts(Duration::from_millis(5)));
         let before = lease.term();
         std::thread::sleep(Duration::from_millis(10));
         assert!(lease.set(soon()));

@@ -146,7 +146,7 @@ impl Supervisor {
     }
 
     /// The node has a health check with a period.
-    fn is_checked(&self, node: NodeId) -> bool {
+    pub(super) fn is_checked(&self, node: NodeId) -> bool {
         let config = self.shared.config.load();
         let backend = config.settings.backends.get(node);
         backend.is_some_and(|b| b.health_check.period.is_some())

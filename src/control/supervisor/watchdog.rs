@@ -6,6 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{Reply, Supervisor, commands::answer, told::say};
 use crate::{
+    cluster::Node,
     control::StopMode,
     events::{Kind, Note, Step},
     failover::{
@@ -171,7 +172,13 @@ impl Supervisor {
             Wish::Answer { ticket, result } => self.answered(ticket, result).await,
             Wish::VoteForQuarantined => self.vote_again(),
             Wish::ReleaseQuarantined => self.event(Event::ReleaseAll).await,
-            Wish::LookAtBackends => self.look_at_all(),
+            Wish::LookAtBackends => self.look_at_those(Cause::OtherNode, |_| true),
+            Wish::LookAtHost(host) => {
+                // Without health checks only sessions find a server down.
+                self.look_at_those(Cause::HostSilent, |node| {
+                    *node.hostname == *host && self.is_checked(node.id)
+                });
+            }
             Wish::Run {
                 command,
                 from_leader,
@@ -198,11 +205,13 @@ impl Supervisor {
         }
     }
 
-    /// Another node has seen a backend fail, and its vote alone does nothing.
-    fn look_at_all(&self) {
-        for node in self.core.view().nodes.iter().filter(|n| n.is_valid()) {
+    /// Has the health checks of these nodes look at once: the vote of one pgpool node alone does nothing,
+    /// and the next check by the clock is long to come.
+    fn look_at_those(&self, cause: Cause, which: impl Fn(&Node) -> bool) {
+        let valid = self.core.view().nodes.iter().filter(|n| n.is_valid());
+        for node in valid.filter(|node| which(node)) {
             if let Some(check) = self.health.get(&node.id) {
-                check.send(HealthEvent::Look(Cause::OtherNode));
+                check.send(HealthEvent::Look(cause.clone()));
             }
         }
     }

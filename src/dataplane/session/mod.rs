@@ -7,15 +7,17 @@
 //! the lease comes back and the primary is the same, and all goes on as if the server had been slow; or another
 //! node is the primary, and the session ends as at every failover. A COMMIT that was sent in time and is
 //! answered after the end of the lease is not acknowledged in the second case: the client knows as little
-//! as after a lost connection, and nobody has promised that its rows are there. One that was answered in time
-//! was committed before any other node could be promoted; whether the new primary has it then depends on
-//! synchronous replication, as without pgpool.
+//! as after a lost connection, and nobody has promised that its rows are there. One that is answered in time
+//! waits for a sign of a majority behind it ([`cover`]): when the network was cut before, no standby of the
+//! primary has it. What is acknowledged then was committed before the cut; that it has reached a standby
+//! in that moment is PostgreSQL's to promise, by synchronous replication.
 
 mod admin;
 pub mod backend_side;
 pub mod bulk;
 pub mod client_side;
 pub mod control;
+pub mod cover;
 pub mod leftover;
 mod links;
 mod lookup;

@@ -20,6 +20,7 @@ use super::{
     backend_side::{BackendEvents, BackendSide},
     client_side::{self, ClientEvents, ClientSide, Stop},
     control::{CancelTarget, Kill, SessionControl},
+    cover::{self, Uncovered},
     leftover::Leftover,
     links::{Link, backend, backend_pid},
     owed::Owed,
@@ -96,6 +97,8 @@ pub struct Relay {
     pub(super) statements: StatementLog,
     /// Term of the write lease in which the cluster was looked at last.
     term: u64,
+    /// Nothing else reaches the client before this does.
+    uncovered: Option<Box<Uncovered>>,
 }
 
 /// What a session begins with.
@@ -151,6 +154,7 @@ impl Relay {
             routed,
             statements,
             term: worker.shared.write_lease.term(),
+            uncovered: None,
             worker,
         };
         // The target was chosen before the term was looked at.
@@ -191,15 +195,18 @@ impl Relay {
                 self.carry_out_effects(cx);
             }
             let mut progress = self.flush(cx)?;
+            progress |= self.poll_cover(cx)?;
             progress |= self.poll_admin(cx);
             if self.may_read_client() {
                 progress |= self.read_client(cx, scratch)?;
             }
-            if self.to_client.is_empty() {
+            if self.to_client.is_empty() && self.uncovered.is_none() {
                 progress |= self.send_notices() || self.read_node(self.current(), cx, scratch)?;
             }
-            if !progress && !self.read_others(cx, scratch)? {
-                let waits = self.held_until != Held::More || !self.may_pass(self.target);
+            if !progress && (self.uncovered.is_some() || !self.read_others(cx, scratch)?) {
+                let waits = self.held_until != Held::More
+                    || self.uncovered.is_some()
+                    || !self.may_pass(self.target);
                 if waits && self.client.poll_closed(cx).is_ready() {
                     return Err(Exit::ClientGone);
                 }
@@ -254,6 +261,28 @@ impl Relay {
         node != self.target || self.worker.shared.write_lease.allows(self.term)
     }
 
+    /// Hands on the answer that waits for it, when it is covered.
+    fn poll_cover(&mut self, cx: &mut Context<'_>) -> Result<bool, Exit> {
+        let Some(uncovered) = &self.uncovered else {
+            return Ok(false);
+        };
+        let lease = &self.worker.shared.write_lease;
+        if !lease.covers(uncovered.read_at, self.term) {
+            lease.wait_for_cover(cx.waker());
+            // It may have come in between.
+            if !lease.covers(uncovered.read_at, self.term) {
+                return Ok(false);
+            }
+        }
+        if let Some(uncovered) = self.uncovered.take() {
+            self.to_client
+                .write(cx, &mut self.client, &uncovered.bytes)
+                .map_err(|_| Exit::ClientGone)?;
+        }
+        self.settle();
+        Ok(true)
+    }
+
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<bool, Exit> {
         let mut progress = false;
         if !self.to_client.is_empty() {
@@ -291,6 +320,7 @@ impl Relay {
                 .is_none_or(|routed| routed.may_go_on(&self.ledgers)),
         };
         turn && self.admin.is_none()
+            && self.uncovered.is_none()
             && self.to_client.is_empty()
             && self.links.iter().all(|link| link.left.is_empty())
     }
@@ -459,6 +489,7 @@ impl Relay {
         };
         link.bulk.passed(n, &backend.stream);
         let bytes = &scratch[..n];
+        let between_messages = link.side.client_at_boundary();
         let mut seen = NodeMessages {
             ledgers: &mut self.ledgers,
             routed: self.routed.as_deref_mut(),
@@ -469,6 +500,8 @@ impl Relay {
             worker: &self.worker,
             node,
             is_target,
+            is_limited: is_target && self.worker.shared.write_lease.is_limited(),
+            acknowledges: false,
             ready: false,
         };
         let hidden = match link.side.scan(bytes, &mut seen) {
@@ -487,11 +520,19 @@ impl Relay {
                 });
             }
         };
-        let ready = seen.ready;
+        let (ready, acknowledges) = (seen.ready, seen.acknowledges);
         if ready {
             link.bulk.finished(&backend.stream);
         }
-        self.hand_on(cx, bytes, &hidden)?;
+        if acknowledges && let Some(read_at) = self.worker.shared.write_lease.read_at() {
+            self.uncovered = Some(Box::new(Uncovered {
+                bytes: shown(bytes, &hidden),
+                read_at,
+                between_messages,
+            }));
+        } else {
+            self.hand_on(cx, bytes, &hidden)?;
+        }
         self.carry_out_effects(cx);
         if ready {
             self.settle();
@@ -545,7 +586,9 @@ impl Relay {
 
     /// When all is answered and the client has all of it, the session is idle from now on.
     pub(super) fn settle(&mut self) {
-        let waits = self.held_until != Held::More || self.owed().is_some_and(Owed::owes_ready);
+        let waits = self.held_until != Held::More
+            || self.uncovered.is_some()
+            || self.owed().is_some_and(Owed::owes_ready);
         if self.to_client.is_empty() && self.admin.is_none() && !waits {
             self.control.idle_since.set(self.worker.now());
             self.control.status.set(if self.transaction() == b'I' {
@@ -638,10 +681,14 @@ impl Relay {
     pub fn into_parts(mut self) -> Parts {
         let client_at_boundary = self.client_side.at_boundary();
         let shown = self.current();
-        let between_messages = self
-            .links
-            .get(shown)
-            .is_none_or(|link| link.side.client_at_boundary());
+        let between_messages = match &self.uncovered {
+            // It is never told: see the module.
+            Some(uncovered) => uncovered.between_messages,
+            None => self
+                .links
+                .get(shown)
+                .is_none_or(|link| link.side.client_at_boundary()),
+        };
         let ends = self
             .links
             .into_iter()
@@ -723,6 +770,10 @@ struct NodeMessages<'a> {
     worker: &'a Worker,
     node: NodeId,
     is_target: bool,
+    /// A write lease is kept, and this is the primary.
+    is_limited: bool,
+    /// Something was done that is to stay.
+    acknowledges: bool,
     ready: bool,
 }
 
@@ -737,6 +788,7 @@ impl BackendEvents for NodeMessages<'_> {
     fn wants_body(&self, kind: u8) -> bool {
         match kind {
             b'Z' | b'E' | b'N' | b'S' => true,
+            b'C' => self.is_limited,
             b'A' | b'D' => self
                 .routed
                 .as_ref()
@@ -755,6 +807,10 @@ impl BackendEvents for NodeMessages<'_> {
             }
         }
         match kind {
+            b'C' if self.is_limited => {
+                let in_block = *self.transaction != b'I' && !self.acknowledges;
+                self.acknowledges |= cover::acknowledges(body, in_block);
+            }
             b'Z' => {
                 *self.transaction = body.first().copied().unwrap_or(b'I');
                 self.ready = true;
@@ -802,6 +858,17 @@ fn report_shutdown(worker: &Worker, node: NodeId, fields: &ErrorFields<'_>) {
             fatal: true,
         });
     }
+}
+
+/// What is not hidden.
+fn shown(bytes: &[u8], hidden: &[std::ops::Range<usize>]) -> Vec<u8> {
+    let (mut at, mut shown) = (0, Vec::with_capacity(bytes.len()));
+    for range in hidden {
+        shown.extend_from_slice(bytes.get(at..range.start).unwrap_or_default());
+        at = range.end;
+    }
+    shown.extend_from_slice(bytes.get(at..).unwrap_or_default());
+    shown
 }
 
 fn bad_length(error: HeaderError) -> ErrorMessage {

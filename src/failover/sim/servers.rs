@@ -23,7 +23,7 @@ impl World {
         for action in check.handle(event, state, busy, now) {
             match action {
                 health::Action::Log(entry) => self.note(|| format!("log: {}", entry.message)),
-                health::Action::Probe { probe } => {
+                health::Action::Probe { probe, .. } => {
                     self.health_wake[node] = None;
                     self.probes[node] = (probe, self.time);
                     let began = self.servers[node].state;

@@ -81,6 +81,8 @@ pub struct LeaseAsk {
     pub picture: Picture,
     /// By a leader: its standby shall serve no writes until it has asked for a share again.
     pub pause: bool,
+    /// By a standby: the answer shall wait for a majority that answers behind this question.
+    pub fresh: bool,
 }
 
 /// The time of one leader. Two nodes never have the same, and a later one is higher.
@@ -137,6 +139,8 @@ pub struct LeaseGrant {
     /// By a leader to its standby: how long it may still serve writes itself. The highest signed number:
     /// there is no lease.
     pub remaining_ms: u32,
+    /// By a leader: how long before the question the round was sent that a majority has answered last.
+    pub heard_before_ms: u32,
     /// By a standby to its leader: how long ago it last supported another leader, or has started.
     pub idle_ms: u32,
     /// As in [`LeaseAsk`]. One above the leader's refuses support.
@@ -201,13 +205,15 @@ impl Message {
                 w.int("Round", ask.round);
                 ask.reign.write(&mut w);
                 ask.picture.write(&mut w);
-                w.int("Pause", i32::from(ask.pause));
+                w.int("Pause", i32::from(ask.pause))
+                    .int("Fresh", i32::from(ask.fresh));
                 w.end()?
             }
             Message::LeaseGrant(grant) => {
                 let mut w = Writer::new();
                 w.int("Round", grant.round)
                     .int("RemainingMs", grant.remaining_ms)
+                    .int("HeardBeforeMs", grant.heard_before_ms)
                     .int("IdleMs", grant.idle_ms);
                 grant.reign.write(&mut w);
                 grant.picture.write(&mut w);
@@ -262,6 +268,7 @@ impl Message {
                     reign: Reign::read(&o)?,
                     picture: Picture::read(&o)?,
                     pause: o.bool("Pause")?,
+                    fresh: o.bool("Fresh")?,
                 })
             }
             b'W' => {
@@ -269,6 +276,7 @@ impl Message {
                 Message::LeaseGrant(LeaseGrant {
                     round: o.int("Round")?,
                     remaining_ms: o.int("RemainingMs")?,
+                    heard_before_ms: o.int("HeardBeforeMs")?,
                     idle_ms: o.int("IdleMs")?,
                     reign: Reign::read(&o)?,
                     picture: Picture::read(&o)?,

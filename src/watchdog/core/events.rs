@@ -75,6 +75,9 @@ pub enum Event {
     /// The supervisor does not do what [`Action::Failover`] or [`FailoverResult::Proceed`] has told it: it
     /// was refused, dropped, or there is nothing to do.
     FailoverDropped(FailoverRequest),
+    /// A session has an answer of the primary that it may hand on when a majority was heard of after it
+    /// ([`crate::watchdog::write_lease::WriteLease::wanted`]).
+    Cover,
     /// The backends as they are here now; first before [`Event::Start`], and before each new view is
     /// published: nobody may write to a new primary before enough nodes know of it.
     Backends(BackendStatus),

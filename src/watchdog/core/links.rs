@@ -272,11 +272,13 @@ impl Core {
         let before = self.peers[peer].state;
         let announced = info.state;
         let now = self.now;
+        // Only an answer to a beacon shows that a standby still follows this node and not another one.
+        let follows = self.standbys.contains(&peer);
         let record = &mut self.peers[peer];
         record.take_over(info, now);
         record.heard = Some(now);
         record.membership = Membership::Member;
-        record.missed_beacons = 0;
+        record.missed_beacons *= u32::from(follows);
         record.send_failures = 0;
         record.lost_since = None;
         self.lease_members_changed();

@@ -174,6 +174,10 @@ impl Shell {
                 }
                 Action::Report { peer, alive } => {
                     self.core(core::Event::Lifecheck { peer, alive });
+                    // Its host may be cut off, and the server there would let each try to connect wait.
+                    if let Some(member) = self.settings.others.get(peer).filter(|_| !alive) {
+                        self.wish(Wish::LookAtHost(member.host.clone()));
+                    }
                 }
                 Action::LocalDead { reason } => self.core(core::Event::LocalDead { reason }),
             }

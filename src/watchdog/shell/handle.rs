@@ -48,6 +48,8 @@ pub enum Wish {
     ReleaseQuarantined,
     /// Somebody has seen a backend fail: let the health checks look at once.
     LookAtBackends,
+    /// The lifecheck has lost the pgpool of this host: look at the backends there.
+    LookAtHost(String),
     /// An operator's command that was given at another node.
     Run {
         command: ClusterCommand,

@@ -92,6 +92,7 @@ pub(super) async fn serve(
     mut orders: mpsc::UnboundedReceiver<Order>,
     mut happened: mpsc::Receiver<Happened>,
 ) {
+    let shared = Arc::clone(&near.shell.borrow().shared);
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -115,6 +116,8 @@ pub(super) async fn serve(
             },
             () = timer => near.shell.borrow_mut().fire(),
             () = near.changed.notified() => {}
+            // A session has an answer of the primary that it may not hand on yet.
+            () = shared.write_lease.wanted() => near.shell.borrow_mut().core(core::Event::Cover),
             event = happened.recv() => match event {
                 Some(event) => near.shell.borrow_mut().happened(event),
                 None => return,

@@ -59,12 +59,14 @@ use std::{
 pub use self::memory::Memory;
 use super::{Action, Core, Leader, PeerId, State};
 use crate::watchdog::{
-    codec::message::{Picture, Reign},
+    codec::message::{LeaseAsk, Picture, Reign},
     write_lease::Serving,
 };
 
 /// More rounds than this are not under way.
-const KEPT_ROUNDS: usize = 8;
+const KEPT_ROUNDS: usize = 32;
+/// A round that was asked for does not wait longer for the end of the one before.
+const COVER_PATIENCE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Lease {
@@ -87,6 +89,12 @@ pub(super) struct Lease {
     /// End of what this node may serve, whoever gave it.
     serve_until: Option<Instant>,
     source: Option<Leader>,
+    /// When the last round was sent that a majority has answered, or a moment before that.
+    heard: Option<Instant>,
+    /// Somebody waits for a round that is sent from now on.
+    cover: bool,
+    /// Standbys that are answered when such a round has its majority.
+    waiting: Vec<Waiting>,
     /// When each leader was last supported; the own rounds by `own_support`.
     supported: BTreeMap<PeerId, Instant>,
     own_support: Option<Instant>,
@@ -116,10 +124,20 @@ pub(super) struct Lease {
 }
 
 #[derive(Debug)]
+struct Waiting {
+    peer: PeerId,
+    id: u32,
+    ask: LeaseAsk,
+    came: Instant,
+}
+
+#[derive(Debug)]
 struct Round {
     number: u32,
     sent: Instant,
     answered: BTreeSet<PeerId>,
+    /// By a majority, or by the leader.
+    done: bool,
 }
 
 impl Lease {
@@ -139,6 +157,9 @@ impl Lease {
             patience: None,
             serve_until: None,
             source: None,
+            heard: None,
+            cover: false,
+            waiting: Vec::new(),
             supported: BTreeMap::new(),
             own_support: None,
             ready: BTreeMap::new(),
@@ -174,7 +195,10 @@ impl Lease {
     pub fn serving(&self) -> Serving {
         match self.serve_until {
             _ if !self.on => Serving::Unlimited,
-            Some(until) => Serving::Until(until),
+            Some(until) => Serving::Until {
+                until,
+                heard: self.heard.unwrap_or(self.started),
+            },
             None => Serving::Held,
         }
     }
@@ -188,7 +212,8 @@ impl Lease {
         self.source
     }
 
-    fn serve(&mut self, until: Instant, source: Leader) {
+    fn serve(&mut self, until: Instant, heard: Instant, source: Leader) {
+        self.heard = self.heard.max(Some(heard));
         if self.serve_until.is_none_or(|known| until > known) {
             self.serve_until = Some(until);
             self.source = Some(source);
@@ -219,6 +244,13 @@ impl Lease {
         self.established = false;
         self.learning = None;
         self.paused = None;
+        self.waiting.clear();
+    }
+
+    /// The round that was asked for last has no answer yet, and may still have one.
+    fn cover_waits_until(&self) -> Option<Instant> {
+        let last = self.rounds.last().filter(|round| !round.done)?;
+        Some(last.sent + COVER_PATIENCE)
     }
 
     /// In no state but STANDBY, after its leader has accepted it, another node is supported.
@@ -261,7 +293,9 @@ impl Lease {
         let shares = self
             .paused
             .and_then(|_| self.shares.values().max().copied());
+        let cover = self.cover_waits_until().filter(|_| self.cover);
         let ends = [
+            cover,
             self.held_until,
             self.serve_until,
             self.patience,
@@ -351,6 +385,19 @@ impl Core {
             reign: self.lease.reign,
             picture: self.lease.picture,
         }));
+    }
+
+    /// Somebody waits for a majority that is heard of from now on. Many wishes share one round.
+    pub(super) fn lease_cover(&mut self) {
+        self.lease.cover = self.lease.on;
+    }
+
+    /// A round at once, unless one is under way.
+    fn cover_if_due(&mut self) {
+        let waits = self.lease.cover_waits_until();
+        if self.lease.cover && waits.is_none_or(|at| at <= self.now) {
+            self.lease.next_round = Some(self.now);
+        }
     }
 
     pub(super) fn lease_joined(&mut self) {

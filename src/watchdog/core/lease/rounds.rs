@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{KEPT_ROUNDS, Round};
+use super::{KEPT_ROUNDS, Round, Waiting};
 use crate::watchdog::{
     codec::message::{LeaseAsk, LeaseGrant},
     core::{Core, Leader, Message, PeerId, State, quorum::majority},
 };
 
+/// What is told in milliseconds is told as too early rather than as too late.
+const ROUNDED: Duration = Duration::from_micros(999);
 /// Of a leader without lease: its standby may serve as it likes.
 const UNLIMITED: u32 = i32::MAX as u32;
 
@@ -22,6 +24,7 @@ impl Core {
             return;
         }
         self.watch_pause();
+        self.cover_if_due();
         if self.lease.next_round.is_none_or(|at| at > self.now) {
             return;
         }
@@ -45,12 +48,15 @@ impl Core {
             number,
             sent: self.now,
             answered: BTreeSet::new(),
+            done: false,
         });
+        let fresh = std::mem::take(&mut lease.cover);
         let ask = LeaseAsk {
             round: number,
             reign: lease.reign,
             picture: lease.picture,
             pause: lease.paused.is_some(),
+            fresh: fresh && self.state == State::Standby,
         };
         if self.state == State::Leader {
             self.lease.own_support = Some(self.now);
@@ -69,7 +75,31 @@ impl Core {
         if follows && self.lease.joined && self.lease.own.is_some() {
             self.support(peer, id, ask);
         } else if self.state == State::Leader && self.standbys.contains(&peer) {
-            self.share(peer, id, ask);
+            let may_wait = ask.fresh && self.lease.holds(self.now);
+            if may_wait && self.lease.paused.is_none() && self.picture_is_known() {
+                let came = self.now;
+                self.lease.waiting.push(Waiting {
+                    peer,
+                    id,
+                    ask,
+                    came,
+                });
+                self.lease_cover();
+            } else {
+                self.share(peer, id, ask, self.now);
+            }
+        }
+    }
+
+    /// Those whose questions came before the last round that a majority has answered.
+    fn answer_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.lease.waiting);
+        for wish in waiting {
+            if self.lease.heard.is_some_and(|heard| heard >= wish.came) {
+                self.share(wish.peer, wish.id, wish.ask, wish.came);
+            } else {
+                self.lease.waiting.push(wish);
+            }
         }
     }
 
@@ -80,6 +110,7 @@ impl Core {
         let mut grant = LeaseGrant {
             round: ask.round,
             remaining_ms: 0,
+            heard_before_ms: 0,
             idle_ms: 0,
             reign: lease.reign,
             picture: lease.picture,
@@ -105,8 +136,8 @@ impl Core {
         self.send(leader, id, Message::LeaseGrant(grant));
     }
 
-    /// A standby asks.
-    fn share(&mut self, peer: PeerId, id: u32, ask: LeaseAsk) {
+    /// A standby has asked, when this `came`.
+    fn share(&mut self, peer: PeerId, id: u32, ask: LeaseAsk, came: Instant) {
         self.keep_lease_as_standbys_do();
         let now = self.now;
         let remaining = if self.lease.on {
@@ -130,6 +161,9 @@ impl Core {
         let grant = LeaseGrant {
             round: ask.round,
             remaining_ms: remaining,
+            heard_before_ms: self.lease.heard.map_or(UNLIMITED, |heard| {
+                millis(came.saturating_duration_since(heard) + ROUNDED)
+            }),
             idle_ms: 0,
             reign: self.lease.reign,
             picture: self.lease.picture,
@@ -143,6 +177,10 @@ impl Core {
         let Some(sent) = rounds.find(|r| r.number == grant.round).map(|r| r.sent) else {
             return;
         };
+        let leads = self.state == State::Leader;
+        for round in &mut self.lease.rounds {
+            round.done |= !leads && round.number == grant.round;
+        }
         if self.state == State::Standby && self.leader == Some(Leader::Peer(peer)) {
             self.granted_by_leader(peer, sent, grant);
         } else if self.state == State::Leader && self.standbys.contains(&peer) {
@@ -163,7 +201,9 @@ impl Core {
         if grant.picture == self.lease.picture && self.lease.learning.is_none() {
             let until = sent + Duration::from_millis(grant.remaining_ms.into());
             if until > self.now {
-                self.lease.serve(until, Leader::Peer(leader));
+                let before = Duration::from_millis(grant.heard_before_ms.into());
+                let heard = sent.checked_sub(before).unwrap_or(self.lease.started);
+                self.lease.serve(until, heard, Leader::Peer(leader));
             }
         }
     }
@@ -222,9 +262,13 @@ impl Core {
             self.lease.next_round = self.lease.next_round.min(Some(from)).or(Some(from));
             return;
         }
+        for round in &mut self.lease.rounds {
+            round.done |= round.number == number;
+        }
         if !self.establish() {
             return;
         }
+        self.lease.heard = self.lease.heard.max(Some(sent));
         let until = sent + self.lease.shortest;
         let held_before = self.lease.holds(self.now);
         self.lease.held_until = self.lease.held_until.max(Some(until));
@@ -234,6 +278,8 @@ impl Core {
             // Standbys that have asked too early ask again when their leader says something of itself.
             self.broadcast_info();
         }
+        self.answer_waiting();
+        self.cover_if_due();
     }
 
     /// Its lease is what a leader serves by itself, while its picture is the majority's.
@@ -243,7 +289,8 @@ impl Core {
             && known
             && self.lease.holds(self.now)
         {
-            self.lease.serve(until, Leader::Own);
+            let heard = self.lease.heard.unwrap_or(self.lease.started);
+            self.lease.serve(until, heard, Leader::Own);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::watchdog::codec::message::{LeaseAsk, LeaseGrant, Picture, Reign};
+use crate::watchdog::write_lease::Serving;
 
 /// Of a process whose predecessor had the lease on.
 fn started() -> Event {
@@ -26,6 +27,7 @@ impl Bench {
         let grant = LeaseGrant {
             round: self.core.lease_round(),
             remaining_ms: 0,
+            heard_before_ms: 0,
             idle_ms: u32::try_from(1000 * idle).unwrap(),
             reign: self.core.lease_reign(),
             picture,
@@ -41,6 +43,7 @@ impl Bench {
             reign: self.core.lease_reign(),
             picture: self.core.lease_picture(),
             pause,
+            fresh: false,
         };
         self.ask_with(peer, ask)
     }
@@ -65,6 +68,7 @@ impl Bench {
             Message::LeaseGrant(LeaseGrant {
                 round,
                 remaining_ms: u32::try_from(1000 * seconds).unwrap(),
+                heard_before_ms: 0,
                 idle_ms: 0,
                 reign: self.core.lease_reign(),
                 picture: self.core.lease_picture(),
@@ -133,40 +137,30 @@ fn an_answer_of_one_that_has_not_joined_does_not_count() {
 }
 
 #[test]
-fn a_promotion_waits_until_a_majority_has_supported_nobody_else_for_a_lease() {
+fn a_leader_decides_when_a_majority_has_supported_nobody_else_for_a_lease() {
     let mut bench = leader();
+    let own = |bench: &mut Bench| {
+        bench.done();
+        let request = down(0);
+        bench.event(Event::Request { ticket: 1, request });
+        bench.done()
+    };
     // Twenty seconds after our own start; the standby has followed another one until three seconds ago.
-    bench.grant(0, 3);
+    for idle in [3, 5, 7, 9, 11] {
+        bench.grant(0, idle);
+        assert_eq!(own(&mut bench), "answer Transition", "{idle}");
+        bench.seconds(2);
+    }
+    bench.grant(0, 13);
+    assert!(bench.core.coordinates(), "an eighth more, for clocks");
     bench.say(0, Message::Failover(down(0)));
-    bench.done();
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
-    assert_eq!(bench.done(), "answer WillBeDone 0w 1w");
-    bench.seconds(1);
-    bench.grant(0, 4);
-    bench.seconds(2);
-    bench.grant(0, 6);
-    bench.seconds(2);
-    bench.grant(0, 8);
-    assert!(!bench.done().contains("failover"));
-    bench.seconds(2);
-    bench.grant(0, 10);
-    bench.seconds(1);
-    assert!(
-        !bench.done().contains("failover"),
-        "an eighth more, for clocks"
-    );
-    bench.seconds(1);
-    bench.grant(0, 12);
-    assert!(bench.done().contains("failover 0"));
+    assert!(own(&mut bench).contains("failover 0"));
 }
 
 #[test]
 fn a_backend_that_is_not_the_primary_goes_down_at_once() {
     let mut bench = leader();
-    bench.grant(0, 0);
+    bench.grant(0, 100);
     bench.say(0, Message::Failover(down(1)));
     bench.done();
     bench.event(Event::Request {
@@ -267,6 +261,7 @@ fn before_a_promotion_every_standby_with_a_share_has_to_stand_still() {
         reign: bench.core.lease_reign(),
         picture: bench.core.lease_picture(),
         pause: false,
+        fresh: false,
     };
     assert!(bench.ask_with(1, ask).unwrap().remaining_ms > 9_000);
     bench.say(0, Message::Failover(down(0)));
@@ -294,6 +289,7 @@ fn a_standby_that_does_not_answer_is_waited_out() {
         reign: bench.core.lease_reign(),
         picture: bench.core.lease_picture(),
         pause: false,
+        fresh: false,
     };
     bench.ask_with(1, ask);
     bench.say(0, Message::Failover(down(0)));
@@ -375,6 +371,7 @@ fn a_standby_supports_no_reign_below_the_highest_it_has_heard_of() {
         reign: reign(number),
         picture: Picture::default(),
         pause: false,
+        fresh: false,
     };
     assert_eq!(bench.ask_with(0, ask(5)).unwrap().reign, reign(5));
     let remembered = |action: &Action| matches!(action, Action::Remember(m) if m.reign == reign(5));
@@ -417,6 +414,7 @@ fn a_standby_with_an_older_picture_takes_the_leaders_over_before_it_serves() {
             change: 1,
         },
         pause: false,
+        fresh: false,
     };
     let grant = bench.ask_with(0, ask).unwrap();
     assert_eq!(grant.picture, Picture::default());
@@ -439,6 +437,7 @@ fn a_leader_that_has_not_heard_of_all_keeps_the_lease_when_a_standby_does() {
         reign: Reign { number: 4, node: 2 },
         picture: Picture::default(),
         pause: false,
+        fresh: false,
     };
     assert_eq!(bench.ask_with(0, ask).unwrap().remaining_ms, 0);
     assert!(bench.core.keeps_lease());
@@ -459,6 +458,7 @@ fn a_leader_without_lease_lets_its_standbys_serve() {
         Message::LeaseGrant(LeaseGrant {
             round: bench.core.lease_round(),
             remaining_ms: i32::MAX.unsigned_abs(),
+            heard_before_ms: 0,
             idle_ms: 0,
             reign: bench.core.lease_reign(),
             picture: bench.core.lease_picture(),
@@ -467,4 +467,86 @@ fn a_leader_without_lease_lets_its_standbys_serve() {
     );
     assert!(!bench.core.keeps_lease());
     assert!(bench.core.may_serve(bench.now));
+}
+
+/// When a majority was heard of last, as far as that is sure.
+fn heard(bench: &Bench) -> Option<Instant> {
+    match bench.core.serving() {
+        Serving::Until { heard, .. } => Some(heard),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_leader_that_is_asked_to_hear_of_a_majority_sends_a_round_at_once() {
+    let mut bench = serving();
+    bench.seconds(1);
+    bench.done();
+    let wish = bench.now;
+    bench.event(Event::Cover);
+    assert_eq!(bench.done(), "0w 1w");
+    assert!(heard(&bench).unwrap() < wish);
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    assert!(heard(&bench).unwrap() >= wish);
+}
+
+#[test]
+fn wishes_that_come_while_a_round_is_under_way_share_the_next_one() {
+    let mut bench = serving();
+    bench.seconds(1);
+    bench.event(Event::Cover);
+    bench.done();
+    bench.after(Duration::from_millis(1));
+    let wish = bench.now;
+    bench.event(Event::Cover);
+    bench.event(Event::Cover);
+    assert_eq!(bench.done(), "");
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    assert_eq!(bench.done(), "0w 1w");
+    assert!(heard(&bench).unwrap() < wish);
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    assert!(heard(&bench).unwrap() >= wish);
+    assert_eq!(bench.done(), "", "nobody wishes any more");
+}
+
+#[test]
+fn a_standby_is_answered_when_a_round_behind_its_question_has_its_majority() {
+    let mut bench = serving();
+    bench.seconds(1);
+    let ask = LeaseAsk {
+        round: 9,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        pause: false,
+        fresh: true,
+    };
+    assert_eq!(bench.ask_with(1, ask), None);
+    assert_eq!(bench.done(), "0w 1w");
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    let answer = bench.actions.iter().find_map(|action| match action {
+        Action::Send {
+            message: Message::LeaseGrant(grant),
+            ..
+        } => Some(*grant),
+        _ => None,
+    });
+    let answer = answer.expect("now");
+    assert_eq!((answer.round, answer.heard_before_ms), (9, 0));
+    assert!(answer.remaining_ms > 9_000);
+}
+
+#[test]
+fn a_standby_takes_its_share_for_as_fresh_as_its_leader_says() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    bench.share(7);
+    bench.seconds(1);
+    bench.done();
+    let wish = bench.now;
+    bench.event(Event::Cover);
+    assert!(bench.done().contains("0w"));
+    bench.after(Duration::from_millis(2));
+    bench.share(7);
+    assert_eq!(heard(&bench), Some(wish));
 }
