@@ -1,7 +1,9 @@
 /* Preloaded into the pgpool under test (lib/shim.py): ends it by SIGKILL at a chosen call, or shows it
- * another wall clock. Only the first process: what it starts is left alone.
+ * another wall clock. Only the first process: programs that it starts are left alone.
  *
  *   SHIM_KILL=rename:TEXT:N:before|after   at the Nth rename to a path with TEXT in it
+ *   SHIM_KILL=child:TEXT:N:before|after    the same in a child that is about to become a program, which is
+ *                                          killed as well, "before"
  *   SHIM_KILL=spawn:TEXT:N:before|after    at the Nth start of a shell command with TEXT in it
  *   SHIM_CLOCK=FILE                        FILE holds the seconds by which the wall clock is wrong
  */
@@ -13,13 +15,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 static char kind[16], text[256], when[16], clock_file[512];
-static int wanted, seen;
+static int wanted, *seen;
 static pid_t me;
 
 __attribute__((constructor)) static void begin(void)
@@ -32,20 +35,26 @@ __attribute__((constructor)) static void begin(void)
     unsetenv("SHIM_KILL");
     unsetenv("SHIM_CLOCK");
     unsetenv("LD_PRELOAD");
+    /* Children count as well. */
+    seen = mmap(NULL, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     me = getpid();
 }
 
 static int hit(const char *call, const char *what)
 {
-    return wanted && getpid() == me && !strcmp(kind, call) && what && strstr(what, text) &&
-           __sync_add_and_fetch(&seen, 1) == wanted;
+    return wanted && !strcmp(kind, call) && what && strstr(what, text) && __sync_add_and_fetch(seen, 1) == wanted;
+}
+
+static int is_child(void)
+{
+    return getpid() != me && getppid() == me;
 }
 
 static void die(const char *moment, int is_hit)
 {
     if (is_hit && !strcmp(when, moment)) {
-        kill(getpid(), SIGKILL);
-        for (;;)
+        kill(me, SIGKILL);
+        while (getpid() == me)
             pause();
     }
 }
@@ -57,8 +66,10 @@ static void *real(const char *name)
 
 int rename(const char *from, const char *to)
 {
-    int is_hit = hit("rename", to);
+    int is_hit = getpid() == me ? hit("rename", to) : is_child() && hit("child", to);
     die("before", is_hit);
+    if (is_hit && !strcmp(when, "before"))
+        kill(getpid(), SIGKILL);
     int result = ((int (*)(const char *, const char *))real("rename"))(from, to);
     die("after", is_hit);
     return result;
@@ -70,7 +81,7 @@ typedef int spawn_call(pid_t *, const char *, const posix_spawn_file_actions_t *
 static int spawn(const char *name, pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
                  const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 {
-    int is_hit = argv[0] && argv[1] && hit("spawn", argv[2]);
+    int is_hit = getpid() == me && argv[0] && argv[1] && hit("spawn", argv[2]);
     die("before", is_hit);
     int result = ((spawn_call *)real(name))(pid, path, actions, attributes, argv, envp);
     die("after", is_hit);
@@ -89,10 +100,19 @@ int posix_spawnp(pid_t *pid, const char *path, const posix_spawn_file_actions_t 
     return spawn("posix_spawnp", pid, path, actions, attributes, argv, envp);
 }
 
+/* In a child that has more to do than posix_spawn can. */
+int execvp(const char *file, char *const argv[])
+{
+    int is_hit = is_child() && argv[0] && argv[1] && hit("spawn", argv[2]);
+    die("before", is_hit);
+    die("after", is_hit);
+    return ((int (*)(const char *, char *const[]))real("execvp"))(file, argv);
+}
+
 /* The original runs its hooks so. */
 int system(const char *command)
 {
-    int is_hit = hit("spawn", command);
+    int is_hit = getpid() == me && hit("spawn", command);
     die("before", is_hit);
     int result = ((int (*)(const char *))real("system"))(command);
     die("after", is_hit);

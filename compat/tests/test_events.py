@@ -94,7 +94,7 @@ class PrimaryDies(Told, FollowCase):
 class Operators(Told, CompatCase):
     nodes = 2
     fresh = True
-    config = {**CHECKED, "health_check_period": 0, "failover_command": "exit 3"}
+    config = {**CHECKED, "health_check_period": 0, "failover_command": "echo what it says; echo why not >&2; exit 3"}
 
     def test_who_asked_is_told_and_how_a_command_failed(self):
         tools.pcp_ok(self.pool, "detach_node", "-n", 1)
@@ -102,7 +102,11 @@ class Operators(Told, CompatCase):
         began = self.told("failover", "began")
         self.assertRegex(began["cause"], r'^PCP user "pcpadmin" from 127\.0\.0\.1:\d+$')
         hook = self.told("failover", "hook_ended")["hook"]
-        self.assertEqual((hook["command"], hook["status"]), ("exit 3", 3))
+        self.assertEqual((hook["command"], hook["status"]), (self.config["failover_command"], 3))
+        said, where = hook["output"].rsplit("\n", 1)
+        self.assertEqual(said, "what it says\nwhy not")
+        self.assertRegex(where, rf"^\(of bytes \d+ to \d+ of {self.pool.logfile}\)$")
+        self.assertIn("    output:   what it says\n              why not\n", proc.run(self.pool.argv("events", "-n", "100")).out)
         self.assertIn("not concerned", self.told("failover", "ended")["rule"])
         tools.pcp_ok(self.pool, "attach_node", "-n", 1)
         end = self.wait_told("failback", "ended")
@@ -121,9 +125,44 @@ class Operators(Told, CompatCase):
         tools.pcp_ok(self.pool, "attach_node", "-n", 1)
         self.assertEqual(self.wait_told("failback", "waits")["result"], "another operation goes on")
         self.wait_told("failback", "ended")
-        attach_again = tools.pcp_ok(self.pool, "attach_node", "-n", 1)
-        self.assertIn("Successful", attach_again.out)
+        for _ in range(3):
+            attach_again = tools.pcp_ok(self.pool, "attach_node", "-n", 1)
+            self.assertIn("Successful", attach_again.out)
         self.assertEqual(self.wait_told("failback", "dropped")["result"], "the node is attached already")
+        self.assertEqual(steps(self.events(), "failback").count("failback dropped"), 1, "a script that attaches by the clock is told once")
+
+    def test_what_is_known_to_be_impossible_at_the_request_is_told(self):
+        """Of nodes that there are not, and of those that are not as they would have to be."""
+        for number, (kind, node, *words) in enumerate([
+            ("failback", 7, "attach_node", "-n", 7),
+            ("failover", 7, "detach_node", "-n", 7),
+            ("failover", 8, "detach_node", "-g", "-n", 8),
+            ("promotion", 7, "promote_node", "-n", 7),
+            ("promotion", 0, "promote_node", "-n", 0),
+            ("switchover", 0, "promote_node", "--switchover", "-n", 0),
+            ("recovery", 7, "recovery_node", "-n", 7),
+            ("recovery", 0, "recovery_node", "-n", 0),
+            ("recovery", 1, "recovery_node", "-n", 1),
+        ], start=1):
+            error = tools.pcp(self.pool, *words).err
+            refused = [e for e in self.events() if e["step"] == "refused"]
+            self.assertEqual(len(refused), number, words)
+            told = refused[-1]
+            self.assertEqual((told["kind"], told["node"]), (kind, node), words)
+            self.assertRegex(told["cause"], r'^PCP user "pcpadmin" from 127\.0\.0\.1:\d+$')
+            self.assertTrue(told["result"])
+            for line in error.splitlines():
+                self.assertIn(line.partition(":  ")[2], told["result"], words)
+
+    def test_a_detach_that_waits_for_the_clients_is_told(self):
+        self.pool.reload(recovery_timeout=2)
+        self.wait_told("reload", "ended")
+        with self.pool.client() as client:
+            client.value("SELECT 1")
+            self.assertEqual(tools.pcp(self.pool, "detach_node", "-g", "-n", 1).err, "")
+            self.assertEqual(self.told("failover", "waits")["result"], "1 clients have 2 seconds to leave")
+            self.assertIn("still connected", self.told("failover", "dropped")["result"])
+        self.assertEqual(self.pool.status_words(), ["up", "up"])
 
     def test_what_a_session_has_seen_is_told(self):
         self.pool.stop()
@@ -177,13 +216,23 @@ class Kept(Told, CompatCase):
         self.assertEqual(steps(self.events(), "stop"), ["stop ended", "stop began", "stop ended"], "an end in order is one")
 
     def test_two_pgpools_of_one_directory_are_not_mixed_up(self):
+        """The other one starts while this one is in the middle of something."""
+        self.pool.reload(failover_command=self.hook.command("failover") + "; sleep 4", follow_primary_command="")
+        self.wait_told("reload", "ended")
         other = self.another_pool(config={"failover_command": ""})
         other.log_dir = self.pool.log_dir
         other.write_config()
-        other.start()
+        tools.pcp_ok(self.pool, "detach_node", "-n", 1)
+        self.wait_told("failover", "hook")
+        other.start("-D")
+        self.assertNotIn("pgpool was killed", other.log())
+        self.assertTrue(os.path.exists(os.path.join(self.pool.log_dir, f"pgpool-rs.unfinished.{self.pool.port}")))
+        self.wait_told("failover", "ended")
+        tools.pcp_ok(self.pool, "attach_node", "-n", 1)
+        self.assertEqual(len(self.hook.calls()), 1)
         tools.pcp_ok(other, "detach_node", "-n", 1)
         self.eventually(lambda: "failover ended" in steps(tools.events(other), "failover"), "the failover of the other")
-        self.assertEqual(steps(self.events(), "failover"), [])
+        self.assertEqual(steps(self.events(), "failover"), ["failover began", "failover hook", "failover hook_ended", "failover ended"])
         self.assertNotEqual(self.paths(), self.paths(other))
 
     def test_the_socket_is_nobody_elses(self):

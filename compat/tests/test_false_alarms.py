@@ -5,7 +5,7 @@ import signal
 import time
 
 from lib import proc, tools, wire
-from lib.case import CompatCase, ours_only, promoting, slow, stock_differs
+from lib.case import CompatCase, needs_root, ours_only, promoting, slow, stock_differs
 from lib.shim import Shim
 
 #: As strict as health checks can be: the first bad answer counts.
@@ -95,6 +95,55 @@ class Clock(FalseAlarm):
 
     def tearDown(self):
         self.assertTrue(self.pool.running)
+
+
+@needs_root
+class Names(FalseAlarm):
+    """Servers are known by names, which cannot be told for a while."""
+
+    fresh = True
+    start = False
+    config = STRICT
+    per_node = {n: {"backend_hostname": f"db{n}.test"} for n in range(3)}
+
+    def file(self, name, text):
+        """In its place: the process has it mounted."""
+        path = os.path.join(self.pool.home, name)
+        with open(path, "w") as out:
+            out.write(text)
+        return path
+
+    def started(self, where):
+        self.hosts = "127.0.0.1 localhost\n" + "".join(f"127.0.0.1 db{n}.test\n" for n in range(3))
+        files = {"/etc/hosts": self.file("hosts", self.hosts), "/etc/nsswitch.conf": self.file("nsswitch.conf", f"passwd: files\ngroup: files\nhosts: {where}\n"),
+                 # Nobody listens there.
+                 "/etc/resolv.conf": self.file("resolv.conf", "nameserver 127.0.0.66\noptions timeout:1 attempts:1\n")}
+        self.pool.mounts = "; ".join(f"mount --bind '{ours}' {theirs}" for theirs, ours in files.items())
+        self.pool.start()
+        # With a check of each node behind it.
+        time.sleep(2)
+
+    def hiccup(self):
+        client = self.client()
+        client.query("BEGIN").ok()
+        self.file("hosts", "127.0.0.1 localhost\n")
+        time.sleep(A_WHILE)
+        self.assertEqual(client.value("SELECT 1"), "1")
+        self.assertEqual(self.pool.status_words(), ["up"] * 3)
+        self.file("hosts", self.hosts)
+        client.query("COMMIT").ok()
+        self.nothing_happened()
+
+    @stock_differs("4.3.5 detaches a node whose name cannot be told")
+    def test_no_name_server_answers(self):
+        self.started("files dns")
+        self.hiccup()
+
+    @stock_differs("as above")
+    def test_the_names_are_denied_for_a_moment(self):
+        """As while somebody writes /etc/hosts, or a zone, anew."""
+        self.started("files")
+        self.hiccup()
 
 
 class FullTable(FalseAlarm):

@@ -52,7 +52,7 @@ class Kill9Case(FollowCase):
         self.eventually(lambda: not os.path.exists(self.record()), "the record to go")
 
     def record(self):
-        return os.path.join(self.pool.log_dir, "pgpool-rs.unfinished")
+        return os.path.join(self.pool.log_dir, f"pgpool-rs.unfinished.{self.pool.port}")
 
 
 @ours_only("a start goes on with the failover in which the process was killed; stock forgets it")
@@ -79,9 +79,20 @@ class AtAFailover(Kill9Case):
         self.assertIn("pgpool was killed while failover_command for node 0 ran: it is not run again", self.pool.log(self.mark))
         self.ends_well()
 
+    def test_with_the_process_that_was_to_become_the_hook(self):
+        self.killed_at("child:pgpool-rs.unfinished:1:before")
+        self.assertIn("pgpool was killed before failover_command for node 0 had begun: it is run now", self.pool.log(self.mark))
+        self.ends_well()
+
+    def test_when_the_process_has_said_that_it_is_the_hook(self):
+        """And has not become it yet: it does, without us."""
+        self.killed_at("child:pgpool-rs.unfinished:1:after")
+        self.assertIn("pgpool was killed while failover_command for node 0 ran: it is not run again", self.pool.log(self.mark))
+        self.ends_well()
+
     def test_between_the_hook_and_the_end_of_the_search(self):
-        """The record is written when the hook is due, has begun, has a process, and has ended."""
-        self.killed_at("rename:pgpool-rs.unfinished:4:after")
+        """We write the record when the hook is due and when it has ended; the hook, when it has begun."""
+        self.killed_at("rename:pgpool-rs.unfinished:2:after")
         self.assertIn("pgpool was killed after failover_command for node 0: going on from there", self.pool.log(self.mark))
         self.ends_well()
 
@@ -95,11 +106,16 @@ class AtAFailover(Kill9Case):
         self.assertIn("pgpool has ended while the follow command for node 0 ran: it is not run again", self.pool.log(self.mark))
         self.ends_well()
 
+    def test_with_the_process_that_was_to_become_a_follow_command(self):
+        self.killed_at("child:pgpool-rs.unfinished:2:before")
+        self.assertIn("pgpool was killed after failover_command for node 0: going on from there", self.pool.log(self.mark))
+        self.ends_well()
+
     def test_twice(self):
         self.started("rename:pgpool_status:2:after")
         self.no_primary_any_more()
         self.wait_killed()
-        self.pool.extra_env = self.shim.environment("rename:pgpool-rs.unfinished:3:after")
+        self.pool.extra_env = self.shim.environment("rename:pgpool-rs.unfinished:1:after")
         self.pool.launch()
         self.wait_killed()
         self.pool.extra_env = {}

@@ -6,13 +6,11 @@
 //! kinds, because somebody decides on them: a server that refuses a login is alive.
 
 mod ask;
+mod names;
 
 use std::{
-    collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Mutex,
     time::Duration,
 };
 
@@ -22,9 +20,10 @@ use postgres_protocol::message::{
     backend::{self, ErrorFields, Message},
     frontend,
 };
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpStream, UnixStream},
     time::{sleep, timeout},
 };
 
@@ -45,8 +44,6 @@ pub use ask::{Asked, ScramSalt, ask};
 
 /// No message that we ask for comes near this size.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
-/// How long a name server may take when we know addresses from before, or need not know them now.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// A socket directory is tried again while its listen queue is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -599,7 +596,7 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Opened, Fail
         return Ok((open_socket(&path).await?, None));
     }
     let mut last = Failure::Unreachable(format!("no address for \"{}\"", address.hostname));
-    for socket in resolve(&address.hostname, address.port, limit).await? {
+    for socket in names::resolve(&address.hostname, address.port, limit).await? {
         let connect = TcpStream::connect(socket);
         let result = match address.connect_timeout {
             None => connect.await,
@@ -618,12 +615,22 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Opened, Fail
             Ok(stream) => {
                 // Nagle's delay would add to each of the small messages.
                 let _ = stream.set_nodelay(true);
+                // An online recovery waits for hours, and a host may be gone without a word.
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive());
                 return secure(address, stream).await;
             }
             Err(e) => last = connect_failure(&e),
         }
     }
     Err(last)
+}
+
+/// A host that is gone is noticed within half a minute by a connection on which nothing is said.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(15))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3)
 }
 
 async fn secure(address: &Address, stream: TcpStream) -> Result<Opened, Failure> {
@@ -678,61 +685,6 @@ fn connect_failure(e: &io::Error) -> Failure {
         ) => Failure::Local(text),
         _ => Failure::Unreachable(text),
     }
-}
-
-/// Addresses found before, for the time when the name server does not answer.
-static KNOWN: Mutex<Option<HashMap<String, Vec<IpAddr>>>> = Mutex::new(None);
-
-async fn resolve(
-    host: &str,
-    port: u16,
-    limit: Option<Duration>,
-) -> Result<Vec<SocketAddr>, Failure> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    // Half of the time is left for the server itself.
-    let lookup_limit = limit.map_or(LOOKUP_LIMIT, |l| (l / 2).min(LOOKUP_LIMIT));
-    let why = match timeout(lookup_limit, lookup_host((host, port))).await {
-        Ok(Ok(found)) => {
-            let found: Vec<SocketAddr> = found.collect();
-            remember(host, &found);
-            return Ok(found);
-        }
-        // The name is gone: said by a name server, not guessed.
-        Ok(Err(e)) if !is_temporary(&e) => return Err(Failure::Unreachable(errors::message(&e))),
-        Ok(Err(e)) => errors::message(&e),
-        Err(_) => format!(
-            "looking up \"{host}\" took more than {} seconds",
-            lookup_limit.as_secs_f64()
-        ),
-    };
-    let known = KNOWN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .as_ref()
-        .and_then(|known| known.get(host).cloned());
-    match known {
-        Some(known) => Ok(known
-            .into_iter()
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect()),
-        None => Err(Failure::Local(why)),
-    }
-}
-
-fn remember(host: &str, found: &[SocketAddr]) {
-    KNOWN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .get_or_insert_with(HashMap::new)
-        .insert(host.to_owned(), found.iter().map(SocketAddr::ip).collect());
-}
-
-/// `EAI_AGAIN` and `EAI_SYSTEM`; the standard library gives only their texts.
-fn is_temporary(e: &io::Error) -> bool {
-    let text = e.to_string();
-    text.contains("Temporary failure") || text.contains("System error")
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use tokio::sync::oneshot;
 
 use crate::{
-    cluster::NodeId, failover::request::Request, observe::Severity, watchdog::shell::Wish,
+    cluster::NodeId,
+    failover::request::Request,
+    observe::{Severity, in_one_line},
+    watchdog::shell::Wish,
 };
 
 /// What the supervisor receives.
@@ -136,10 +139,6 @@ impl Refusal {
     }
 
     pub fn in_one_line(&self) -> String {
-        if self.detail.is_empty() {
-            self.message.clone()
-        } else {
-            format!("{}: {}", self.message, self.detail)
-        }
+        in_one_line(&self.message, &self.detail)
     }
 }

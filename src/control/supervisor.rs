@@ -6,6 +6,7 @@
 
 mod actions;
 mod commands;
+mod disk;
 mod graceful;
 mod reloading;
 mod reports;
@@ -24,7 +25,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{commands::answer, reloading::settings};
+use self::{commands::answer, disk::Disk, reloading::settings};
 use super::{
     Refusal, Shared, StopMode, SupervisorMessage,
     reload::{ConfigLoader, Reloaded},
@@ -34,7 +35,7 @@ use crate::{
     config::Config,
     failover::{
         consult::{Asked, Consult},
-        core::{Core, Event, HookKind, Now, Why},
+        core::{Core, Event, Now, Why},
         hooks,
         request::{Request, Source},
         search::Answer,
@@ -48,10 +49,6 @@ use crate::{
 
 /// What tasks of the supervisor tell it.
 enum Internal {
-    HookBegun {
-        kind: HookKind,
-        process: Option<unfinished::Process>,
-    },
     HookFinished {
         call: u64,
     },
@@ -93,6 +90,8 @@ pub struct Supervisor {
     follow_group: hooks::Group,
     /// For the next start, should this process be killed.
     record: unfinished::Record,
+    record_disk: Disk,
+    status_disk: Disk,
     health: BTreeMap<NodeId, health::task::Handle>,
     replication: Option<replication::task::Handle>,
     recovery: Option<recovery::task::Handle>,
@@ -116,7 +115,7 @@ pub fn initial_view(config: &Config, discard_status: bool) -> ClusterView {
     let reporter = Reporter::new("main");
     let statuses = status_file::read(&config.settings.work_dir, discard_status, &reporter);
     if discard_status {
-        running::discard_record(&config.settings.work_dir);
+        running::discard_record(config);
     }
     initial::initial_view(&config.settings, &statuses, std::time::SystemTime::now())
 }
@@ -136,7 +135,7 @@ impl Supervisor {
         let (to_me, internal) = mpsc::unbounded_channel();
         let (search_done, done) = oneshot::channel();
         let config = shared.config.load_full();
-        let record = running::read_record(&config.settings.work_dir);
+        let record = running::read_record(&config);
         let view = ClusterView::clone(&shared.view.load());
         let core = Core::new(settings(&config), view).resuming(record.unfinished.clone());
         let supervisor = Supervisor {
@@ -152,6 +151,8 @@ impl Supervisor {
             follows: watch::Sender::new(false),
             follow_group: hooks::Group::default(),
             record,
+            record_disk: Disk::default(),
+            status_disk: Disk::default(),
             health: BTreeMap::new(),
             replication: None,
             recovery: None,
@@ -260,10 +261,6 @@ impl Supervisor {
 
     async fn internal(&mut self, internal: Internal) {
         match internal {
-            Internal::HookBegun { kind, process } => {
-                self.record.runs(kind, process);
-                self.write_record().await;
-            }
             Internal::HookFinished { call } => self.event(Event::HookFinished { call }).await,
             Internal::Answered {
                 sweep,

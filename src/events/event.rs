@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::NodeId;
 
+/// The result of an attach that was not needed.
+pub const ALREADY_ATTACHED: &str = "the node is attached already";
+
 /// A note with its place in history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -119,6 +122,9 @@ pub struct HookRun {
     /// Why it could not be run, or what its server said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// Of one that failed: the last lines that it has printed, or where they are to be found.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
 }
 
 impl Note {

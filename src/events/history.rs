@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Event, Note, Step, journal, journal::Journal, text};
+use super::{ALREADY_ATTACHED, Event, HookRun, Note, Step, journal, journal::Journal, text};
 use crate::{
     observe::{Reporter, Severity},
     sys::errors,
@@ -28,7 +28,8 @@ pub const KEPT: usize = 1000;
 const QUEUE: usize = 1000;
 /// Bytes of one text; a command line may be longer than anybody reads.
 const LONGEST_TEXT: usize = 8192;
-/// The same refusal is kept once in this time: hundreds of sessions may report one dead node, for days.
+/// The same request in vain is kept once in this time: hundreds of sessions may report one dead node, and a
+/// script may attach a node once a minute, for days. What was decided must not be pushed out by it.
 const REFUSED_AGAIN: Duration = Duration::from_secs(3600);
 /// Operations of which the first event is remembered: only the latest can go on.
 const OPERATIONS: usize = 64;
@@ -140,7 +141,7 @@ impl History {
     pub fn record(&self, operation: Option<(Origin, u64)>, mut note: Note) -> Option<u64> {
         shorten(&mut note);
         let mut state = self.lock();
-        if note.step == Step::Refused && state.is_repeated(&note) {
+        if is_in_vain(&note) && state.is_repeated(&note) {
             return None;
         }
         state.last_id += 1;
@@ -252,10 +253,14 @@ impl State {
 
     fn is_repeated(&mut self, note: &Note) -> bool {
         self.refused.retain(|(_, at)| at.elapsed() < REFUSED_AGAIN);
-        if self.refused.iter().any(|(known, _)| known == note) {
+        let note = Note {
+            cause: without_port(&note.cause).to_owned(),
+            ..note.clone()
+        };
+        if self.refused.iter().any(|(known, _)| *known == note) {
             return true;
         }
-        self.refused.push_back((note.clone(), Instant::now()));
+        self.refused.push_back((note, Instant::now()));
         if self.refused.len() > OPERATIONS {
             self.refused.pop_front();
         }
@@ -327,6 +332,19 @@ fn say(event: &Event) {
     }
 }
 
+/// Nothing was done, and nothing will be if it is asked for again.
+fn is_in_vain(note: &Note) -> bool {
+    note.step == Step::Refused || (note.step == Step::Dropped && note.result == ALREADY_ATTACHED)
+}
+
+/// A tool comes from another port each time.
+fn without_port(cause: &str) -> &str {
+    match cause.rsplit_once(':') {
+        Some((before, port)) if port.parse::<u16>().is_ok() => before,
+        _ => cause,
+    }
+}
+
 fn shorten(note: &mut Note) {
     let mut texts = vec![
         &mut note.cause,
@@ -335,7 +353,14 @@ fn shorten(note: &mut Note) {
         &mut note.result,
     ];
     if let Some(hook) = &mut note.hook {
-        texts.extend([&mut hook.name, &mut hook.command, &mut hook.error]);
+        let HookRun {
+            name,
+            command,
+            error,
+            output,
+            ..
+        } = hook;
+        texts.extend([name, command, error, output]);
     }
     for text in texts {
         if text.len() > LONGEST_TEXT {
@@ -351,7 +376,7 @@ fn shorten(note: &mut Note) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{HookRun, Kind};
+    use crate::events::Kind;
 
     const ENOUGH: Duration = Duration::from_secs(20);
 
@@ -452,6 +477,31 @@ mod tests {
         }
         assert!(history.record(None, refused(2)).is_some());
         assert_eq!(history.events(Query::default()).len(), 2);
+    }
+
+    #[test]
+    fn a_script_that_attaches_a_node_by_the_clock_does_not_push_the_rest_out() {
+        let history = History::default();
+        let attach = |port: u16, result: &str| {
+            Note::of_node(Kind::Failback, Step::Dropped, 1)
+                .with_cause(format!("PCP user \"a\" from 10.0.0.1:{port}"), "")
+                .with_result(result)
+        };
+        assert!(
+            history
+                .record(None, attach(4001, ALREADY_ATTACHED))
+                .is_some()
+        );
+        assert_eq!(history.record(None, attach(4002, ALREADY_ATTACHED)), None);
+        // What was taken and came to nothing is told each time.
+        for port in [4003, 4004] {
+            assert!(history.record(None, attach(port, "for a reason")).is_some());
+        }
+        let other = Note {
+            cause: "PCP user \"b\" from 10.0.0.1:4005".to_owned(),
+            ..attach(0, ALREADY_ATTACHED)
+        };
+        assert!(history.record(None, other).is_some());
     }
 
     #[test]

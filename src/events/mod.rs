@@ -9,5 +9,5 @@ pub mod history;
 pub mod journal;
 pub mod text;
 
-pub use event::{Event, HookRun, Kind, Note, Step};
+pub use event::{ALREADY_ATTACHED, Event, HookRun, Kind, Note, Step};
 pub use history::{History, Origin, Query};

@@ -137,6 +137,9 @@ pub fn lines(event: &Event) -> Vec<String> {
     if let (Step::Hook, Some(hook)) = (note.step, &note.hook) {
         more("command:", &hook.command);
     }
+    if let Some(hook) = &note.hook {
+        more("output:", &hook.output);
+    }
     lines.iter().map(|line| clean(line)).collect()
 }
 

@@ -129,8 +129,12 @@ pub enum Action {
     /// Replace the status file by this text, before the next action.
     WriteStatusFile(String),
     Publish(ClusterView),
-    /// Run in the background, then send [`Event::HookFinished`], whatever the exit status.
-    RunHook(HookCall),
+    /// Run in the background, then send [`Event::HookFinished`], whatever the exit status. From the moment
+    /// on at which it begins `begun` is to be kept for the next start: both happen, or neither does.
+    RunHook {
+        hook: HookCall,
+        begun: Unfinished,
+    },
     /// Keep it for the next start, before the next action.
     Remember(Unfinished),
     /// A hook of an earlier life may still run: send [`Event::HookFinished`] when it does not.

@@ -7,6 +7,7 @@
 
 use std::{
     cell::Cell,
+    future::Future,
     io,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
@@ -14,12 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
-use super::unfinished::Process;
+use super::{hook_output, unfinished::Process};
 use crate::{
     observe::{Reporter, Severity},
-    sys::process,
+    sys::{at_exec::Declaration, process},
 };
 
 /// Between two looks whether a process that is no child of ours has ended.
@@ -48,50 +49,112 @@ impl Group {
 }
 
 /// Ends the group when whoever waits for the hook is dropped.
-struct Waiting<'a>(&'a Group);
+struct Waiting(Group);
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.signal(libc::SIGTERM);
         self.0.0.set(None);
     }
 }
 
-/// As [`run`], for a hook that ends with pgpool: its process group gets SIGTERM when the returned
-/// future is dropped. `group` serves one hook at a time.
-pub async fn run_in(
-    group: &Group,
-    name: &str,
-    line: &str,
-    reporter: &Reporter,
-    begun: impl Fn(process::Pid),
-) -> Ended {
-    let waiting = Waiting(group);
-    run_and(name, line, reporter, |pid| {
-        waiting.0.0.set(pid);
-        if let Some(pid) = pid {
-            begun(pid);
-            // It may take hours, and holds up promotions: an operator has to find it.
-            reporter.log(format_args!("{name} runs as process group {pid}"));
-        }
-    })
-    .await
+/// A hook that was begun, or could not be.
+#[derive(Debug)]
+pub struct Begun {
+    child: io::Result<Child>,
+    began: Instant,
+    output: hook_output::Mark,
 }
 
-/// Runs `line` and waits for its end. `name` is the parameter it comes from, for the log; `begun` is
-/// told the process.
-pub async fn run(
-    name: &str,
-    line: &str,
-    reporter: &Reporter,
-    begun: impl Fn(process::Pid),
-) -> Ended {
-    run_and(name, line, reporter, |pid| {
-        if let Some(pid) = pid {
-            begun(pid);
+/// Begins `line`; its process puts `declaration` in its place. Blocks until the shell runs. Must be called
+/// within a runtime.
+pub fn begin(line: &str, declaration: Option<Declaration>) -> Begun {
+    let (began, output) = (Instant::now(), hook_output::Mark::now());
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(line).process_group(0);
+    if let Some(declaration) = declaration {
+        declaration.install(command.as_std_mut());
+    }
+    let child = command.spawn();
+    Begun {
+        child,
+        began,
+        output,
+    }
+}
+
+impl Begun {
+    /// It could not be begun.
+    pub fn failed(error: io::Error) -> Begun {
+        Begun {
+            child: Err(error),
+            began: Instant::now(),
+            output: hook_output::Mark::now(),
         }
-    })
-    .await
+    }
+
+    /// `None`: it could not be begun, or has ended.
+    pub fn pid(&self) -> Option<process::Pid> {
+        let child = self.child.as_ref().ok()?;
+        child.id().and_then(|id| process::Pid::try_from(id).ok())
+    }
+
+    /// Waits for its end. `name` is the parameter that `line` comes from, for the log.
+    pub async fn wait(self, name: &str, line: &str, reporter: &Reporter) -> Ended {
+        // It helps an operator to end a hook that hangs.
+        if let Some(pid) = self.pid() {
+            reporter.debug1(format_args!("{name} runs as process {pid}"));
+        }
+        let result = match self.child {
+            Ok(mut child) => child.wait().await,
+            Err(e) => Err(e),
+        };
+        let seconds = self.began.elapsed().as_secs_f64();
+        say(name, line, seconds, &result, reporter);
+        match result {
+            Ok(status) => Ended {
+                output: if status.success() {
+                    String::new()
+                } else {
+                    let since = tokio::task::spawn_blocking(move || self.output.since());
+                    since.await.unwrap_or_default()
+                },
+                status: status.code(),
+                signal: status.signal(),
+                seconds,
+                ..Ended::default()
+            },
+            Err(e) => Ended {
+                error: format!("it could not be run: {}", crate::sys::errors::message(&e)),
+                seconds,
+                ..Ended::default()
+            },
+        }
+    }
+
+    /// As [`Begun::wait`], for a hook that ends with pgpool: from now on it is in `group`, and the group
+    /// gets SIGTERM when the returned future is dropped. `group` serves one hook at a time.
+    pub fn wait_in(
+        self,
+        group: &Group,
+        name: &'static str,
+        line: String,
+        reporter: Reporter,
+    ) -> impl Future<Output = Ended> + use<> {
+        let pid = self.pid();
+        group.0.set(pid);
+        let waiting = Waiting(group.clone());
+        async move {
+            if let Some(pid) = pid {
+                // It may take hours, and holds up promotions: an operator has to find it.
+                reporter.log(format_args!("{name} runs as process group {pid}"));
+            }
+            let ended = self.wait(name, &line, &reporter).await;
+            // Its number may be another process's from now on.
+            waiting.0.0.set(None);
+            ended
+        }
+    }
 }
 
 /// Waits for the end of a hook that is no child of ours: an earlier pgpool has begun it.
@@ -124,48 +187,8 @@ pub struct Ended {
     /// Why it could not be run.
     pub error: String,
     pub seconds: f64,
-}
-
-/// `pid` is told the process, and `None` when it has been waited for.
-async fn run_and(
-    name: &str,
-    line: &str,
-    reporter: &Reporter,
-    pid: impl Fn(Option<process::Pid>),
-) -> Ended {
-    let began = Instant::now();
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(line).process_group(0);
-    let result = match command.spawn() {
-        Ok(mut child) => {
-            // It helps an operator to end a hook that hangs.
-            reporter.debug1(format_args!(
-                "{name} runs as process {}",
-                child.id().unwrap_or_default()
-            ));
-            pid(child.id().and_then(|id| process::Pid::try_from(id).ok()));
-            let ended = child.wait().await;
-            // Its number may be another process's from now on.
-            pid(None);
-            ended
-        }
-        Err(e) => Err(e),
-    };
-    let seconds = began.elapsed().as_secs_f64();
-    say(name, line, seconds, &result, reporter);
-    match result {
-        Ok(status) => Ended {
-            status: status.code(),
-            signal: status.signal(),
-            seconds,
-            ..Ended::default()
-        },
-        Err(e) => Ended {
-            error: format!("it could not be run: {}", crate::sys::errors::message(&e)),
-            seconds,
-            ..Ended::default()
-        },
-    }
+    /// What it has printed, or where that is to be found, if it has failed.
+    pub output: String,
 }
 
 fn say(name: &str, line: &str, seconds: f64, result: &io::Result<ExitStatus>, reporter: &Reporter) {
@@ -206,7 +229,10 @@ mod tests {
     use super::*;
 
     async fn run_line(line: &str) -> Ended {
-        run("failover_command", line, &Reporter::new("main"), |_| {}).await
+        let reporter = Reporter::new("main");
+        begin(line, None)
+            .wait("failover_command", line, &reporter)
+            .await
     }
 
     #[tokio::test]
@@ -236,6 +262,21 @@ mod tests {
         let words: Vec<&str> = text.split_whitespace().collect();
         assert_eq!(words.first(), words.get(1), "{text}");
         assert_eq!(words.get(2), Some(&"0"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_hook_ignores_and_blocks_no_signal() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        run_line(&format!(
+            "grep -E '^Sig(Ign|Blk)' /proc/$$/status > {}",
+            out.display()
+        ))
+        .await;
+        assert_eq!(
+            fs::read_to_string(out).unwrap(),
+            "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+        );
     }
 
     #[tokio::test]
@@ -279,7 +320,8 @@ mod tests {
             let reporter = Reporter::new("main");
             let started = {
                 let name = "follow_primary_command";
-                let mut hook = std::pin::pin!(run_in(&group, name, &line, &reporter, |_| {}));
+                let begun = begin(&line, None);
+                let mut hook = std::pin::pin!(begun.wait_in(&group, name, line, reporter));
                 let started = tokio::select! {
                     _ = &mut hook => panic!("ended"),
                     started = pids(&out) => started,

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod consult;
 pub mod core;
 pub mod hook_line;
+pub mod hook_output;
 pub mod hooks;
 pub mod promotion;
 pub mod request;

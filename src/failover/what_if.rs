@@ -227,7 +227,7 @@ impl Walk {
                 }
                 Action::Log(_)
                 | Action::WriteStatusFile(_)
-                | Action::RunHook(_)
+                | Action::RunHook { .. }
                 | Action::Remember(_)
                 | Action::AwaitHook { .. }
                 | Action::Ask { .. }

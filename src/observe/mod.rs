@@ -4,4 +4,4 @@ pub mod counters;
 pub mod report;
 
 pub use counters::{HealthStats, NodeCounters};
-pub use report::{OwnLog, Reporter, Severity};
+pub use report::{OwnLog, Reporter, Severity, in_one_line};

@@ -255,6 +255,15 @@ impl Reporter {
     }
 }
 
+/// Message and detail of an entry, where there is one line for both.
+pub fn in_one_line(message: &str, detail: &str) -> String {
+    if detail.is_empty() {
+        message.to_owned()
+    } else {
+        format!("{message}: {detail}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

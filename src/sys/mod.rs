@@ -1,6 +1,7 @@
 //! System calls that std does not offer. The only unsafe code of the crate is in this folder;
 //! every function here is safe to call.
 
+pub mod at_exec;
 pub mod clock;
 pub mod errors;
 pub mod interfaces;

@@ -45,7 +45,7 @@ impl Supervisor {
                 }
                 Action::WriteStatusFile(text) => self.write_status_file(text).await,
                 Action::Publish(view) => self.publish(view),
-                Action::RunHook(hook) => self.run_hook(hook),
+                Action::RunHook { hook, begun } => self.run_hook(hook, begun).await,
                 Action::Remember(unfinished) => {
                     self.record.remember(unfinished);
                     self.write_record().await;
@@ -94,16 +94,15 @@ impl Supervisor {
     }
 
     /// On another thread: a slow disk must not delay health checks.
-    async fn write_status_file(&self, text: String) {
+    async fn write_status_file(&mut self, text: String) {
         let config = self.shared.config.load_full();
         let work_dir = config.settings.work_dir.clone();
         let path = status_file::path(&work_dir);
-        let written =
-            tokio::task::spawn_blocking(move || status_file::write(&work_dir, &text)).await;
-        let error = match written {
-            Ok(Ok(())) => return,
-            Ok(Err(e)) => crate::sys::errors::message(&e),
-            Err(e) => e.to_string(),
+        let written = self
+            .status_disk
+            .write(move || status_file::write(&work_dir, &text));
+        let Err(error) = written.await else {
+            return;
         };
         say(Entry::warning(
             Source::Main,

@@ -33,7 +33,7 @@ impl Supervisor {
                 node,
                 graceful: true,
                 reply,
-            } => self.detach_gracefully(node, by, reply),
+            } => self.request_later(Request::Down { node }, true, by, reply),
             Command::Recover { node, reply } => match &self.recovery {
                 Some(recovery) => recovery.request(node, by, reply),
                 None => answer(
@@ -54,7 +54,7 @@ impl Supervisor {
                 } else {
                     Request::Promote { node }
                 };
-                self.promote(request, graceful, by, reply);
+                self.request_later(request, graceful, by, reply);
             }
             Command::Reload { reply } => self.reload(by, reply),
             Command::WhatIf { requests, reply } => self.what_if(requests, reply),

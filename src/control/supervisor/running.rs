@@ -1,32 +1,39 @@
 //! The operator's hooks: begun, waited for, and remembered for a start after a kill.
 
-use std::{path::Path, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{
     Internal, Supervisor,
     told::{hook_note, say},
 };
 use crate::{
+    config::Config,
     events::Origin,
     failover::{
         core::{HookCall, HookKind},
         hooks,
         request::{Entry, Source},
-        unfinished,
+        unfinished::{
+            Process, Record, Unfinished,
+            file::{self, Place},
+        },
     },
     observe::Reporter,
     sys::errors,
 };
 
 impl Supervisor {
-    pub(super) async fn write_record(&self) {
-        let work_dir = self.shared.config.load().settings.work_dir.clone();
-        let (place, record) = (work_dir.clone(), self.record.clone());
-        let written = tokio::task::spawn_blocking(move || unfinished::write(&place, &record)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => say_unremembered(&work_dir, &errors::message(&e)),
-            Err(e) => say_unremembered(&work_dir, &e.to_string()),
+    fn record_place(&self) -> Place {
+        record_place(&self.shared.config.load())
+    }
+
+    pub(super) async fn write_record(&mut self) {
+        let (place, record) = (self.record_place(), self.record.clone());
+        let to = place.clone();
+        let written = self.record_disk.write(move || file::write(&to, &record));
+        match written.await {
+            Ok(_) => sync_later(place),
+            Err(why) => say_unremembered(&place, &why),
         }
     }
 
@@ -38,25 +45,68 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn run_hook(&self, hook: HookCall) {
-        let to_me = self.to_me.clone();
-        let group = self.follow_group.clone();
+    /// `begun` is remembered by the process of the hook itself: a kill finds both or neither.
+    pub(super) async fn run_hook(&mut self, hook: HookCall, begun: Unfinished) {
+        let kind = hook.kind;
+        self.record.remember(begun);
+        self.record.runs(kind, None);
+        let (place, record) = (self.record_place(), self.record.clone());
+        let to = place.clone();
+        let prepared = self
+            .record_disk
+            .write(move || file::prepare(&to, &record, kind));
+        let (declaration, unprepared) = match prepared.await {
+            Ok(declaration) => (declaration, None),
+            Err(why) => (None, Some(why)),
+        };
+        let (line, to) = (hook.line.clone(), place.clone());
+        let begin = tokio::task::spawn_blocking(move || {
+            let is_prepared = declaration.is_some();
+            let begun = hooks::begin(&line, declaration);
+            let is_declared = is_prepared && (begun.pid().is_none() || file::is_declared(&to));
+            (begun, is_declared)
+        });
+        let (begun, is_declared) = match begin.await {
+            Ok(begun) => begun,
+            Err(e) => (hooks::Begun::failed(std::io::Error::other(e)), false),
+        };
+        if let Some(why) = unprepared {
+            say_unremembered(&place, &why);
+        }
+        if is_declared {
+            sync_later(place);
+        } else {
+            self.unsay_due(place).await;
+        }
+        self.record.runs(kind, begun.pid().and_then(Process::of));
+        self.wait_for_hook(hook, begun);
+    }
+
+    /// The record could not be put in its place, and says that the hook is due, which it is not any more.
+    async fn unsay_due(&mut self, place: Place) {
+        let (to, record) = (place.clone(), self.record.clone());
+        let written = self
+            .record_disk
+            .write(move || file::write(&to, &record).or_else(|_| file::discard(&to)));
+        if let Err(why) = written.await {
+            say_unremembered(&place, &why);
+        }
+    }
+
+    fn wait_for_hook(&self, hook: HookCall, begun: hooks::Begun) {
         let name = hook.kind.parameter(self.shared.config.load().dialect);
         let reporter = self.reporter_of(hook.kind);
-        let shared = Arc::clone(&self.shared);
+        let in_group = hook.kind == HookKind::Follow;
+        let (to_me, shared) = (self.to_me.clone(), Arc::clone(&self.shared));
+        // Not later: the signal of a shutdown that comes next must find the hook in its group.
+        let end: Pin<Box<dyn Future<Output = hooks::Ended>>> = if in_group {
+            Box::pin(begun.wait_in(&self.follow_group, name, hook.line.clone(), reporter))
+        } else {
+            let line = hook.line.clone();
+            Box::pin(async move { begun.wait(name, &line, &reporter).await })
+        };
         tokio::task::spawn_local(async move {
-            let (kind, line) = (hook.kind, &hook.line);
-            let begun = |pid| {
-                let process = unfinished::Process::of(pid);
-                // The supervisor has ended: the process does.
-                let _ = to_me.send(Internal::HookBegun { kind, process });
-            };
-            let ended = match kind {
-                HookKind::Failover | HookKind::Failback => {
-                    hooks::run(name, line, &reporter, begun).await
-                }
-                HookKind::Follow => hooks::run_in(&group, name, line, &reporter, begun).await,
-            };
+            let ended = end.await;
             let operation = Some((Origin::Failover, hook.operation));
             shared
                 .events
@@ -81,25 +131,40 @@ impl Supervisor {
     }
 }
 
+fn record_place(config: &Config) -> Place {
+    Place::new(&config.settings.work_dir, config.settings.port)
+}
+
+/// Nobody waits for the disk.
+fn sync_later(place: Place) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(e) = file::sync_directory(&place) {
+            say_unremembered(&place, &errors::message(&e));
+        }
+    });
+}
+
 /// What an earlier life was in the middle of. A file that cannot be read is nothing to go on with.
-pub(super) fn read_record(work_dir: &Path) -> unfinished::Record {
-    unfinished::read(work_dir).unwrap_or_else(|e| {
-        say_unremembered(work_dir, &errors::message(&e));
-        unfinished::Record::default()
+pub(super) fn read_record(config: &Config) -> Record {
+    let place = record_place(config);
+    file::read(&place).unwrap_or_else(|e| {
+        say_unremembered(&place, &errors::message(&e));
+        Record::default()
     })
 }
 
 /// For `-D`: nothing is gone on with.
-pub(super) fn discard_record(work_dir: &Path) {
-    if let Err(e) = unfinished::discard(work_dir) {
-        say_unremembered(work_dir, &errors::message(&e));
+pub(super) fn discard_record(config: &Config) {
+    let place = record_place(config);
+    if let Err(e) = file::discard(&place) {
+        say_unremembered(&place, &errors::message(&e));
     }
 }
 
-fn say_unremembered(work_dir: &Path, why: &str) {
+fn say_unremembered(place: &Place, why: &str) {
     say(Entry::warning(
         Source::Main,
-        format!("cannot use the file \"{}\"", unfinished::path(work_dir).display()),
+        format!("cannot use the file \"{}\"", place.path().display()),
     )
     .with_detail(why)
     .with_hint("should pgpool be killed during a failover, the next start would not know what was going on"));

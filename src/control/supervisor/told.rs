@@ -56,6 +56,7 @@ pub(super) fn hook_note(name: &str, hook: &HookCall, ended: hooks::Ended) -> Not
             status: ended.status,
             signal: ended.signal,
             error: ended.error,
+            output: ended.output,
             ..HookRun::begins(name, &hook.line)
         }),
         seconds: Some(ended.seconds),

@@ -267,15 +267,16 @@ impl Core {
             node,
             primary,
         });
-        self.record_hook(operation, HookKind::Follow, node, &line, out);
-        self.remember(out);
-        out.push(Action::RunHook(HookCall {
+        let kind = HookKind::Follow;
+        self.record_hook(operation, kind, node, &line, out);
+        let hook = HookCall {
             call,
-            kind: HookKind::Follow,
+            kind,
             node,
             line,
             operation,
-        }));
+        };
+        self.begin_hook(hook, out);
         true
     }
 

@@ -162,14 +162,14 @@ impl Core {
         say(out, format!("execute command: {line}"));
         let operation = self.operation_number();
         self.record_hook(operation, kind, node, &line, out);
-        self.remember(out);
-        out.push(Action::RunHook(HookCall {
+        let hook = HookCall {
             call,
             kind,
             node,
             line,
             operation,
-        }));
+        };
+        self.begin_hook(hook, out);
         true
     }
 

@@ -6,7 +6,7 @@ use super::{Action, Core, Now, Why, cause_of, texts::say};
 use crate::{
     cluster::NodeId,
     control::Refusal,
-    events::Step,
+    events::{ALREADY_ATTACHED, Step},
     failover::{
         request::{self, Entry, Facts, Judged, Request, Source},
         search::Answer,
@@ -175,8 +175,7 @@ impl Core {
             }
             Judged::NothingToDo(remark) => {
                 say(Source::Main, remark);
-                let result = "the node is attached already";
-                self.record_aside(Step::Dropped, &request, why, result, out);
+                self.record_aside(Step::Dropped, &request, why, ALREADY_ATTACHED, out);
             }
             Judged::AlreadyQueued => {
                 if let Some(queued) = self.queue.iter_mut().rfind(|q| q.request == request) {

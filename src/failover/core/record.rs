@@ -8,6 +8,7 @@ use crate::{
     config::{Release, settings::ClusteringMode},
     events::{self, HookRun, Note, Step},
     failover::request::{Request, Source},
+    observe::in_one_line,
 };
 
 /// Who wants something, or what makes us do it, and what was seen.
@@ -104,8 +105,7 @@ impl Core {
         };
         let reason = out.get(began..).unwrap_or_default().iter().rev();
         let reason = reason.into_iter().find_map(|action| match action {
-            Action::Log(entry) if entry.detail.is_empty() => Some(entry.message.clone()),
-            Action::Log(entry) => Some(format!("{}: {}", entry.message, entry.detail)),
+            Action::Log(entry) => Some(in_one_line(&entry.message, &entry.detail)),
             _ => None,
         });
         self.record_aside(Step::Dropped, request, why, reason.unwrap_or_default(), out);

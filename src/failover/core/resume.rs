@@ -6,7 +6,7 @@
 //! the other nodes) is done as if nothing had happened.
 
 use super::{
-    Action, Core, HookKind, Kind, Now, Stage, Why,
+    Action, Core, HookCall, HookKind, Kind, Now, Stage, Why,
     follow::{Call, Run, follow_entry, list},
     texts::{number, say},
 };
@@ -34,13 +34,24 @@ impl Core {
             // What is left of an earlier life has not been looked at.
             return;
         }
-        let now = Unfinished {
-            hook: self.unfinished.clone(),
-            follow: self.follow.left().or(self.left.follow),
-        };
+        let now = self.unfinished();
         if now != self.remembered {
             self.remembered = now.clone();
             out.push(Action::Remember(now));
+        }
+    }
+
+    /// With the hook begins what a start would have to know from then on.
+    pub(super) fn begin_hook(&mut self, hook: HookCall, out: &mut Vec<Action>) {
+        let begun = self.unfinished();
+        self.remembered = begun.clone();
+        out.push(Action::RunHook { hook, begun });
+    }
+
+    fn unfinished(&self) -> Unfinished {
+        Unfinished {
+            hook: self.unfinished.clone(),
+            follow: self.follow.left().or(self.left.follow),
         }
     }
 

@@ -133,8 +133,9 @@ impl Cluster {
                     self.steps.push("view");
                     self.views.push(view);
                 }
-                Action::RunHook(hook) => {
+                Action::RunHook { hook, begun } => {
                     self.steps.push("hook");
+                    self.unfinished = begun;
                     let call = hook.call;
                     self.hooks.push(hook.clone());
                     if hook.kind == HookKind::Follow {
@@ -773,7 +774,7 @@ fn a_slow_server_does_not_hold_up_a_primary_that_has_answered() {
             .core
             .request(Request::Down { node: 0 }, Source::Pcp, None, cluster.now);
     let call = actions.iter().find_map(|a| match a {
-        Action::RunHook(hook) => Some(hook.call),
+        Action::RunHook { hook, .. } => Some(hook.call),
         _ => None,
     });
     let actions = cluster.core.handle(
@@ -856,4 +857,38 @@ fn a_reload_changes_hooks_and_weights_but_not_the_address_of_a_node_in_use() {
         .reload(cluster.core.settings.clone(), nodes, cluster.now);
     cluster.carry_out(actions);
     assert_eq!(cluster.view().nodes[1].hostname, "elsewhere");
+}
+
+#[test]
+fn no_request_is_dropped_however_many_wait() {
+    let mut cluster = Cluster::started(30);
+    cluster.hooks_hang = true;
+    for node in 1..30 {
+        cluster.down(node);
+    }
+    cluster.hooks_hang = false;
+    let call = cluster.hooks[0].call;
+    cluster.handle(Event::HookFinished { call });
+    assert_eq!(cluster.hooks.len(), 29, "one call for each");
+    assert_eq!(cluster.view().valid_nodes().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_start_ends_though_its_search_is_to_have_no_end() {
+    let endless = Settings {
+        search_primary_node_timeout: None,
+        ..settings()
+    };
+    let mut cluster = Cluster::with(endless, view(2));
+    cluster.answers = vec![standby(), standby()];
+    cluster.handle(Event::Start);
+    cluster.pass(299);
+    assert!(!cluster.core.has_started());
+    cluster.pass(2);
+    assert!(cluster.core.has_started());
+    assert_eq!(cluster.view().primary, None);
+    // The replication check finds the one that comes later.
+    cluster.answers[1] = Answer::Primary;
+    cluster.handle(Event::RolesDiffer);
+    assert_eq!(cluster.view().primary, Some(1));
 }

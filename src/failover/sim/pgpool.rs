@@ -74,7 +74,10 @@ impl World {
                 }
             }
             Action::Publish(view) => self.publish(view),
-            Action::RunHook(call) => self.run_hook(call),
+            Action::RunHook { hook, begun } => {
+                self.unfinished = begun;
+                self.run_hook(hook);
+            }
             Action::Remember(unfinished) => self.unfinished = unfinished,
             Action::AwaitHook { call, kind } => self.await_hook(call, kind),
             Action::Ask { sweep, nodes } => {

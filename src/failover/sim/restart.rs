@@ -43,6 +43,10 @@ impl World {
             }
         } else if let Some(hook) = remembered.as_ref().filter(|_| is_done) {
             // Killed during a start that went on with it, or when it was as good as done.
+            assert!(
+                !begun || owed.is_none(),
+                "a hook that has not begun is forgotten"
+            );
             self.resumed = Some(Resumed {
                 node: hook.node,
                 what: match hook.kind {
@@ -50,7 +54,7 @@ impl World {
                     HookKind::Failover | HookKind::Follow => What::Down,
                 },
                 old_primary: hook.old_primary,
-                owed: owed.filter(|_| !begun),
+                owed,
             });
         }
         if let Some(hook) = remembered.filter(|_| !is_done && !begun)
@@ -63,7 +67,7 @@ impl World {
         self.awaited.clear();
     }
 
-    /// `begun`: nobody can tell whether the call was made, because it was to be made next.
+    /// `begun`: as the record says.
     fn left_of(&self, ongoing: &Ongoing, begun: bool) -> Option<Resumed> {
         let node = ongoing.node;
         let mut after = ongoing.before.clone();
@@ -76,8 +80,12 @@ impl World {
             What::Up => !self.settings.failback_command.is_empty(),
             What::Down | What::Promote => true,
         };
-        let owed = (has_hook && ongoing.hook_calls == 0 && !begun)
-            .then(|| expected_line(&arguments(ongoing, &after, self.main)));
+        assert!(
+            !has_hook || begun == (ongoing.hook_calls > 0),
+            "the record is not true"
+        );
+        let owed =
+            (has_hook && !begun).then(|| expected_line(&arguments(ongoing, &after, self.main)));
         Some(Resumed {
             node,
             what: ongoing.what,
@@ -89,6 +97,10 @@ impl World {
     fn note_commands_left(&mut self) {
         let remembered = self.unfinished.follow;
         let seen = self.following.take().or(self.left.take());
+        if let Some((_, node)) = self.follow_call {
+            let running = remembered.and_then(|follow| follow.running);
+            assert_eq!(running, Some(node), "the command that runs is forgotten");
+        }
         let Some(follow) = remembered else {
             assert!(
                 seen.is_none() || self.follow_call.is_none(),
@@ -99,10 +111,8 @@ impl World {
         };
         let next = follow.next.unwrap_or(usize::MAX);
         if let Some(seen) = seen.filter(|seen| seen.primary == follow.primary) {
-            // One that was to begin next may have begun.
-            let about_to = follow.running.map_or(seen.next, |node| node + 1);
             assert!(
-                next == seen.next || next == about_to || follow.next.is_none(),
+                next == seen.next || follow.next.is_none(),
                 "{follow:?} is remembered of {seen:?}"
             );
         }

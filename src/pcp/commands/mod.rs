@@ -23,7 +23,8 @@ use crate::{
     admin::Inputs,
     config::{Config, Release, settings::CompatVersion},
     control::{self, Refusal, Shared, StopMode, SupervisorMessage},
-    observe::Reporter,
+    events::{self, Note, Step},
+    observe::{Reporter, in_one_line},
 };
 
 /// What a command needs besides its own words.
@@ -103,6 +104,24 @@ impl Environment {
         (node < self.shared.view.load().nodes.len()).then_some(node)
     }
 
+    /// The client, for the history of events.
+    fn by(&self) -> String {
+        format!("PCP {}", self.client)
+    }
+
+    /// Refuses what would have become an operation. The history gets it, too; what the supervisor
+    /// refuses it notes itself.
+    fn refused(&self, kind: events::Kind, number: &Number, notice: Notice) -> Outcome {
+        let note = Note {
+            node: usize::try_from(number.value).ok(),
+            ..Note::new(kind, Step::Refused)
+        };
+        let result = in_one_line(&notice.message, &notice.detail);
+        let note = note.with_cause(self.by(), "").with_result(result);
+        self.shared.events.record(None, note);
+        Outcome::Refused(notice)
+    }
+
     /// One line for who reads the log after the fact.
     fn log(&self, what: &str) {
         Reporter::new("pcp_child").log(format_args!("PCP: {what} requested by {}", self.client));
@@ -115,7 +134,7 @@ impl Environment {
     ) -> Result<(), Notice> {
         let (reply, answer) = oneshot::channel();
         let message = SupervisorMessage::Asked {
-            by: format!("PCP {}", self.client),
+            by: self.by(),
             command: command(reply),
         };
         let gone = || {
@@ -145,10 +164,6 @@ impl Outcome {
 
     fn error(message: impl Into<String>, detail: impl Into<String>) -> Outcome {
         Outcome::Refused(Notice::error(message, detail))
-    }
-
-    fn fatal(message: impl Into<String>, detail: impl Into<String>) -> Outcome {
-        Outcome::Refused(Notice::fatal(message, detail))
     }
 
     /// `CommandComplete`, or why not.

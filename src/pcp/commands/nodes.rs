@@ -6,6 +6,7 @@ use crate::{
     cluster::NodeStatus,
     config::Release,
     control::{Command, Shared},
+    events::Kind,
     observe::Severity,
     pcp::{
         codec::{self, Notice},
@@ -121,7 +122,7 @@ pub async fn health_check_stats(env: &Environment, number: &Number) -> Outcome {
 pub async fn attach(env: &Environment, number: &Number) -> Outcome {
     let node = match configured(&env.shared, number, "failback") {
         Ok(node) => node,
-        Err(notice) => return Outcome::Refused(notice),
+        Err(notice) => return env.refused(Kind::Failback, number, notice),
     };
     env.log(&format!("attach of node {node}"));
     Outcome::of(env.ask(|reply| Command::Attach { node, reply }).await, b'c')
@@ -130,7 +131,7 @@ pub async fn attach(env: &Environment, number: &Number) -> Outcome {
 pub async fn detach(env: &Environment, number: &Number, graceful: bool) -> Outcome {
     let node = match configured(&env.shared, number, "degenerate backend") {
         Ok(node) => node,
-        Err(notice) => return Outcome::Refused(notice),
+        Err(notice) => return env.refused(Kind::Failover, number, notice),
     };
     let how = if graceful {
         "graceful detach"
@@ -172,10 +173,11 @@ fn configured(shared: &Shared, number: &Number, request: &str) -> Result<usize, 
 /// Answered at the end of the recovery, however long that takes.
 pub async fn recover(env: &Environment, number: &Number) -> Outcome {
     let Some(node) = env.node(number) else {
-        return Outcome::error(
+        let notice = Notice::error(
             "process recovery request failed",
             format!("node id {} is not valid", number.value),
         );
+        return env.refused(Kind::Recovery, number, notice);
     };
     env.log(&format!("recovery of node {node}"));
     Outcome::of(
