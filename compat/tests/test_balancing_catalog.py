@@ -171,6 +171,14 @@ class CodeBehindNames(Base):
         CREATE AGGREGATE lasts(int) (SFUNC = int4pl, STYPE = int, INITCOND = '0', FINALFUNC = last);
         CREATE VIEW stepped AS SELECT steps(i) FROM guarded;
         CREATE TABLE plain(i int); INSERT INTO plain VALUES (1); CREATE POLICY p ON plain USING (i = 1); ALTER TABLE plain ENABLE ROW LEVEL SECURITY;
+        CREATE FUNCTION pair(int, int) RETURNS int LANGUAGE plpgsql AS $$BEGIN INSERT INTO b VALUES (5); RETURN $1; END$$;
+        CREATE OPERATOR <+> (LEFTARG = int, RIGHTARG = int, FUNCTION = pair);
+        CREATE OPERATOR <*> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4mul);
+        CREATE FUNCTION good(int) RETURNS bool LANGUAGE plpgsql AS $$BEGIN INSERT INTO b VALUES (6); RETURN true; END$$;
+        CREATE DOMAIN checked AS int CHECK (good(VALUE)); CREATE DOMAIN over_checked AS checked; CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+        CREATE TYPE odd AS (i int);
+        CREATE FUNCTION to_odd(int) RETURNS odd LANGUAGE plpgsql AS $$BEGIN INSERT INTO b VALUES (7); RETURN row($1); END$$;
+        CREATE CAST (int AS odd) WITH FUNCTION to_odd(int);
     """
 
     def test_row_security_policies(self):
@@ -180,6 +188,17 @@ class CodeBehindNames(Base):
     def test_aggregates(self):
         for sql in ("SELECT steps(1)", "SELECT lasts(1)", "SELECT * FROM stepped"):
             self.answers(sql, "1")
+
+    @stock_differs("it looks for functions behind no operator and no cast")
+    def test_operators_casts_and_domains(self):
+        for sql in ("SELECT 1 <+> 2", "SELECT '1'::checked", "SELECT 1::public.over_checked", "SELECT (1::odd).i", "SELECT 2 - 3 <+> 2 + 2"):
+            self.answers(sql, "-1" if "3" in sql else "1")
+
+    @stock_differs("PGPOOL EXPLAIN is only ours")
+    def test_operators_and_domains_without_such_functions_are_balanced(self):
+        client = self.client()
+        for sql in ("SELECT 1 <*> 2", "SELECT 1::positive", "SELECT '1'::public.positive", "SELECT 1::int <-1, i::text FROM b WHERE i = 1"):
+            self.assertEqual([row[:3] for row in client.query(f"PGPOOL EXPLAIN {sql}").rows], [("1", "standby", "23")], sql)
 
     @stock_differs("PGPOOL EXPLAIN is only ours")
     def test_policies_and_aggregates_without_such_functions_are_balanced(self):

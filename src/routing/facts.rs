@@ -89,6 +89,39 @@ pub enum Statement {
     Other,
 }
 
+impl Statement {
+    /// Whether it ends the open transaction, or that of a pipeline; with AND CHAIN another one begins.
+    pub fn ends_transaction(self) -> bool {
+        matches!(
+            self,
+            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
+        )
+    }
+
+    /// Whether it begins or ends a transaction, or undoes a part of one.
+    pub fn begins_or_ends(self) -> bool {
+        matches!(
+            self,
+            Statement::Begin(_)
+                | Statement::Commit { .. }
+                | Statement::Rollback { .. }
+                | Statement::RollbackTo(_)
+        )
+    }
+
+    /// Whether it begins, ends or divides transactions.
+    pub fn is_transaction_command(self) -> bool {
+        self.ends_transaction()
+            || matches!(
+                self,
+                Statement::Begin(_)
+                    | Statement::Savepoint(_)
+                    | Statement::Release(_)
+                    | Statement::RollbackTo(_)
+            )
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copy {
     /// FROM; else TO.
@@ -170,6 +203,7 @@ pub struct Facts {
     statements: Vec<Statement>,
     relations: Vec<Name>,
     functions: Vec<Name>,
+    operations: Vec<Name>,
     executes: Vec<Ident>,
     names: Vec<u8>,
     levels: Vec<query::Level>,
@@ -262,6 +296,7 @@ impl Facts {
         self.statements.clear();
         self.relations.clear();
         self.functions.clear();
+        self.operations.clear();
         self.executes.clear();
         self.names.clear();
         self.levels.clear();
@@ -300,6 +335,16 @@ impl Facts {
     /// Functions that are called.
     pub fn functions(&self) -> &[Name] {
         &self.functions
+    }
+
+    /// Operators, and types behind `::`, that are none of PostgreSQL's own by their names.
+    pub fn operations(&self) -> &[Name] {
+        &self.operations
+    }
+
+    /// Whether it calls code whose name it shows.
+    pub fn calls_code(&self) -> bool {
+        !self.functions.is_empty() || !self.operations.is_empty()
     }
 
     /// Prepared statements that EXECUTE names, also behind EXPLAIN and CREATE TABLE AS.

@@ -192,7 +192,8 @@ impl fmt::Display for Rule {
 /// Answers from the relation cache; `None` is a miss.
 pub trait Catalog {
     fn relation(&mut self, schema: Option<&[u8]>, name: &[u8]) -> Option<Relation>;
-    /// Whether one of the functions of this name is volatile or belongs to the primary.
+    /// Whether one of the functions of this name is volatile or belongs to the primary, or one behind an
+    /// operator or type of this name.
     fn volatile(&mut self, schema: Option<&[u8]>, name: &[u8]) -> Option<bool>;
 }
 
@@ -667,6 +668,24 @@ impl<C: Catalog> Procedure<'_, '_, C> {
                 return true;
             }
         }
+        !lists && self.operates_with_writing_function()
+    }
+
+    /// The same of functions that stand behind operators and casts.
+    fn operates_with_writing_function(&mut self) -> bool {
+        let facts = self.inputs.facts;
+        for &operation in facts.operations() {
+            let name = facts.text(operation.name);
+            let schema = operation.schema.map(|s| facts.text(s));
+            match self.catalog.volatile(schema, name) {
+                Some(true) => return true,
+                Some(false) => {}
+                None => self.ask(Question::Function {
+                    schema: schema.map(Into::into),
+                    name: name.into(),
+                }),
+            }
+        }
         false
     }
 
@@ -675,14 +694,14 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         let facts = self.inputs.facts;
         if facts.count() > 1 {
             // Functions are not looked up for these: a call counts.
-            return !facts.functions().is_empty()
+            return facts.calls_code()
                 || facts
                     .statements()
                     .iter()
-                    .any(|&s| !is_read(s, facts) && !is_transaction(s));
+                    .any(|&s| !is_read(s, facts) && !s.begins_or_ends());
         }
         match facts.first() {
-            statement if is_transaction(statement) => false,
+            statement if statement.begins_or_ends() => false,
             Statement::Set(Set::TransactionReadOnly(Some(true))) => false,
             Statement::Set(Set::Transaction(modes) | Set::Characteristics(modes)) => {
                 // SERIALIZABLE is remembered by itself.
@@ -713,16 +732,6 @@ impl<C: Catalog> Procedure<'_, '_, C> {
     }
 }
 
-fn is_transaction(statement: Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Begin(_)
-            | Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::RollbackTo(_)
-    )
-}
-
 impl Decision {
     /// What is decided when the catalog cannot be asked.
     pub fn without_catalog(facts: &Facts) -> Decision {
@@ -731,7 +740,7 @@ impl Decision {
             rule: Rule::CatalogSilent,
             skip_idle_standbys: false,
             plain_begin_on_standbys: false,
-            writes: !facts.functions().is_empty(),
+            writes: facts.calls_code(),
         }
     }
 

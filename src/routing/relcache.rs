@@ -22,7 +22,8 @@ pub enum Question {
         schema: Option<Box<[u8]>>,
         name: Box<[u8]>,
     },
-    /// All functions of a name; answered by [`Answer::Function`].
+    /// All functions of a name, and those that an operator or type of this name calls; answered by
+    /// [`Answer::Function`].
     Function {
         schema: Option<Box<[u8]>>,
         name: Box<[u8]>,
@@ -38,7 +39,7 @@ pub enum Question {
 pub enum Answer {
     Relation(Relation),
     Function {
-        /// At least one function of the name is volatile, or one that a standby answers otherwise.
+        /// At least one of these functions is volatile, or one that a standby answers otherwise.
         volatile: bool,
     },
     DefaultIsolation {
@@ -82,6 +83,9 @@ const PARTS: &str = "LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catal
      JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[p.oid, a.aggtransfn::pg_catalog.oid, \
      a.aggfinalfn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])";
 
+/// Where a stored expression names a function by its number.
+const CALLS: &str = ":(?:(?:op)?funcid|(?:agg|win)fnoid) ([1-9][0-9]*)";
+
 impl Question {
     /// One query with one row of booleans; [`Question::answer`] reads it.
     ///
@@ -99,17 +103,7 @@ impl Question {
             }
             Question::Function { schema, name } => {
                 let schema = schema.as_deref().filter(|s| *s != b"pg_temp");
-                let of_schema = if schema.is_some() {
-                    "AND n.nspname OPERATOR(pg_catalog.=) $schema"
-                } else {
-                    ""
-                };
-                let sql = format!(
-                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p \
-                     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace {PARTS} \
-                     WHERE p.proname OPERATOR(pg_catalog.=) $name {of_schema} AND {OF_THE_PRIMARY})"
-                );
-                fill(&sql, schema, name)
+                fill(&function_sql(schema.is_some()), schema, name)
             }
             // What the session itself has set meanwhile is not what others of its user begin with.
             Question::DefaultIsolation { .. } => {
@@ -171,6 +165,40 @@ fn name_key(kind: u8, schema: Option<&[u8]>, name: &[u8], key: &mut Vec<u8>) {
     key.extend_from_slice(name);
 }
 
+/// [`Question::Function`] with `$name` and `$schema` for the names.
+///
+/// A cast calls a function of pg_cast, and the checks of a domain, also of one that it is made of.
+fn function_sql(has_schema: bool) -> String {
+    let of_schema = |column: &str| {
+        if has_schema {
+            format!(
+                "JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) {column} AND n.nspname OPERATOR(pg_catalog.=) $schema"
+            )
+        } else {
+            String::new()
+        }
+    };
+    let (functions, operators, types) = (
+        of_schema("s.pronamespace"),
+        of_schema("o.oprnamespace"),
+        of_schema("t.typnamespace"),
+    );
+    format!(
+        "WITH RECURSIVE named(oid) AS (SELECT t.oid FROM pg_catalog.pg_type t {types} WHERE t.typname OPERATOR(pg_catalog.=) $name), \
+         read(oid) AS (SELECT oid FROM named UNION SELECT t.typbasetype FROM read \
+         JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) read.oid), \
+         code(oid) AS (SELECT s.oid FROM pg_catalog.pg_proc s {functions} WHERE s.proname OPERATOR(pg_catalog.=) $name \
+         UNION ALL SELECT o.oprcode::pg_catalog.oid FROM pg_catalog.pg_operator o {operators} WHERE o.oprname OPERATOR(pg_catalog.=) $name \
+         UNION ALL SELECT c.castfunc FROM named JOIN pg_catalog.pg_cast c \
+         ON named.oid OPERATOR(pg_catalog.=) ANY (ARRAY[c.castsource, c.casttarget]) \
+         UNION ALL SELECT found[1]::pg_catalog.oid FROM read \
+         JOIN pg_catalog.pg_constraint k ON k.contypid OPERATOR(pg_catalog.=) read.oid, \
+         LATERAL pg_catalog.regexp_matches(k.conbin::pg_catalog.text, '{CALLS}', 'g') AS found) \
+         SELECT EXISTS (SELECT FROM code JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) code.oid {PARTS} \
+         WHERE {OF_THE_PRIMARY})"
+    )
+}
+
 /// [`Question::Relation`] with `$name` and `$schema` for the names.
 ///
 /// Without a schema the search path says which relation of the name is meant, and the answer is
@@ -207,7 +235,7 @@ fn relation_sql(has_schema: bool) -> String {
          AND c.relkind OPERATOR(pg_catalog.=) ANY ('{{v,m}}')), \
          EXISTS (SELECT FROM seen WHERE relkind OPERATOR(pg_catalog.=) 'S'), \
          EXISTS (SELECT FROM read, LATERAL ({trees}) AS code(tree), \
-         LATERAL pg_catalog.regexp_matches(code.tree, ':(?:(?:op)?funcid|(?:agg|win)fnoid) ([1-9][0-9]*)', 'g') AS found \
+         LATERAL pg_catalog.regexp_matches(code.tree, '{CALLS}', 'g') AS found \
          JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) found[1]::pg_catalog.oid {PARTS} WHERE {OF_THE_PRIMARY}), \
          EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname OPERATOR(pg_catalog.=) $name \
          AND pronamespace OPERATOR(pg_catalog.<>) '11'::pg_catalog.oid)"

@@ -6,87 +6,21 @@
 //! to a standby again counts from the answer only: [`SessionState::succeeded`],
 //! [`SessionState::failed`], [`SessionState::ready`].
 
+mod node_set;
 mod tables;
+mod transaction;
+mod writes;
 
 use std::{collections::HashMap, rc::Rc};
 
 use super::{
-    facts::{Copy, Discard, Facts, LockMode, Set, Statement, TransactionModes},
-    settings::{Object, OnWrite, Settings},
+    facts::{Facts, Set, Statement},
+    settings::{OnWrite, Settings},
 };
 use crate::cluster::NodeId;
+pub use node_set::NodeSet;
 use tables::TemporaryTables;
-
-/// A set of node ids; ids go up to 127.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeSet(u128);
-
-impl NodeSet {
-    pub const EMPTY: NodeSet = NodeSet(0);
-
-    pub fn of(node: NodeId) -> NodeSet {
-        let mut set = NodeSet::default();
-        set.insert(node);
-        set
-    }
-
-    pub fn insert(&mut self, node: NodeId) {
-        self.0 |= bit(node);
-    }
-
-    pub fn remove(&mut self, node: NodeId) {
-        self.0 &= !bit(node);
-    }
-
-    pub fn contains(self, node: NodeId) -> bool {
-        self.0 & bit(node) != 0
-    }
-
-    pub fn union(self, other: NodeSet) -> NodeSet {
-        NodeSet(self.0 | other.0)
-    }
-
-    pub fn without(self, other: NodeSet) -> NodeSet {
-        NodeSet(self.0 & !other.0)
-    }
-
-    pub fn intersection(self, other: NodeSet) -> NodeSet {
-        NodeSet(self.0 & other.0)
-    }
-
-    pub fn first(self) -> Option<NodeId> {
-        (!self.is_empty()).then(|| self.0.trailing_zeros() as NodeId)
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Ascending.
-    pub fn iter(self) -> impl Iterator<Item = NodeId> {
-        let mut left = self;
-        std::iter::from_fn(move || {
-            let node = left.first()?;
-            left.remove(node);
-            Some(node)
-        })
-    }
-}
-
-impl FromIterator<NodeId> for NodeSet {
-    fn from_iter<I: IntoIterator<Item = NodeId>>(nodes: I) -> NodeSet {
-        let mut set = NodeSet::default();
-        nodes.into_iter().for_each(|node| set.insert(node));
-        set
-    }
-}
-
-fn bit(node: NodeId) -> u128 {
-    u32::try_from(node)
-        .ok()
-        .and_then(|shift| 1u128.checked_shl(shift))
-        .unwrap_or(0)
-}
+pub use writes::{is_read, is_weak_lock};
 
 /// The byte of ReadyForQuery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -323,13 +257,6 @@ impl SessionState {
         self.temporary_path
     }
 
-    /// dml_adaptive: a write of this transaction concerns `name`.
-    pub fn has_written_object(&self, name: &[u8]) -> bool {
-        self.written_objects
-            .iter()
-            .any(|written| written.eq_ignore_ascii_case(name))
-    }
-
     pub fn prepared(&self, name: &[u8]) -> Option<&Prepared> {
         self.prepared.get(name)
     }
@@ -380,7 +307,7 @@ impl SessionState {
         if writes {
             self.unsynced_write = true;
             self.ever_written = true;
-            if may_make_tables(facts) {
+            if writes::may_make_tables(facts) {
                 self.untraced = Untraced::Doubtful;
             }
         }
@@ -403,46 +330,6 @@ impl SessionState {
         }
     }
 
-    fn remember_objects(&mut self, facts: &Facts, settings: &Settings, writes: bool) {
-        let read = facts.statements().iter().all(|s| is_read(*s, facts));
-        if !read && !matches!(facts.first(), Statement::Lock(_)) {
-            // What a sub-select reads is not written; what a query in WITH writes is not told apart.
-            let all = facts.has_data_modifying_with();
-            for relation in facts.relations().iter().filter(|r| all || !r.nested) {
-                let name = facts.text(relation.name);
-                self.remember(name);
-                self.remember_dependents(settings, |o| match o {
-                    Object::Relation(r) => r.eq_ignore_ascii_case(name),
-                    Object::Function(_) => false,
-                });
-            }
-        }
-        if !writes && !read {
-            return;
-        }
-        for function in facts.functions() {
-            let name = facts.text(function.name);
-            self.remember_dependents(settings, |o| match o {
-                Object::Function(f) => f.eq_ignore_ascii_case(name),
-                Object::Relation(_) => false,
-            });
-        }
-    }
-
-    fn remember_dependents(&mut self, settings: &Settings, matches: impl Fn(&Object) -> bool) {
-        for relationship in &settings.relationships {
-            if matches(&relationship.object) {
-                self.remember(&relationship.dependent);
-            }
-        }
-    }
-
-    fn remember(&mut self, name: &[u8]) {
-        if !self.has_written_object(name) {
-            self.written_objects.push(name.into());
-        }
-    }
-
     /// The statements were executed: CommandComplete of an Execute, or the end of a Query without
     /// an error. `nodes` are those it was sent to.
     pub fn succeeded(&mut self, facts: &Facts, settings: &Settings, writes: bool, nodes: NodeSet) {
@@ -450,188 +337,20 @@ impl SessionState {
         for &statement in facts.statements() {
             self.apply(statement, facts, on_write, nodes);
         }
-        if writes && (facts.count() > 1 || !ends_or_begins(facts.first())) {
+        if writes && (facts.count() > 1 || !facts.first().begins_or_ends()) {
             self.note_write(on_write);
-            let any = facts.statements().iter().any(|&s| defines(s));
+            let any = facts.statements().iter().any(|&s| writes::defines(s));
             self.defined |= self.status != TransactionStatus::Idle && (any || facts.has_into());
         }
     }
 
-    fn note_write(&mut self, on_write: OnWrite) {
-        match on_write {
-            OnWrite::Off | OnWrite::DmlAdaptive => {}
-            OnWrite::Always => self.written = true,
-            OnWrite::Transaction | OnWrite::TransTransaction => {
-                self.written |= self.status != TransactionStatus::Idle;
+    /// A string of several statements has failed, perhaps behind a COMMIT of its own: temporary tables that
+    /// it makes may be there.
+    pub fn partly_succeeded(&mut self, facts: &Facts) {
+        for statement in facts.statements() {
+            if let Statement::CreateTemporary(name) = statement {
+                self.temporary.create(facts.text(*name));
             }
-        }
-    }
-
-    fn apply(&mut self, statement: Statement, facts: &Facts, on_write: OnWrite, nodes: NodeSet) {
-        match statement {
-            Statement::Begin(modes) => self.begin(modes, on_write),
-            Statement::Commit { chain } | Statement::Rollback { chain } => {
-                let committed = matches!(statement, Statement::Commit { .. })
-                    && self.status != TransactionStatus::Failed;
-                self.end(committed, on_write, chain);
-            }
-            Statement::PrepareTransaction => {
-                let prepared = self.status == TransactionStatus::Active;
-                self.end(prepared, on_write, false);
-            }
-            Statement::Savepoint(name) => {
-                let savepoint = Savepoint {
-                    name: facts.text(name).into(),
-                    written: self.written,
-                    objects: self.written_objects.len(),
-                    default_serializable: self.default_serializable,
-                };
-                self.savepoints.push(savepoint);
-            }
-            Statement::Release(name) => {
-                if let Some(at) = self.savepoint(facts.text(name)) {
-                    self.savepoints.truncate(at);
-                }
-            }
-            Statement::RollbackTo(name) => {
-                if self.status == TransactionStatus::Failed {
-                    self.status = TransactionStatus::Active;
-                }
-                self.temporary.rolled_back_to_savepoint();
-                if let Some(at) = self.savepoint(facts.text(name)) {
-                    self.savepoints.truncate(at + 1);
-                    let savepoint = &self.savepoints[at];
-                    self.default_serializable = savepoint.default_serializable;
-                    self.written_objects.truncate(savepoint.objects);
-                    if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
-                        self.written = savepoint.written;
-                    }
-                }
-            }
-            Statement::Set(set) => self.set(set),
-            Statement::Reset(Set::All | Set::DefaultIsolation { .. }) => self.set_default(None),
-            Statement::Discard(kind) => {
-                if kind == Discard::All {
-                    self.prepared.clear();
-                    self.set_default(None);
-                    self.temporary_path = false;
-                }
-                if matches!(kind, Discard::All | Discard::Temp) {
-                    self.temporary.drop_all();
-                    self.untraced = Untraced::None;
-                }
-                if kind == Discard::All {
-                    // It is committed at once, also in a pipeline.
-                    self.end_undoable(true);
-                }
-            }
-            Statement::Prepare(name) => {
-                self.prepared.insert(
-                    facts.text(name).into(),
-                    Prepared {
-                        nodes,
-                        parsed: None,
-                    },
-                );
-            }
-            Statement::Deallocate(None) => self.prepared.clear(),
-            Statement::Deallocate(Some(name)) => drop(self.closed(facts.text(name))),
-            Statement::CreateTemporary(name) => {
-                self.temporary.create(facts.text(name));
-            }
-            Statement::Drop(name) => {
-                self.temporary.drop(facts.text(name));
-                if self.untraced == Untraced::Some {
-                    self.untraced = Untraced::Doubtful;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn savepoint(&self, name: &[u8]) -> Option<usize> {
-        self.savepoints.iter().rposition(|s| *s.name == *name)
-    }
-
-    fn begin(&mut self, modes: TransactionModes, on_write: OnWrite) {
-        self.opening = false;
-        if self.status != TransactionStatus::Idle {
-            // Only a warning: the transaction goes on.
-            self.serializable = modes.serializable.or(self.serializable);
-            return;
-        }
-        self.status = TransactionStatus::Active;
-        self.serializable = modes.serializable;
-        self.level_missing = modes.serializable.is_some() && modes.read_only == Some(false);
-        self.savepoints.clear();
-        // What was written is of this transaction: behind the BEGIN, before its answer, or before it in
-        // the same pipeline.
-        if self.unsynced_write {
-            self.note_write(on_write);
-            self.defined = true;
-        }
-    }
-
-    /// With `trans_transaction` a write of an earlier transaction goes on to count, with `always`
-    /// every write.
-    fn forget_writes(&mut self, on_write: OnWrite) {
-        if !matches!(on_write, OnWrite::Always | OnWrite::TransTransaction) {
-            self.written = false;
-        }
-        self.defined = false;
-        self.written_objects.clear();
-        self.savepoints.clear();
-    }
-
-    fn end(&mut self, committed: bool, on_write: OnWrite, chain: bool) {
-        if self.status == TransactionStatus::Idle {
-            // It ends that of a pipeline.
-            self.end_undoable(committed);
-            return;
-        }
-        let level = self.is_serializable();
-        self.forget_writes(on_write);
-        self.end_undoable(committed);
-        // They may be gone (ON COMMIT DROP), or there again.
-        if self.untraced != Untraced::None {
-            self.untraced = Untraced::Doubtful;
-        }
-        if chain {
-            self.status = TransactionStatus::Active;
-            // Also where that was the default, which the transaction may have changed for those behind it.
-            self.serializable = level;
-        } else {
-            self.status = TransactionStatus::Idle;
-            self.serializable = None;
-            self.level_missing = false;
-        }
-    }
-
-    fn set(&mut self, set: Set) {
-        match set {
-            Set::Transaction(modes) if self.status != TransactionStatus::Idle => {
-                self.serializable = modes.serializable.or(self.serializable);
-            }
-            Set::Characteristics(modes) => {
-                self.set_default(modes.serializable.or(self.default_serializable));
-            }
-            Set::DefaultIsolation { serializable } => self.set_default(Some(serializable)),
-            _ => {}
-        }
-    }
-
-    fn set_default(&mut self, serializable: Option<bool>) {
-        self.default_before.get_or_insert(self.default_serializable);
-        self.default_serializable = serializable;
-    }
-
-    /// The end of a transaction, also of one that nobody has begun.
-    fn end_undoable(&mut self, committed: bool) {
-        self.temporary.end(committed);
-        if let Some(before) = self.default_before.take()
-            && !committed
-        {
-            self.default_serializable = before;
         }
     }
 
@@ -683,120 +402,6 @@ impl SessionState {
             self.in_transaction.insert(node);
         }
     }
-}
-
-/// Functions of PostgreSQL that make no tables.
-const HARMLESS: [&[u8]; 40] = [
-    b"nextval",
-    b"currval",
-    b"setval",
-    b"lastval",
-    b"random",
-    b"setseed",
-    b"clock_timestamp",
-    b"timeofday",
-    b"gen_random_uuid",
-    b"set_config",
-    b"pg_notify",
-    b"pg_sleep",
-    b"txid_current",
-    b"pg_current_xact_id",
-    b"pg_advisory_lock",
-    b"pg_advisory_xact_lock",
-    b"pg_advisory_unlock",
-    b"pg_try_advisory_lock",
-    b"pg_try_advisory_xact_lock",
-    b"pg_advisory_unlock_all",
-    b"lo_creat",
-    b"lo_unlink",
-    // Not volatile, but called by much that counts as a write for other reasons.
-    b"count",
-    b"sum",
-    b"min",
-    b"max",
-    b"avg",
-    b"array_agg",
-    b"string_agg",
-    b"now",
-    b"lower",
-    b"upper",
-    b"length",
-    b"to_char",
-    b"date_trunc",
-    b"extract",
-    b"unnest",
-    b"generate_series",
-    b"format_type",
-    b"current_setting",
-];
-
-/// Whether a statement that may write runs code that can make a temporary table which no statement shows.
-fn may_make_tables(facts: &Facts) -> bool {
-    let runs = |s: &Statement| matches!(s, Statement::Do | Statement::Call | Statement::Execute(_));
-    // What was called by its number, or made by PREPARE.
-    // After what was not read no standby is.
-    facts.is_unknown() && !facts.is_unread()
-        || facts.statements().iter().any(runs)
-        || facts
-            .functions()
-            .iter()
-            .any(|f| !HARMLESS.contains(&facts.text(f.name)))
-}
-
-/// Whether it may change the catalog, or lock a table as no read does.
-fn defines(statement: Statement) -> bool {
-    match statement {
-        Statement::Lock(mode) => mode == LockMode::AccessExclusive,
-        Statement::Explain { analyze, select } => analyze && !select,
-        _ => matches!(
-            statement,
-            Statement::Truncate
-                | Statement::CreateTemporary(_)
-                | Statement::Drop(_)
-                | Statement::Call
-                | Statement::Do
-                | Statement::Other
-        ),
-    }
-}
-
-fn ends_or_begins(statement: Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Begin(_)
-            | Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::RollbackTo(_)
-    )
-}
-
-/// Whether the statement leaves its transaction one that has not written, leaving functions aside (`is_select_query` of
-/// `src/protocol/pool_process_query.c @ V4_3_5`; the look at the text's beginning is the policy's).
-pub fn is_read(statement: Statement, facts: &Facts) -> bool {
-    match statement {
-        Statement::Empty | Statement::Select => {
-            !facts.has_outer_locking_clause()
-                && !facts.has_into()
-                && !facts.has_data_modifying_with()
-                && !facts.is_unknown()
-        }
-        Statement::Copy(Copy {
-            from: false,
-            file: false,
-            source,
-        }) => source != super::facts::CopySource::Write && !facts.has_data_modifying_with(),
-        // ANALYZE carries it out.
-        Statement::Explain { analyze, select } => {
-            !analyze || select && !facts.has_data_modifying_with()
-        }
-        Statement::Show => true,
-        _ => false,
-    }
-}
-
-/// Whether a statement that goes to several nodes is one that a standby takes.
-pub fn is_weak_lock(mode: LockMode) -> bool {
-    mode < LockMode::RowExclusive
 }
 
 #[cfg(test)]

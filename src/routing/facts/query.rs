@@ -3,6 +3,7 @@
 //! A stack of parentheses says whether a `FROM` is one of a query and whether a comma is followed
 //! by a table. That is all the grammar there is.
 
+mod operations;
 mod syntax;
 mod words;
 
@@ -126,6 +127,7 @@ impl<'a> Collector<'a, '_> {
                     scan.before = Before::Operand;
                 }
                 TokenKind::Operator => {
+                    self.operator(token);
                     let all = token.text == b"*"
                         && matches!(
                             scan.before,
@@ -436,6 +438,10 @@ impl<'a> Collector<'a, '_> {
         // Most names are columns: only what may be a table or function goes into the arena.
         let next = self.byte_behind(token);
         let table = scan.level.from == From::Expect;
+        if before == Before::Cast && next != b'.' {
+            self.cast_to(token);
+            return;
+        }
         if !table && next != b'(' && next != b'.' {
             if token.kind == TokenKind::UnicodeQuoted {
                 // Its UESCAPE is no name of its own.
@@ -461,6 +467,10 @@ impl<'a> Collector<'a, '_> {
         let mut name = self.name(token);
         name.nested = scan.depth > 0;
         let next = self.lexer.peek_byte();
+        if before == Before::Cast {
+            self.facts.operations.push(name);
+            return;
+        }
         if next == b'.' {
             // `name.*`: all columns.
             self.lexer.next();

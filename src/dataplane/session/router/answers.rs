@@ -1,6 +1,6 @@
 //! What the messages of the nodes mean for where the next statements go.
 
-use super::{Comparison, Elsewhere, Entry, Executed, Ledger, Order, Replay, Router};
+use super::{Elsewhere, Entry, Executed, Ledger, Order, Router};
 use crate::{
     cluster::NodeId,
     dataplane::session::owed::Answer,
@@ -72,15 +72,9 @@ impl Router {
             }
             _ => {
                 let answer = ledger.owed.received(kind);
-                // The copy has swallowed the Flush or Sync that would have made its end come.
+                // What comes now is the copy's, up to its end.
                 if kind == b'G' {
-                    ledger.flushed = false;
-                    if ledger.owed.is_unsynced() {
-                        self.used.insert(node);
-                    }
-                    if self.waits.contains(node) && ledger.wants_flush() {
-                        self.effects.orders.push((node, Order::Flush));
-                    }
+                    self.copy_ahead = false;
                 }
                 if let Answer::End(entry) = answer {
                     self.carried_out(entry, kind, settings);
@@ -127,17 +121,9 @@ impl Router {
     /// failed itself; else it was skipped.
     fn not_carried_out(&mut self, entry: Entry, node: NodeId, error: Option<&[u8]>) {
         match entry {
-            Entry::Unnamed(turn, before) => {
-                // The one before is dropped first.
-                self.skipped_unnamed
-                    .push((turn, before.filter(|_| error.is_none())));
-                self.restore_unnamed();
-            }
-            Entry::Lacked(name) if name.is_empty() => {
-                if let Some((_, nodes)) = &mut self.unnamed {
-                    nodes.remove(node);
-                }
-            }
+            // The one before is dropped first.
+            Entry::Unnamed(_) if error.is_some() => self.unnamed_known = None,
+            Entry::Lacked(name) if name.is_empty() => self.has_no_unnamed(node),
             Entry::Lacked(name) => self.state.not_parsed(&name, node),
             // What it has made lasts as long as the transaction that has failed.
             Entry::Bind(..)
@@ -177,25 +163,6 @@ impl Router {
         }
     }
 
-    /// The unnamed statement is the one before those that were skipped, if they were the last ones.
-    fn restore_unnamed(&mut self) {
-        loop {
-            let now = self.unnamed_turn;
-            let skipped = self
-                .skipped_unnamed
-                .iter()
-                .position(|(turn, _)| *turn == now);
-            let Some(at) = skipped else {
-                return;
-            };
-            self.unnamed = self.skipped_unnamed.swap_remove(at).1;
-            if let Some((_, nodes)) = &mut self.unnamed {
-                *nodes = nodes.without(self.lost);
-            }
-            self.unnamed_turn = now.wrapping_sub(1);
-        }
-    }
-
     /// These nodes may have a statement of this name, whatever the client knows.
     fn may_have(&mut self, name: Box<[u8]>, nodes: NodeSet) {
         if !nodes.is_empty() {
@@ -218,23 +185,15 @@ impl Router {
         });
     }
 
-    /// Followers of a COMMIT that has failed have committed what the session has set.
-    fn commit_failed(&mut self, executed: &Executed) {
-        if self.changes != self.settled_changes
-            && matches!(executed.facts.first(), Statement::Commit { .. })
-        {
-            self.diverge(executed.nodes);
-        }
-    }
-
     /// The end of an answer in the extended protocol.
     fn carried_out(&mut self, entry: Entry, kind: u8, settings: &Settings) {
         match entry {
             Entry::Parse(parsing) if !parsing.fresh => {
                 let parsing = *parsing;
-                self.state
-                    .parsed(&parsing.name, parsing.nodes, parsing.parsed);
+                let nodes = parsing.nodes.without(self.lost);
+                self.state.parsed(&parsing.name, nodes, parsing.parsed);
             }
+            Entry::Unnamed(unnamed) => self.has_unnamed(unnamed),
             // A statement that writes has written when its first rows have come.
             Entry::Executed(executed) if matches!(kind, b'C' | b'I' | b's') => {
                 self.succeeded(&executed, settings);
@@ -249,6 +208,7 @@ impl Router {
             writes,
             nodes,
             catalog,
+            is_query: _,
             replay: _,
         } = executed;
         for statement in facts.statements() {
@@ -260,6 +220,7 @@ impl Router {
                 self.may_have(facts.text(*name).into(), others);
             }
         }
+        self.end_portals(facts);
         self.state.succeeded(facts, settings, *writes, *nodes);
         let all = |s: &Statement| {
             matches!(
@@ -294,13 +255,23 @@ impl Router {
             Entry::Executed(mut executed) => {
                 if failed {
                     self.commit_failed(&executed);
+                    if executed.facts.count() > 1 {
+                        self.state.partly_succeeded(&executed.facts);
+                    }
                 } else {
                     self.succeeded(&executed, settings);
                     if let Some(replay) = executed.replay.take() {
                         self.tell(replay, ledgers);
                     }
                 }
+                if executed.is_query {
+                    self.unnamed_known = None;
+                }
                 executed.nodes.iter().count() > 1
+            }
+            Entry::Unnamed(unnamed) => {
+                self.has_unnamed(unnamed);
+                false
             }
             Entry::Compare => true,
             _ => false,
@@ -344,9 +315,6 @@ impl Router {
             }
         }
         self.resolve_comparison();
-        if !hidden && !more {
-            self.skipped_unnamed.clear();
-        }
         if self.state.is_in_transaction() {
             return;
         }
@@ -358,70 +326,17 @@ impl Router {
             // What was learnt from uncommitted changes may be wrong, and what others learnt as well.
             self.effects.catalog_changed = true;
         }
-        self.end_strays(ledgers);
-    }
-
-    /// Has the load balance node change its session as the primary has.
-    fn tell(&mut self, replay: Replay, ledgers: &mut [Ledger]) {
-        let Replay { node, sql } = replay;
-        if self.lost.contains(node) {
-            return;
+        if self.end_strays(ledgers) {
+            self.settled_changes = self.changes;
         }
-        let ledger = ledgers.get_mut(node).filter(|l| l.owed.is_quiescent());
-        let (Some(ledger), None) = (ledger, &self.comparison) else {
-            return self.diverge(NodeSet::of(node));
-        };
-        ledger.hidden = true;
-        ledger.owed.sent(b'Q', Entry::Nothing);
-        self.effects.orders.push((node, Order::Replay(sql)));
-        self.comparison = Some(Box::new(Comparison {
-            leader: self.primary,
-            leader_failed: Some(false),
-            pending: NodeSet::of(node),
-            failed: NodeSet::EMPTY,
-            ended: NodeSet::EMPTY,
-            changes: self.changes,
-        }));
-    }
-
-    /// All have answered a statement that went to several nodes.
-    pub(super) fn resolve_comparison(&mut self) {
-        let Some(comparison) = &self.comparison else {
-            return;
-        };
-        let (true, Some(leader_failed)) = (comparison.pending.is_empty(), comparison.leader_failed)
-        else {
-            return;
-        };
-        let changes = comparison.changes;
-        let diverged = if !leader_failed {
-            comparison.failed
-        } else if changes != self.settled_changes {
-            // What the leader has undone is done there.
-            comparison.ended
-        } else {
-            NodeSet::EMPTY
-        };
-        let open = self.state.nodes_in_transaction();
-        if !self.state.is_in_transaction() && open.is_empty() {
-            self.settled_changes = changes;
-        }
-        self.comparison = None;
-        self.diverge(diverged);
-    }
-
-    /// The sessions of these nodes are not what the client thinks.
-    pub(super) fn diverge(&mut self, nodes: NodeSet) {
-        let nodes = nodes.without(self.unfit).without(NodeSet::of(self.primary));
-        self.unfit = self.unfit.union(nodes);
-        self.effects.diverged.extend(nodes.iter());
     }
 
     /// Ends transactions of standbys that the primary does not have (any more), as after PREPARE
-    /// TRANSACTION: nobody else would, and they hold back the clean-up of old rows.
-    fn end_strays(&mut self, ledgers: &mut [Ledger]) {
-        if ledgers.iter().any(|l| !l.owed.is_settled()) {
-            return;
+    /// TRANSACTION: nobody else would, and they hold back the clean-up of old rows. False: not all is
+    /// answered.
+    pub(super) fn end_strays(&mut self, ledgers: &mut [Ledger]) -> bool {
+        if self.state.is_in_transaction() || !ledgers.iter().all(|l| l.owed.is_settled()) {
+            return false;
         }
         let mut strays = NodeSet::EMPTY;
         for node in self.state.nodes_in_transaction().iter() {
@@ -436,18 +351,16 @@ impl Router {
                 self.effects.orders.push((node, Order::Rollback));
                 strays.insert(node);
                 // A Query drops it.
-                if let Some((_, nodes)) = &mut self.unnamed {
-                    nodes.remove(node);
-                }
+                self.has_no_unnamed(node);
                 if self.current == node {
                     self.current = self.primary;
                 }
             }
         }
         if self.changes != self.settled_changes {
-            self.settled_changes = self.changes;
             self.diverge(strays);
         }
+        true
     }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     Before, Entry, Env, Ledger, Message, Parsing, Plan, Router, STATEMENT_LIMIT, Sending, Step,
-    gives_no_rows, ledger, split_cstr, statement_of,
+    kinds::gives_no_rows, ledger, split_cstr, statement_of,
 };
 use crate::{
     cluster::NodeId,
@@ -46,22 +46,20 @@ impl Router {
             Ok(plan) => plan,
             Err(step) => return step,
         };
-        if self.state.has_failed()
-            && !self.taken(&parsed.facts).is_empty()
-            && let Some(step) = self.wait_for_end(ledgers)
-        {
+        if let Some(step) = self.wait_to_make(None, Some(&parsed.facts), &plan, ledgers) {
             return step;
         }
         if name.is_empty() {
-            if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+            if let Some(step) = self.place(&plan, ledgers) {
                 return step;
             }
             let before = self.named(&parsed, &plan).into_iter().collect();
             self.note_elsewhere(b'P', &parsed.facts, &plan);
-            let entry = Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone());
+            let unnamed = Some((parsed, plan.nodes()));
+            let entry = Entry::Unnamed(unnamed.clone());
             let step = self.extended_with(b'P', plan, before, entry, ledgers);
             if matches!(step, Step::Send(_)) {
-                self.set_unnamed(Some((parsed, plan.nodes())));
+                self.unnamed = unnamed;
                 self.unnamed_here = true;
             }
             return step;
@@ -69,7 +67,7 @@ impl Router {
         // Whether it is, an earlier sequence may have to tell.
         let mut wait = self.wait_for_statement(name, ledgers);
         if wait.is_none() && self.state.prepared(name).is_some() {
-            wait = self.wait_for_current(ledgers);
+            wait = self.wait_for_all(ledgers);
         }
         if let Some(step) = wait {
             return step;
@@ -90,16 +88,22 @@ impl Router {
             nodes: plan.nodes(),
             fresh: taken.is_none(),
         };
-        if let Some(step) = self.place_extended(b'P', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         let old = taken.as_ref().filter(|_| !self.state.has_failed());
         let old = old.and_then(|taken| taken.parsed.as_ref());
-        let before = old
-            .and_then(|old| self.lacking(name, old, &plan))
-            .or_else(|| self.named(&parsed, &plan))
-            .or_else(|| taken.is_none().then(|| self.doubtful(name, &plan))?);
-        let before = before.into_iter().collect();
+        let mut before = Vec::new();
+        before.extend(old.and_then(|old| self.lacking(name, old, &plan)));
+        if before.is_empty() {
+            before.extend(self.named(&parsed, &plan));
+            before.extend(
+                taken
+                    .is_none()
+                    .then(|| self.doubtful(name, &plan))
+                    .flatten(),
+            );
+        }
         self.note_elsewhere(b'P', &parsed.facts, &plan);
         self.touched.add(name);
         let entry = Entry::Parse(Box::new(entry));
@@ -141,8 +145,7 @@ impl Router {
             return step;
         }
         let mut plan = self.to_primary(false);
-        let mut before = None;
-        let mut known = true;
+        let mut before = Vec::new();
         match message.body() {
             [b'S', name @ ..] => {
                 let name = super::text(name);
@@ -150,7 +153,6 @@ impl Router {
                     return step;
                 }
                 let (parsed, nodes) = self.statement(name);
-                known = nodes.is_some();
                 // A failed transaction refuses to describe rows, and any parsing.
                 let rows = !parsed.as_ref().is_some_and(|p| gives_no_rows(&p.facts));
                 // A standby describes what was there before this transaction's own changes, or waits for a
@@ -167,16 +169,17 @@ impl Router {
                 };
                 let node = nodes.and_then(|nodes| self.preferred(nodes)).filter(fit);
                 plan.leader = node.unwrap_or(plan.leader);
-                if let Some(step) = self.place_extended(b'D', &plan, ledgers) {
+                self.go_along(&mut plan, nodes.unwrap_or_default(), ledgers);
+                let facts = parsed.as_ref().map(|p| &p.facts);
+                let wait = self.wait_to_make(facts.map(|_| name), facts, &plan, ledgers);
+                if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
                     return step;
                 }
                 if let Some(parsed) = parsed {
                     // The only node that had it may be gone.
-                    before = self
-                        .lacking(name, &parsed, &plan)
-                        .or_else(|| self.named(&parsed, &plan));
+                    before = self.lacking_all(name, &parsed, &plan);
                 } else if nodes.is_none() && name.is_empty() {
-                    before = Some((NodeSet::of(plan.leader), Before::close_unnamed()));
+                    before = vec![(NodeSet::of(plan.leader), Before::close_unnamed())];
                 }
             }
             [b'P', name @ ..] => {
@@ -184,17 +187,14 @@ impl Router {
                 if let Some(step) = self.wait_for_portal(name, ledgers) {
                     return step;
                 }
-                let portal = self.portals.get(name);
-                known = portal.is_some();
-                if let Some(portal) = portal {
+                if let Some(portal) = self.portals.get(name) {
                     plan.leader = portal.leader;
+                    plan.followers = portal.followers;
                 }
             }
             _ => {}
         }
-        // What is not there is an error.
-        self.lone |= !known;
-        self.extended(b'D', plan, before.into_iter().collect(), ledgers)
+        self.extended(b'D', plan, before, ledgers)
     }
 
     pub(super) fn close(&mut self, message: Message<'_>, ledgers: &mut [Ledger]) -> Step {
@@ -206,8 +206,8 @@ impl Router {
             [b'S', name @ ..] => {
                 let name = super::text(name);
                 // Whether it is there, an earlier sequence may have to tell.
-                let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-                if owes && let Some(step) = self.wait_for_current(ledgers) {
+                let owes = ledgers.iter().any(|l| l.owed.owes_ready());
+                if owes && let Some(step) = self.wait_for_all(ledgers) {
                     return step;
                 }
                 let (_, known) = self.statement(name);
@@ -216,19 +216,19 @@ impl Router {
                     plan.leader = leader;
                     plan.followers = nodes.without(NodeSet::of(leader));
                 }
+                self.go_along(&mut plan, self.recent, ledgers);
                 let entry = match self.state.prepared(name) {
                     Some(prepared) if !name.is_empty() => {
                         Entry::Close(Box::new((name.into(), prepared.clone())))
                     }
-                    None if name.is_empty() => {
-                        Entry::Unnamed(self.unnamed_turn.wrapping_add(1), self.unnamed.clone())
-                    }
+                    None if name.is_empty() => Entry::Unnamed(None),
                     _ => Entry::Nothing,
                 };
                 let step = self.extended_with(b'C', plan, Vec::new(), entry, ledgers);
                 if matches!(step, Step::Send(_)) {
                     if name.is_empty() {
-                        self.set_unnamed(None);
+                        self.unnamed = None;
+                        self.unnamed_here = true;
                     } else {
                         self.state.closed(name);
                         self.touched.add(name);
@@ -245,7 +245,8 @@ impl Router {
                     plan.leader = portal.leader;
                     plan.followers = portal.followers.union(portal.occupied);
                 }
-                if let Some(step) = self.place_extended(b'C', &plan, ledgers) {
+                self.go_along(&mut plan, self.recent, ledgers);
+                if let Some(step) = self.place(&plan, ledgers) {
                     return step;
                 }
                 let entry = if name.is_empty() {
@@ -287,19 +288,19 @@ impl Router {
         self.extended_with(kind, plan, before, Entry::Nothing, ledgers)
     }
 
-    pub(super) fn place_extended(
-        &mut self,
-        kind: u8,
-        plan: &Plan,
-        ledgers: &mut [Ledger],
-    ) -> Option<Step> {
-        // Whoever does not get to a Close of the same sequence has the name back.
-        let lone = self.lone && kind != b'C';
-        self.wait_for_earlier(lone, plan, ledgers)
-            .or_else(|| self.place(plan, false, ledgers))
+    /// A message that only the leader has to answer goes where what is unanswered has gone, so that it need
+    /// not wait; as far as these nodes take it.
+    fn go_along(&self, plan: &mut Plan, takers: NodeSet, ledgers: &[Ledger]) {
+        let busy = ledger(ledgers, plan.leader).is_some_and(|l| !l.owed.is_settled());
+        if plan.leader == self.current && busy {
+            let along = self.recent.intersection(takers);
+            plan.followers = plan
+                .followers
+                .union(along.without(NodeSet::of(plan.leader)));
+        }
     }
 
-    /// Sends a message of a sequence.
+    /// Sends a message of a sequence, when it may go to these nodes.
     pub(super) fn extended_with(
         &mut self,
         kind: u8,
@@ -308,14 +309,25 @@ impl Router {
         entry: Entry,
         ledgers: &mut [Ledger],
     ) -> Step {
-        if let Some(step) = self.place_extended(kind, &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
+        self.send_extended(kind, plan, before, entry, ledgers)
+    }
+
+    pub(super) fn send_extended(
+        &mut self,
+        kind: u8,
+        plan: Plan,
+        before: Vec<(NodeSet, Before)>,
+        entry: Entry,
+        ledgers: &mut [Ledger],
+    ) -> Step {
         self.commit(&plan, ledgers);
         self.before_sent(&before, ledgers);
         self.pipelining |= kind == b'E';
+        self.executing |= kind == b'E';
         let alone = plan.followers.is_empty();
-        self.lone |= alone && matches!(kind, b'P' | b'B' | b'E');
         let closing = match &entry {
             Entry::Close(closed) if !alone => Some(closed.0.clone()),
             _ => None,

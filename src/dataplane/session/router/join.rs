@@ -6,7 +6,13 @@
 //! executed something (`src/backend/commands/variable.c` and `PreventInTransactionBlock` in
 //! `src/backend/access/transam/xact.c` of PostgreSQL 15).
 
-use super::*;
+use super::{Before, Ledger, NONE, Plan, Router, Step};
+use crate::routing::{
+    facts::{Discard, Facts, Set, Statement},
+    lexer::{self, StatementKind},
+    policy::Protocol,
+    session::NodeSet,
+};
 
 /// What a transaction has done on standbys alone.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,18 +39,16 @@ impl Elsewhere {
 impl Router {
     /// A Parse, Bind or Execute message of this statement, or a Query, is sent.
     pub(super) fn note_elsewhere(&mut self, kind: u8, facts: &Facts, plan: &Plan) {
-        let ends = matches!(
-            facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
-        );
         let carried_out = matches!(kind, b'E' | b'Q');
+        let first = facts.first();
+        // DISCARD ALL is committed at once, also in a pipeline.
+        let ends = first.ends_transaction() || first == Statement::Discard(Discard::All);
         if carried_out && ends {
             self.elsewhere = Elsewhere::default();
             self.elsewhere_earlier = Elsewhere::default();
             self.pipelining = false;
             return;
         }
-        let first = facts.first();
         if plan.nodes().contains(self.primary) {
             return;
         }
@@ -55,6 +59,11 @@ impl Router {
             _ => carried_out,
         };
         self.elsewhere.executed |= carried_out && first != Statement::Empty;
+    }
+
+    /// An EXECUTE is sent, which takes a snapshot whatever it carries out.
+    pub(super) fn note_sql_execute(&mut self, plan: &Plan) {
+        self.elsewhere.snapshot |= !plan.nodes().contains(self.primary);
     }
 
     /// A Sync or Query is sent: the transaction of the sequence ends, unless it is one to stay.
@@ -115,7 +124,7 @@ impl Router {
         if !concerned(done) {
             return Ok(None);
         }
-        if let Some(step) = self.wait_for_current(ledgers) {
+        if let Some(step) = self.wait_for_all(ledgers) {
             return Err(step);
         }
         let open = self.state.is_in_transaction();

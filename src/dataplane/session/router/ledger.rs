@@ -41,8 +41,8 @@ pub enum Entry {
     /// The leader's part of a statement that followers have been sent, too.
     Compare,
     Parse(Box<Parsing>),
-    /// A Parse message of the unnamed statement: the how manieth, and what was there before.
-    Unnamed(u32, Option<(Rc<Parsed>, NodeSet)>),
+    /// A message that makes or drops the unnamed statement: what there is of it then.
+    Unnamed(Option<(Rc<Parsed>, NodeSet)>),
     /// A Parse message of our own that this node gets for the statement of this name.
     Lacked(Box<[u8]>),
     /// A follower's part of closing the statement of this name.
@@ -73,6 +73,8 @@ pub struct Executed {
     pub nodes: NodeSet,
     /// It changes the catalog.
     pub catalog: bool,
+    /// It is one, which drops the unnamed statement.
+    pub is_query: bool,
     pub replay: Option<Replay>,
 }
 

@@ -3,13 +3,14 @@
 //! A core: no socket, no clock. It is told each message of the client ([`Router::step`]) and of each
 //! node ([`Router::answer`]) and keeps three promises.
 //!
-//! * **The answers of one node at a time are the client's.** A message for another node waits until
-//!   the node before it has answered all it has been sent; in the middle of a pipeline it gets a
-//!   Flush for that. So an error is known before anything behind it goes elsewhere.
+//! * **What is unanswered has all gone to the same nodes.** A message for others waits until every node
+//!   has answered all it has been sent; in the middle of a pipeline they get a Flush for that. So the
+//!   answers of one node at a time are the client's, and an error is known before anything behind it
+//!   goes elsewhere. A statement that decides what later messages mean ([`kinds::settles`]) has the pipeline
+//!   to itself.
 //! * **What goes to several nodes is answered by one**, the leader, which is the primary if it is
 //!   among them. The answers of the followers are swallowed; one that fails where the leader did
-//!   not, or that has done what the leader has undone, is not read from any more. What several nodes
-//!   carry out waits for what was sent to one of them alone, and its earlier sequences.
+//!   not, or that has done what the leader has undone, is not read from any more.
 //! * **A transaction fails as a whole**, also the one that a pipeline is. An error of one node makes
 //!   the parts of all others fail.
 //!
@@ -23,8 +24,10 @@
 //! `sim` compares all of this with one server alone, in random histories.
 
 mod answers;
+mod comparison;
 mod extended;
 mod join;
+mod kinds;
 mod ledger;
 mod names;
 mod orders;
@@ -40,6 +43,7 @@ mod waits;
 
 use std::{collections::HashMap, rc::Rc};
 
+use comparison::Comparison;
 use join::Elsewhere;
 pub use ledger::{Entry, Ledger};
 use ledger::{Executed, Parsing, Replay};
@@ -52,10 +56,9 @@ use crate::{
     cluster::{ClusterView, NodeId, NodeReplication},
     protocol::frame::HEADER_LEN,
     routing::{
-        balance::{self, Situation, Who},
-        facts::{Copy, Discard, Facts, Set, Statement},
-        lexer::{self, StatementKind},
-        policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
+        balance::{Situation, Who},
+        facts::Facts,
+        policy::{Catalog, Decision, Destination, Rule},
         relcache::Question,
         session::{NodeSet, Parsed, SessionState},
         settings::{Settings, Switches},
@@ -134,20 +137,6 @@ pub struct Explanation {
     pub rule: Rule,
 }
 
-/// A statement with followers, until all have answered.
-#[derive(Debug)]
-struct Comparison {
-    leader: NodeId,
-    /// `None`: it has not answered.
-    leader_failed: Option<bool>,
-    pending: NodeSet,
-    failed: NodeSet,
-    /// They have no transaction open and have not failed: what they did is done.
-    ended: NodeSet,
-    /// [`Router::changes`] when it was sent.
-    changes: u32,
-}
-
 /// See the module. One per session that balances.
 #[derive(Debug)]
 pub struct Router {
@@ -174,11 +163,14 @@ pub struct Router {
     /// Nodes that have to answer before the next message.
     waits: NodeSet,
     comparison: Option<Box<Comparison>>,
-    /// Something was sent to [`Router::current`] alone that may make a transaction fail.
-    lone: bool,
-    /// What the next message is depends on answers that have not come: of PREPARE, DEALLOCATE or DISCARD
-    /// ALL which statements there are, of COPY whether it belongs to the copy.
+    /// Where the last message has gone: whatever is unanswered has gone to these.
+    recent: NodeSet,
+    /// Something that was sent to be carried out is not answered.
+    executing: bool,
+    /// What the next message means depends on an answer that has not come ([`kinds::settles`]).
     in_doubt: bool,
+    /// So does whether it belongs to a copy.
+    copy_ahead: bool,
     /// Nodes that may have a statement of this name though the client has none.
     doubtful: HashMap<Box<[u8]>, NodeSet>,
     /// A Parse message of our own is on its way.
@@ -187,10 +179,8 @@ pub struct Router {
     changes: u32,
     /// So many of them are there to stay, or undone by all.
     settled_changes: u32,
-    /// How often the unnamed statement has changed.
-    unnamed_turn: u32,
-    /// What was there before those that were skipped, while later ones are not answered.
-    skipped_unnamed: Vec<(u32, Unnamed)>,
+    /// As far as it is answered.
+    unnamed_known: Unnamed,
     /// It is of the sequence that is open.
     unnamed_here: bool,
     /// Nobody could tell what the names in the message at hand are.
@@ -239,14 +229,15 @@ impl Router {
             lost: NodeSet::default(),
             waits: NodeSet::default(),
             comparison: None,
-            lone: false,
+            recent: NodeSet::default(),
+            executing: false,
             in_doubt: false,
+            copy_ahead: false,
             doubtful: HashMap::new(),
             lacked: false,
             changes: 0,
             settled_changes: 0,
-            unnamed_turn: 0,
-            skipped_unnamed: Vec::new(),
+            unnamed_known: None,
             unnamed_here: false,
             unanswered: false,
             look_ups_fail: false,
@@ -324,19 +315,21 @@ impl Router {
         let at_current = ledger(ledgers, self.current).map(|l| &l.owed);
         let copying = at_current.is_some_and(Owed::is_copying_in);
         let skipping = at_current.is_some_and(Owed::is_skipping);
-        if at_current.is_some_and(Owed::is_settled) {
+        if ledgers.iter().all(|l| l.owed.is_settled()) {
             self.settled();
+            self.end_strays(ledgers);
         }
         let names_statement = match message.kind {
             b'D' => message.body().first() == Some(&b'S'),
             kind => matches!(kind, b'Q' | b'B'),
         };
-        let doubt =
-            self.in_doubt && b"QFPBEDC".contains(&message.kind) || self.lacked && names_statement;
+        let doubt = self.in_doubt && b"QFPBEDC".contains(&message.kind)
+            || self.copy_ahead && b"Sdcf".contains(&message.kind)
+            || self.lacked && names_statement;
         if doubt
             && !copying
             && !skipping
-            && let Some(step) = self.wait_for_current(ledgers)
+            && let Some(step) = self.wait_for_all(ledgers)
         {
             return step;
         }
@@ -451,11 +444,10 @@ impl Router {
         }
         self.state.node_lost(node);
         self.lost.insert(node);
+        self.recent.remove(node);
         self.used.remove(node);
         self.waits.remove(node);
-        if let Some((_, nodes)) = &mut self.unnamed {
-            nodes.remove(node);
-        }
+        self.has_no_unnamed(node);
         self.portals.node_lost(node);
         if self.current == node {
             self.current = self.primary;
@@ -466,6 +458,7 @@ impl Router {
             comparison.ended.remove(node);
         }
         self.resolve_comparison();
+        self.end_strays(ledgers);
     }
 
     /// Whether the client is in the middle of something that only this node can finish.
@@ -479,38 +472,6 @@ impl Router {
             || node == self.current
                 && ledger(ledgers, node)
                     .is_some_and(|l| !l.owed.is_settled() || l.owed.needs_sync())
-    }
-}
-
-/// Whether it changes the session as long as that lasts, wherever it is sent.
-fn changes_session(statement: &Statement) -> bool {
-    match statement {
-        Statement::Reset(_) | Statement::Discard(_) | Statement::Deallocate(None) => true,
-        Statement::Set(set) => {
-            !matches!(set, Set::Transaction(_) | Set::Constraints | Set::Snapshot)
-                && !changes_transaction(statement)
-        }
-        _ => false,
-    }
-}
-
-/// Whether it changes the session up to the end of the open transaction, for who has a part in that.
-fn changes_transaction(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Set(Set::Local | Set::SearchPath { local: true, .. })
-    )
-}
-
-/// A change that a standby refuses, and that changes nothing for reads.
-fn is_for_the_primary(statement: Statement) -> bool {
-    match statement {
-        Statement::Set(Set::TransactionReadOnly(Some(false))) => true,
-        Statement::Set(Set::DefaultIsolation { serializable }) => serializable,
-        Statement::Set(Set::Characteristics(modes)) => {
-            modes.read_only == Some(false) || modes.serializable == Some(true)
-        }
-        _ => false,
     }
 }
 
@@ -529,36 +490,6 @@ fn give_back<C>(env: &mut Env<'_, C>, facts: Option<Facts>) {
     if let Some(facts) = facts {
         *env.facts = facts;
     }
-}
-
-fn is_transaction_command(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::Begin(_)
-            | Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::Savepoint(_)
-            | Statement::Release(_)
-            | Statement::RollbackTo(_)
-            | Statement::PrepareTransaction
-    )
-}
-
-/// What a failed transaction still parses and carries out.
-fn is_taken_when_failed(facts: &Facts) -> bool {
-    matches!(
-        facts.first(),
-        Statement::Commit { .. }
-            | Statement::Rollback { .. }
-            | Statement::RollbackTo(_)
-            | Statement::PrepareTransaction
-            | Statement::Empty
-    )
-}
-
-/// Of those that a standby may be the only one to have.
-fn gives_no_rows(facts: &Facts) -> bool {
-    matches!(facts.first(), Statement::Copy(_) | Statement::Empty)
 }
 
 fn nothing(nodes: NodeSet) -> impl Iterator<Item = (NodeId, Entry)> {

@@ -1,7 +1,8 @@
 //! Names that the next message cannot rely on: what an unanswered message of an earlier sequence has
 //! made or closed, an error before it may turn out to have skipped.
 
-use super::*;
+use super::{Ledger, Router, Step};
+use crate::routing::facts::{Facts, Statement};
 
 /// More names are not told apart: all are taken for touched.
 const NAMES: usize = 64;
@@ -11,7 +12,7 @@ const NAMES: usize = 64;
 pub struct Touched {
     /// In the sequence that is open.
     here: Vec<Box<[u8]>>,
-    /// In earlier ones, since the current node had last answered all.
+    /// In earlier ones, since all was answered last.
     earlier: Vec<Box<[u8]>>,
 }
 
@@ -51,11 +52,14 @@ impl Router {
         if !name.is_empty() {
             return self.wait_for_portal(name, ledgers);
         }
-        let owes = ledger(ledgers, self.current).is_some_and(|l| l.owed.owes_ready());
-        if self.unnamed_here || !owes {
+        if self.unnamed_here {
             return None;
         }
-        self.wait_for_current(ledgers)
+        if ledgers.iter().any(|l| l.owed.owes_ready()) {
+            return self.wait_for_all(ledgers);
+        }
+        self.unnamed.clone_from(&self.unnamed_known);
+        None
     }
 
     /// The same of a portal. The unnamed one is used where it is made.
@@ -63,7 +67,7 @@ impl Router {
         if !self.touched.is_doubtful(name) {
             return None;
         }
-        self.wait_for_current(ledgers)
+        self.wait_for_all(ledgers)
     }
 
     /// The same of what a statement names.
@@ -83,7 +87,7 @@ impl Router {
         if self.touched.earlier.is_empty() || !any {
             return None;
         }
-        self.wait_for_current(ledgers)
+        self.wait_for_all(ledgers)
     }
 
     /// A Sync or Query is sent.

@@ -1,6 +1,12 @@
 //! Where a statement goes: what routing decides, and what of it this session can do.
 
-use super::*;
+use super::{Env, Explanation, Ledger, NONE, Plan, Router, Step, ledger};
+use crate::routing::{
+    balance::{self, Situation},
+    facts::{Facts, Statement},
+    policy::{self, Catalog, Decision, Destination, Inputs, Protocol, Rule, Verdict},
+    session::NodeSet,
+};
 
 impl Router {
     /// Where this statement goes.

@@ -1,6 +1,20 @@
 //! Portals of the extended protocol: which node has which.
 
-use super::*;
+use std::{collections::HashMap, rc::Rc};
+
+use super::{
+    Before, Entry, Env, Ledger, Plan, Router, STATEMENT_LIMIT, Step, kinds::is_taken_when_failed,
+    split_cstr, statement_of, text,
+};
+use crate::{
+    cluster::NodeId,
+    dataplane::session::client_side::Message,
+    routing::{
+        facts::{Discard, Facts, Statement},
+        policy::{Catalog, Decision, Protocol, Rule},
+        session::{NodeSet, Parsed},
+    },
+};
 
 /// A portal of the extended protocol.
 #[derive(Debug)]
@@ -128,7 +142,7 @@ impl Router {
         };
         let taken = self.portals.named.get(portal).map(|p| p.leader);
         if taken.is_some_and(|node| node != plan.leader)
-            && let Some(step) = self.wait_for_current(ledgers)
+            && let Some(step) = self.wait_for_all(ledgers)
         {
             return step;
         }
@@ -156,15 +170,17 @@ impl Router {
             }
             plan.followers = NodeSet::EMPTY;
         }
-        if let Some(step) = self.place_extended(b'B', &plan, ledgers) {
+        let facts = parsed.as_ref().map(|p| &p.facts);
+        let wait = self.wait_to_make(facts.map(|_| name), facts, &plan, ledgers);
+        if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
             return step;
         }
         let lacks = match &parsed {
-            Some(parsed) => self
-                .lacking(name, parsed, &plan)
-                .or_else(|| self.named(parsed, &plan)),
-            None if name.is_empty() => Some((NodeSet::of(plan.leader), Before::close_unnamed())),
-            None => None,
+            Some(parsed) => self.lacking_all(name, parsed, &plan),
+            None if name.is_empty() => {
+                vec![(NodeSet::of(plan.leader), Before::close_unnamed())]
+            }
+            None => Vec::new(),
         };
         if let Some((nodes, _)) = &occupy
             && let Some(taken) = self.portals.named.get_mut(portal)
@@ -240,20 +256,10 @@ impl Router {
             return self.execute_unknown(plan, ledgers, env);
         };
         self.without_followers(&parsed.facts, &mut plan);
-        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
-        // It ends the transaction of a sequence, that of other nodes as well.
-        if matches!(
-            parsed.facts.first(),
-            Statement::Commit { .. } | Statement::Rollback { .. } | Statement::PrepareTransaction
-        ) && let Some(step) = self.end_sequences(&plan, ledgers)
-        {
-            return step;
-        }
-        if self.ends_portals(&parsed.facts)
-            && let Some(step) = self.wait_for_current(ledgers)
-        {
+        if let Some(step) = self.wait_to_settle(&parsed.facts, ledgers) {
             return step;
         }
         let sql = statement_of(&parsed);
@@ -261,13 +267,16 @@ impl Router {
             Ok(before) => before.into_iter().collect(),
             Err(step) => return step,
         };
+        if parsed.facts.first().ends_transaction() {
+            self.end_sequences(&plan, ledgers);
+        }
         let entry = self
             .executed(&parsed.facts, sql, &plan)
             .map_or(Entry::Nothing, Entry::Executed);
         let nodes = plan.nodes();
         // Decided in a transaction that counts as one that writes, functions have not been looked at,
         // and by now it may be over.
-        let unread = plan.decision.rule != Rule::Balanced && !parsed.facts.functions().is_empty();
+        let unread = plan.decision.rule != Rule::Balanced && parsed.facts.calls_code();
         let writes = plan.decision.writes || unread;
         // Several statements in one Parse message are refused: none of them is carried out.
         if parsed.facts.count() <= 1 {
@@ -275,8 +284,7 @@ impl Router {
         }
         self.note_sent(&parsed.facts, &plan, None, env.view);
         self.note_elsewhere(b'E', &parsed.facts, &plan);
-        self.end_portals(&parsed.facts);
-        self.extended_with(b'E', plan, before, entry, ledgers)
+        self.send_extended(b'E', plan, before, entry, ledgers)
     }
 
     /// What was made by PREPARE, or is nobody's: it may write.
@@ -286,7 +294,7 @@ impl Router {
         ledgers: &mut [Ledger],
         env: &mut Env<'_, C>,
     ) -> Step {
-        if let Some(step) = self.place_extended(b'E', &plan, ledgers) {
+        if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         env.facts.read_unknown();
@@ -297,22 +305,6 @@ impl Router {
         self.extended_with(b'E', plan, Vec::new(), entry, ledgers)
     }
 
-    /// Whether a statement may end portals: which there are has to be known then.
-    pub(super) fn ends_portals(&self, facts: &Facts) -> bool {
-        let ends = |statement: &Statement| {
-            matches!(
-                statement,
-                Statement::Commit { .. }
-                    | Statement::Rollback { .. }
-                    | Statement::PrepareTransaction
-                    | Statement::ClosePortal(_)
-                    | Statement::Release(_)
-                    | Statement::RollbackTo(_)
-            )
-        };
-        !self.portals.named.is_empty() && facts.statements().iter().any(ends)
-    }
-
     /// Portals end with their transaction or savepoint.
     pub(super) fn end_portals(&mut self, facts: &Facts) {
         if self.portals.named.is_empty() {
@@ -320,10 +312,10 @@ impl Router {
         }
         for statement in facts.statements() {
             match statement {
-                Statement::Commit { .. }
-                | Statement::Rollback { .. }
-                | Statement::PrepareTransaction
-                | Statement::ClosePortal(None) => self.portals.end(),
+                Statement::ClosePortal(None) | Statement::Discard(Discard::All) => {
+                    self.portals.end();
+                }
+                statement if statement.ends_transaction() => self.portals.end(),
                 Statement::ClosePortal(Some(name)) => {
                     self.portals.named.remove(facts.text(*name));
                 }

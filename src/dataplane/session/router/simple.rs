@@ -1,6 +1,17 @@
 //! Query, FunctionCall and Sync: what ReadyForQuery answers.
 
-use super::*;
+use super::{
+    Entry, Env, Ledger, NONE, Plan, Router, STATEMENT_LIMIT, Sending, Step, give_back, ledger,
+    nothing, statement_of, text,
+};
+use crate::{
+    dataplane::session::client_side::Message,
+    routing::{
+        facts::{Facts, Statement},
+        policy::{Catalog, Protocol},
+        session::NodeSet,
+    },
+};
 
 impl Router {
     pub(super) fn query<C: Catalog>(
@@ -67,23 +78,17 @@ impl Router {
         if let Some(facts) = &facts {
             self.without_followers(facts, &mut plan);
         }
+        if let Some((name, _)) = &prepared {
+            self.stays_at_primary(name, &mut plan);
+        }
         let taken = facts
             .as_ref()
             .map_or_else(Vec::new, |facts| self.taken(facts));
-        let wait = self.wait_for_earlier(self.lone, &plan, ledgers);
-        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
         let looked_at = prepared.as_ref().map(|(_, p)| &p.facts).or(facts.as_ref());
-        let ends = looked_at.is_some_and(|facts| self.ends_portals(facts));
-        let wait = wait.or_else(|| {
-            if self.state.has_failed() && (prepared.is_some() || !taken.is_empty()) {
-                self.wait_for_end(ledgers)
-            } else if ends {
-                self.wait_for_current(ledgers)
-            } else {
-                None
-            }
-        });
-        if let Some(step) = wait {
+        let wait = looked_at.and_then(|facts| self.wait_to_settle(facts, ledgers));
+        let name = prepared.as_ref().map(|(name, _)| &**name);
+        let wait = wait.or_else(|| self.wait_to_make(name, facts.as_ref(), &plan, ledgers));
+        if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
             give_back(env, facts);
             return Err(step);
         }
@@ -98,10 +103,7 @@ impl Router {
                 return Err(step);
             }
         };
-        if let Some(step) = self.end_sequences(&plan, ledgers) {
-            give_back(env, facts);
-            return Err(step);
-        }
+        self.end_sequences(&plan, ledgers);
         // It ends the transaction of the sequence that it stands in, unless it makes it one to stay.
         let begins = |facts: &Facts| matches!(facts.first(), Statement::Begin(_));
         if !self.state.is_in_transaction() && !facts.as_ref().is_some_and(begins) {
@@ -122,10 +124,13 @@ impl Router {
                 .sent(facts, env.settings, plan.decision.writes, nodes);
             self.note_sent(facts, &plan, told, env.view);
             self.note_elsewhere(b'Q', facts, &plan);
-            self.end_portals(facts);
+            if prepared.is_some() {
+                self.note_sql_execute(&plan);
+            }
         }
         if let Some(executed) = &mut executed {
             executed.replay = replay;
+            executed.is_query = true;
         }
         give_back(env, facts);
         self.commit(&plan, ledgers);
@@ -135,21 +140,16 @@ impl Router {
         let lacks = wanted.filter_map(|(name, parsed)| self.lacking(&name, &parsed, &plan));
         let mut before: Vec<_> = join.into_iter().chain(lacks).collect();
         self.before_query(&mut before, ledgers);
-        let compare = !plan.followers.is_empty();
-        let entry = match executed {
-            Some(executed) => Entry::Executed(executed),
-            None if compare => Entry::Compare,
-            None => Entry::Nothing,
-        };
+        self.executing = true;
+        // PostgreSQL drops the unnamed statement and portal at each Query.
+        let entry = executed.map_or(Entry::Unnamed(None), Entry::Executed);
         for (node, entry) in std::iter::once((plan.leader, entry)).chain(nothing(plan.followers)) {
             if let Some(ledger) = ledgers.get_mut(node) {
                 ledger.owed.sent(b'Q', entry);
             }
         }
         self.compare(&plan);
-        self.lone = plan.followers.is_empty();
-        // PostgreSQL drops the unnamed statement and portal at each Query.
-        self.set_unnamed(None);
+        self.unnamed = None;
         self.portals.unnamed = None;
         self.end_sequence();
         Ok(Step::Send(Sending {
@@ -160,6 +160,16 @@ impl Router {
         }))
     }
 
+    /// What the primary has is executed there rather than made on a node that lacks it: an error of our
+    /// Parse message could not be told as that of the EXECUTE.
+    fn stays_at_primary(&self, name: &[u8], plan: &mut Plan) {
+        let have = self.state.prepared(name).map_or(NONE, |p| p.nodes);
+        if !have.contains(plan.leader) && have.contains(self.primary) {
+            plan.leader = self.primary;
+            plan.followers = NONE;
+        }
+    }
+
     /// A function is called by its number: it may do anything.
     pub(super) fn function_call<C: Catalog>(
         &mut self,
@@ -168,26 +178,32 @@ impl Router {
     ) -> Step {
         let plan = self.to_primary(true);
         let wait = self.wait_in_sequence(ledgers);
-        let wait = wait.or_else(|| self.place(&plan, true, ledgers));
-        if let Some(step) = wait.or_else(|| self.end_sequences(&plan, ledgers)) {
+        if let Some(step) = wait.or_else(|| self.place(&plan, ledgers)) {
             return step;
         }
+        self.end_sequences(&plan, ledgers);
         env.facts.read_unknown();
         let executed = self.executed(env.facts, b"", &plan);
         self.state.sent(env.facts, env.settings, true, plan.nodes());
         self.commit(&plan, ledgers);
+        self.executing = true;
         if let Some(ledger) = ledgers.get_mut(plan.leader) {
             let entry = executed.map_or(Entry::Nothing, Entry::Executed);
             ledger.owed.sent(b'F', entry);
         }
-        self.lone = true;
+        // It ends the transaction of the sequence that it stands in.
+        if !self.state.is_in_transaction() {
+            self.portals.end();
+        }
+        self.end_sequence();
         Step::Send(Sending::to(plan.leader))
     }
 
     /// To all that have an open sequence; one of them answers the client.
     pub(super) fn sync(&mut self, ledgers: &mut [Ledger]) -> Step {
-        // The primary says whether a write is committed.
-        let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction();
+        // The primary says whether a write is committed. What has failed is not.
+        let failed = ledger(ledgers, self.current).is_some_and(|l| l.owed.is_skipping());
+        let commits = self.state.has_unsynced_write() && !self.state.is_in_transaction() && !failed;
         // So does it whether a transaction is open, if the other has no part in it.
         let apart = self.current != self.primary
             && self.state.is_node_in_transaction(self.current) != self.state.is_in_transaction();
@@ -206,10 +222,9 @@ impl Router {
             ..self.to_primary(false)
         };
         // In an open transaction nothing is done yet that the others could not undo.
-        let wait = commits
-            .then(|| self.wait_for_earlier(self.lone, &plan, ledgers))
-            .flatten();
-        if let Some(step) = wait.or_else(|| self.place(&plan, true, ledgers)) {
+        let hidden = ledger(ledgers, leader).is_some_and(|l| l.hidden);
+        let waits = commits || hidden || leader != self.current;
+        if waits && let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
         self.commit(&plan, ledgers);

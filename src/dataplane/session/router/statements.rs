@@ -1,7 +1,25 @@
 //! Which node has which statement, and what is remembered of those that are carried out.
 
-use super::*;
-use crate::routing::{facts::Ident, session::Prepared};
+use std::rc::Rc;
+
+use super::{
+    Before, Entry, Ledger, NONE, Plan, Router, Step, Unnamed,
+    kinds::{
+        changes_session, changes_transaction, copies_in, is_for_the_primary, is_taken_when_failed,
+        settles,
+    },
+    ledger,
+    ledger::{Executed, Replay},
+};
+use crate::{
+    cluster::{ClusterView, NodeId},
+    routing::{
+        facts::{Facts, Ident, Statement},
+        lexer::{self, StatementKind},
+        policy::Rule,
+        session::{NodeSet, Parsed, Prepared},
+    },
+};
 
 impl Router {
     /// What has to be known of a statement when it is answered; `None`: nothing.
@@ -30,6 +48,7 @@ impl Router {
             writes: plan.decision.writes,
             nodes: plan.nodes(),
             catalog,
+            is_query: false,
             replay: None,
         }))
     }
@@ -55,7 +74,10 @@ impl Router {
         let concerns = |statement: &Statement| changes_session(statement) || forgets(statement);
         if facts.count() < 2
             || !facts.statements().iter().any(concerns)
-            || facts.statements().iter().any(is_transaction_command)
+            || facts
+                .statements()
+                .iter()
+                .any(|s| s.is_transaction_command())
             || self.state.is_in_transaction()
             || plan.leader != self.primary
             || node == self.primary
@@ -92,15 +114,8 @@ impl Router {
             told.insert(node);
         }
         let changes = facts.statements().iter().any(changes_session);
-        self.in_doubt |= facts.statements().iter().any(|statement| {
-            matches!(
-                statement,
-                Statement::Prepare(_)
-                    | Statement::Deallocate(_)
-                    | Statement::Discard(Discard::All)
-                    | Statement::Copy(Copy { from: true, .. })
-            )
-        });
+        self.in_doubt |= settles(facts);
+        self.copy_ahead |= facts.statements().iter().any(copies_in);
         let several = facts.count() > 1;
         let mut missed = NONE;
         // What only the primary takes changes nothing for reads.
@@ -113,7 +128,11 @@ impl Router {
             missed = view.valid_nodes().collect();
         }
         // What becomes of the transaction is the primary's secret.
-        let commands = several && facts.statements().iter().any(is_transaction_command);
+        let commands = several
+            && facts
+                .statements()
+                .iter()
+                .any(|s| s.is_transaction_command());
         if commands || facts.statements().iter().any(changes_transaction) {
             missed = missed.union(self.state.nodes_in_transaction());
         }
@@ -125,9 +144,27 @@ impl Router {
         self.unfit = self.unfit.union(missed);
     }
 
-    pub(super) fn set_unnamed(&mut self, unnamed: Unnamed) {
-        self.unnamed = unnamed;
-        self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
+    /// A message has made the unnamed statement, or dropped it.
+    pub(super) fn has_unnamed(&mut self, unnamed: Unnamed) {
+        self.unnamed_known = unnamed.map(|(parsed, nodes)| (parsed, nodes.without(self.lost)));
+    }
+
+    /// The node does not have the unnamed statement, or not any more.
+    pub(super) fn has_no_unnamed(&mut self, node: NodeId) {
+        let both = [&mut self.unnamed, &mut self.unnamed_known];
+        for (_, nodes) in both.into_iter().flatten() {
+            nodes.remove(node);
+        }
+    }
+
+    /// These nodes get the unnamed statement as well.
+    fn has_unnamed_also(&mut self, parsed: &Rc<Parsed>, also: NodeSet) {
+        let both = [&mut self.unnamed, &mut self.unnamed_known];
+        for (one, nodes) in both.into_iter().flatten() {
+            if Rc::ptr_eq(one, parsed) {
+                *nodes = nodes.union(also);
+            }
+        }
     }
 
     /// The nodes of a plan that do not have the statement; they have it from now on.
@@ -146,15 +183,50 @@ impl Router {
         if lacking.is_empty() || parsed.message.is_empty() {
             return None;
         }
-        match &mut self.unnamed {
-            Some((_, nodes)) if name.is_empty() => *nodes = nodes.union(lacking),
-            _ => self.state.parsed_also(name, lacking),
+        if name.is_empty() {
+            self.has_unnamed_also(parsed, lacking);
+        } else {
+            self.state.parsed_also(name, lacking);
         }
         self.doubtful(name, plan);
         let parsed = parsed.clone();
         let name = name.into();
         let sync = false;
         Some((lacking, Before::Parse { name, parsed, sync }))
+    }
+
+    /// `Some`: these nodes lack the statement, or one that it names, and the open transaction may have
+    /// failed, so that it would refuse what makes them.
+    pub(super) fn wait_to_make(
+        &mut self,
+        name: Option<&[u8]>,
+        facts: Option<&Facts>,
+        plan: &Plan,
+        ledgers: &mut [Ledger],
+    ) -> Option<Step> {
+        if !self.state.is_in_transaction() {
+            return None;
+        }
+        let lacking = |nodes: NodeSet| !plan.nodes().without(nodes).is_empty();
+        let known = name.and_then(|name| self.statement(name).1);
+        let named = facts.map_or_else(Vec::new, |facts| self.taken(facts));
+        let mut named = named.iter().filter_map(|(name, _)| self.statement(name).1);
+        if known.is_some_and(lacking) || named.any(lacking) {
+            return self.wait_for_all(ledgers);
+        }
+        None
+    }
+
+    /// The same, and what the statement names.
+    pub(super) fn lacking_all(
+        &mut self,
+        name: &[u8],
+        parsed: &Rc<Parsed>,
+        plan: &Plan,
+    ) -> Vec<(NodeSet, Before)> {
+        let named = self.named(parsed, plan);
+        let lacking = self.lacking(name, parsed, plan);
+        named.into_iter().chain(lacking).collect()
     }
 
     /// A Query comes next: a Sync ends what goes out before it, unless that belongs to a sequence or

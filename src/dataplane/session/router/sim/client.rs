@@ -83,7 +83,7 @@ impl Client<'_> {
             0..40 => {
                 let sql = self.text();
                 // A standby has no part in the transaction that begins so, and keeps no portal for it.
-                let begins = sql.starts_with("BEGIN") || sql.starts_with("START");
+                let begins = sql.contains("BEGIN") || sql.contains("START TRANSACTION");
                 if begins && sql.contains(';') {
                     self.sync();
                 }

