@@ -1,9 +1,32 @@
-//! An answer that acknowledges a write waits until a majority of the watchdog nodes was heard of behind it
-//! ([`crate::watchdog::write_lease`]).
+//! Which answers of the primary tell a client that something is committed, and which of them wait until a
+//! majority of the pgpool nodes was heard of after them.
 //!
-//! Which answers those are is told by the tags of CommandComplete: what changes something, outside a transaction
-//! block; inside one nothing is acknowledged before its end. What cannot be told by its tag is not waited for: a
-//! SELECT that calls a function which writes, `SELECT INTO` and `CREATE TABLE AS`, each outside a block.
+//! The write lease alone bounds for how long a host that was cut off goes on to commit; what it has told
+//! its clients in that time is lost when another server is promoted. So such an answer is *covered* first: it
+//! goes to the client when a majority has answered a question that was asked after the answer was read. What had been
+//! read before the cut is covered, and so is anything that the primary had already sent to its standbys.
+//! Without a write lease nothing waits and nothing is looked at.
+//!
+//! | answer | waits |
+//! |---|---|
+//! | CommandComplete of COMMIT, PREPARE TRANSACTION, COMMIT and ROLLBACK PREPARED | always |
+//! | of what changes no data and settings only, of ROLLBACK | never |
+//! | of SELECT and FETCH outside a transaction block | unless the statement calls no function and writes nothing |
+//! | of anything else, a FunctionCall's answer | outside a transaction block |
+//! | the ReadyForQuery that follows one of these | as they do: a pipeline commits there |
+
+use crate::routing::facts::{Facts, Statement};
+
+/// Of one session.
+#[derive(Debug)]
+pub struct Cover {
+    /// A statement that answers with the tag SELECT and may write, since nothing was owed.
+    select_may_write: bool,
+    /// Some prepared statement may be one.
+    prepared_may_write: bool,
+    /// Since the last ReadyForQuery something was committed, or will be by it.
+    acknowledged: bool,
+}
 
 /// An answer that waits, with all that came in the same read.
 #[derive(Debug)]
@@ -15,77 +38,189 @@ pub struct Uncovered {
     pub between_messages: bool,
 }
 
-/// First words of the tags of statements that leave nothing behind. All others do.
-const READS: [&[u8]; 24] = [
-    b"SELECT",
-    b"FETCH",
-    b"MOVE",
-    b"SHOW",
-    b"SET",
-    b"RESET",
-    b"BEGIN",
-    b"START",
-    b"ROLLBACK",
-    b"SAVEPOINT",
-    b"RELEASE",
-    b"DECLARE",
-    b"CLOSE",
-    b"LISTEN",
-    b"UNLISTEN",
-    b"DISCARD",
-    b"DEALLOCATE",
-    b"PREPARE",
-    b"EXPLAIN",
-    b"LOCK",
-    b"LOAD",
-    b"CHECKPOINT",
-    b"VACUUM",
-    b"ANALYZE",
-];
-
-/// Whether CommandComplete with this body acknowledges that something stays. `in_block`: the statement was one
-/// of a transaction block.
-pub fn acknowledges(body: &[u8], in_block: bool) -> bool {
-    let tag = body.strip_suffix(b"\0").unwrap_or(body);
-    let word = tag.split(|&b| b == b' ').next().unwrap_or_default();
-    match word {
-        b"COMMIT" => true,
-        b"PREPARE" => tag == b"PREPARE TRANSACTION",
-        b"ROLLBACK" => tag == b"ROLLBACK PREPARED",
-        _ => !in_block && !READS.contains(&word),
+impl Cover {
+    /// `from_the_start`: all that the session prepares is going to be looked at.
+    pub fn new(from_the_start: bool) -> Cover {
+        Cover {
+            select_may_write: false,
+            prepared_may_write: !from_the_start,
+            acknowledged: false,
+        }
     }
+
+    /// A message of the client goes to the primary; `body` may have been cut.
+    pub fn sent(&mut self, kind: u8, body: &[u8]) {
+        match kind {
+            b'Q' => self.select_may_write |= may_write(body.strip_suffix(b"\0")),
+            b'P' => {
+                let text = body.iter().position(|&b| b == 0).and_then(|end| {
+                    let behind = body.get(end + 1..)?;
+                    let len = behind.iter().position(|&b| b == 0)?;
+                    behind.get(..len)
+                });
+                self.prepared_may_write |= may_write(text);
+            }
+            _ => {}
+        }
+    }
+
+    /// A message of the primary; true: it tells of something committed. `transaction`: as its last ReadyForQuery had
+    /// it. `owes_nothing`: this is the last answer.
+    pub fn answered(&mut self, kind: u8, body: &[u8], transaction: u8, owes_nothing: bool) -> bool {
+        let tells = match kind {
+            b'C' => self.completes(body.strip_suffix(b"\0").unwrap_or(body), transaction),
+            b'V' => transaction != b'T',
+            b'Z' => {
+                let tells = self.acknowledged && body.first() != Some(&b'T');
+                self.acknowledged = false;
+                self.select_may_write &= !owes_nothing;
+                return tells;
+            }
+            _ => false,
+        };
+        self.acknowledged |= tells;
+        tells
+    }
+
+    fn completes(&self, tag: &[u8], transaction: u8) -> bool {
+        let word = tag.split(|&b| b == b' ').next().unwrap_or_default();
+        let outside = transaction != b'T';
+        match word {
+            b"COMMIT" => true,
+            b"PREPARE" => tag == b"PREPARE TRANSACTION",
+            b"ROLLBACK" => tag == b"ROLLBACK PREPARED",
+            b"SELECT" | b"FETCH" | b"MOVE" => {
+                outside && (self.select_may_write || self.prepared_may_write)
+            }
+            b"BEGIN" | b"START" | b"SAVEPOINT" | b"RELEASE" | b"SET" | b"RESET" | b"SHOW"
+            | b"DECLARE" | b"CLOSE" | b"DEALLOCATE" | b"DISCARD" | b"LISTEN" | b"UNLISTEN"
+            | b"LOCK" | b"LOAD" | b"CHECKPOINT" => false,
+            _ => outside,
+        }
+    }
+}
+
+/// `None`: the text has not come whole. Names of functions are not looked up: each may write.
+fn may_write(sql: Option<&[u8]>) -> bool {
+    let Some(sql) = sql else { return true };
+    let facts = Facts::of(sql);
+    let answers_otherwise = |statement: &Statement| {
+        !matches!(
+            statement,
+            Statement::Select | Statement::Execute(_) | Statement::Other | Statement::Prepare(_)
+        )
+    };
+    facts.is_unknown()
+        || facts.has_into()
+        || facts.has_data_modifying_with()
+        || !facts.functions().is_empty()
+        || !facts
+            .statements()
+            .iter()
+            .all(|statement| *statement == Statement::Select || answers_otherwise(statement))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn query(sql: &str) -> Vec<u8> {
+        [sql.as_bytes(), b"\0"].concat()
+    }
+
+    /// Whether the answer with this tag to this query waits, and the ReadyForQuery behind it.
+    fn waits(sql: &str, tag: &str, transaction: u8) -> (bool, bool) {
+        let mut cover = Cover::new(true);
+        cover.sent(b'Q', &query(sql));
+        let first = cover.answered(b'C', &query(tag), transaction, false);
+        let end = if transaction == b'T' && tag != "COMMIT" {
+            b'T'
+        } else {
+            b'I'
+        };
+        (first, cover.answered(b'Z', &[end], transaction, true))
+    }
+
     #[test]
-    fn what_changes_something_is_acknowledged_by_its_end() {
-        for (tag, outside, inside) in [
-            ("INSERT 0 1", true, false),
-            ("UPDATE 3", true, false),
-            ("COPY 5", true, false),
-            ("CREATE TABLE", true, false),
-            ("DO", true, false),
-            ("CALL", true, false),
-            ("NOTIFY", true, false),
-            ("TRUNCATE TABLE", true, false),
-            ("COMMIT", true, true),
-            ("COMMIT PREPARED", true, true),
-            ("PREPARE TRANSACTION", true, true),
-            ("ROLLBACK PREPARED", true, true),
-            ("SELECT 1", false, false),
-            ("PREPARE", false, false),
-            ("ROLLBACK", false, false),
-            ("BEGIN", false, false),
-            ("START TRANSACTION", false, false),
-            ("SET", false, false),
+    fn what_is_committed_waits() {
+        for (sql, tag) in [
+            ("INSERT INTO t VALUES (1)", "INSERT 0 1"),
+            ("UPDATE t SET a = 1", "UPDATE 3"),
+            ("CREATE TABLE x (a int)", "CREATE TABLE"),
+            ("COPY t FROM STDIN", "COPY 3"),
+            ("CALL p()", "CALL"),
+            ("CREATE TABLE x AS SELECT 1", "SELECT 1"),
+            ("SELECT 1 INTO x", "SELECT 1"),
+            ("SELECT f(1)", "SELECT 1"),
+            (
+                "WITH a AS (INSERT INTO t VALUES (1) RETURNING 1) SELECT * FROM a",
+                "SELECT 1",
+            ),
+            ("EXECUTE p", "SELECT 1"),
+            ("COMMIT PREPARED 'x'", "COMMIT PREPARED"),
+            ("ROLLBACK PREPARED 'x'", "ROLLBACK PREPARED"),
         ] {
-            let body = [tag.as_bytes(), b"\0"].concat();
-            assert_eq!(acknowledges(&body, false), outside, "{tag}");
-            assert_eq!(acknowledges(&body, true), inside, "{tag} in a block");
+            assert_eq!(waits(sql, tag, b'I'), (true, true), "{sql}");
         }
-        assert!(acknowledges(b"SOMETHING NEW", false));
+        for (sql, tag) in [
+            ("COMMIT", "COMMIT"),
+            ("PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION"),
+        ] {
+            assert!(waits(sql, tag, b'T').0, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_or_is_not_committed_yet_does_not_wait() {
+        for (sql, tag, transaction) in [
+            ("SELECT a FROM t WHERE b = 1", "SELECT 1", b'I'),
+            ("SET a = 1", "SET", b'I'),
+            ("BEGIN", "BEGIN", b'I'),
+            ("PREPARE p AS SELECT 1", "PREPARE", b'I'),
+            ("ROLLBACK", "ROLLBACK", b'T'),
+            ("INSERT INTO t VALUES (1)", "INSERT 0 1", b'T'),
+            ("SELECT f(1)", "SELECT 1", b'T'),
+        ] {
+            assert_eq!(waits(sql, tag, transaction), (false, false), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_commits_with_its_ready_for_query() {
+        let mut cover = Cover::new(true);
+        cover.sent(b'P', b"\0INSERT INTO t VALUES ($1)\0\0\0");
+        assert!(cover.answered(b'C', b"INSERT 0 1\0", b'I', false));
+        assert!(cover.answered(b'Z', b"I", b'I', true));
+        assert!(!cover.answered(b'C', b"SELECT 1\0", b'I', false));
+        cover.sent(b'P', b"s\0SELECT f($1)\0\0\0");
+        assert!(cover.answered(b'C', b"SELECT 1\0", b'I', false));
+    }
+
+    #[test]
+    fn a_text_that_is_not_there_whole_may_write() {
+        let mut cover = Cover::new(true);
+        cover.sent(b'Q', b"SELECT a FROM t WHERE b IN (1, 2");
+        assert!(cover.answered(b'C', b"SELECT 1\0", b'I', false));
+        let mut cover = Cover::new(false);
+        assert!(
+            cover.answered(b'C', b"SELECT 1\0", b'I', false),
+            "prepared before it was looked at"
+        );
+    }
+
+    #[test]
+    fn one_statement_that_may_write_does_not_make_all_later_ones_wait() {
+        let mut cover = Cover::new(true);
+        cover.sent(b'Q', &query("SELECT f(1)"));
+        cover.sent(b'Q', &query("SELECT 1"));
+        assert!(cover.answered(b'C', b"SELECT 1\0", b'I', false));
+        cover.answered(b'Z', b"I", b'I', false);
+        assert!(
+            cover.answered(b'C', b"SELECT 1\0", b'I', false),
+            "which one this answers is not told"
+        );
+        cover.answered(b'Z', b"I", b'I', true);
+        cover.sent(b'Q', &query("SELECT 1"));
+        assert!(!cover.answered(b'C', b"SELECT 1\0", b'I', false));
     }
 }

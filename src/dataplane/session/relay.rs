@@ -20,7 +20,7 @@ use super::{
     backend_side::{BackendEvents, BackendSide},
     client_side::{self, ClientEvents, ClientSide, Stop},
     control::{CancelTarget, Kill, SessionControl},
-    cover::{self, Uncovered},
+    cover::{Cover, Uncovered},
     leftover::Leftover,
     links::{Link, backend, backend_pid},
     owed::Owed,
@@ -99,6 +99,7 @@ pub struct Relay {
     term: u64,
     /// Nothing else reaches the client before this does.
     uncovered: Option<Box<Uncovered>>,
+    pub(super) cover: Cover,
 }
 
 /// What a session begins with.
@@ -155,6 +156,7 @@ impl Relay {
             statements,
             term: worker.shared.write_lease.term(),
             uncovered: None,
+            cover: Cover::new(worker.shared.write_lease.is_limited()),
             worker,
         };
         // The target was chosen before the term was looked at.
@@ -375,6 +377,7 @@ impl Relay {
                     backend_pid(&self.entry, node),
                 ),
                 owed: &mut ledger.owed,
+                cover: (self.worker.shared.write_lease.is_limited()).then_some(&mut self.cover),
             };
             // A Query that is no admin command after all.
             if let Some(len) = refused.take() {
@@ -500,7 +503,8 @@ impl Relay {
             worker: &self.worker,
             node,
             is_target,
-            is_limited: is_target && self.worker.shared.write_lease.is_limited(),
+            cover: (is_target && self.worker.shared.write_lease.is_limited())
+                .then_some(&mut self.cover),
             acknowledges: false,
             ready: false,
         };
@@ -747,11 +751,16 @@ pub struct LinkEnd {
 struct TargetMessages<'a> {
     observer: Observer<'a>,
     owed: &'a mut Owed<Entry>,
+    /// If a write lease is kept.
+    cover: Option<&'a mut Cover>,
 }
 
 impl ClientEvents for TargetMessages<'_> {
     fn message(&mut self, kind: u8, body: &[u8]) {
         self.owed.sent(kind, Entry::Nothing);
+        if let Some(cover) = &mut self.cover {
+            cover.sent(kind, body);
+        }
         self.observer.message(kind, body);
     }
 
@@ -770,8 +779,8 @@ struct NodeMessages<'a> {
     worker: &'a Worker,
     node: NodeId,
     is_target: bool,
-    /// A write lease is kept, and this is the primary.
-    is_limited: bool,
+    /// If a write lease is kept, and this is the primary.
+    cover: Option<&'a mut Cover>,
     /// Something was done that is to stay.
     acknowledges: bool,
     ready: bool,
@@ -788,7 +797,7 @@ impl BackendEvents for NodeMessages<'_> {
     fn wants_body(&self, kind: u8) -> bool {
         match kind {
             b'Z' | b'E' | b'N' | b'S' => true,
-            b'C' => self.is_limited,
+            b'C' => self.cover.is_some(),
             b'A' | b'D' => self
                 .routed
                 .as_ref()
@@ -806,11 +815,14 @@ impl BackendEvents for NodeMessages<'_> {
                 }
             }
         }
+        if let Some(cover) = &mut self.cover {
+            let owes_nothing = self
+                .ledgers
+                .get(self.node)
+                .is_none_or(|ledger| ledger.owed.is_quiescent());
+            self.acknowledges |= cover.answered(kind, body, *self.transaction, owes_nothing);
+        }
         match kind {
-            b'C' if self.is_limited => {
-                let in_block = *self.transaction != b'I' && !self.acknowledges;
-                self.acknowledges |= cover::acknowledges(body, in_block);
-            }
             b'Z' => {
                 *self.transaction = body.first().copied().unwrap_or(b'I');
                 self.ready = true;

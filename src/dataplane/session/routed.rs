@@ -332,6 +332,9 @@ impl Relay {
     fn observe(&mut self, sending: &Sending, message: Message<'_>) {
         let mut nodes = sending.followers;
         nodes.insert(sending.leader);
+        if nodes.contains(self.target) && self.worker.shared.write_lease.is_limited() {
+            self.cover.sent(message.kind, message.body());
+        }
         for node in nodes.iter() {
             self.statements
                 .observe(
