@@ -214,6 +214,7 @@ impl World {
                     backends: Backends::new(backends),
                     asked: Default::default(),
                     ends_at: None,
+                    contact: vec![Duration::ZERO; count],
                     awake_since: Duration::ZERO,
                 })
                 .collect(),

@@ -181,7 +181,7 @@ pub(super) const ROWS: &[Parameter] = &[
     .defaults(&[(Release::V3_7, Some("10"))])
     .help(
         "How long a watchdog node serves writes after its last sign of a majority, and how long a new \
-         leader waits before it promotes a standby; in force while all nodes are pgpool-rs. 0 switches it \
-         off",
+         leader waits before it promotes a standby; the answer to a write waits for such a sign, too. In force \
+         while all nodes are pgpool-rs. 0 switches it off",
     ),
 ];

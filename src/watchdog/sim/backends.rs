@@ -114,6 +114,10 @@ impl World {
         if self.nodes[node].suspended {
             return;
         }
+        if self.random.chance(30) {
+            // A session has an answer to a write.
+            self.input(node, Input::Core(Event::Cover));
+        }
         for backend in 0..self.backends.len() {
             if !self.nodes[node].up {
                 return;

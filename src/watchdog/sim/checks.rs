@@ -5,7 +5,11 @@ use std::time::Duration;
 use super::World;
 use crate::{
     cluster::NodeId,
-    watchdog::{codec::node_info::State, core::Leader},
+    watchdog::{
+        codec::node_info::State,
+        core::{Leader, quorum::majority},
+        write_lease::Serving,
+    },
 };
 
 /// Commands of the virtual IP and messages under way.
@@ -27,6 +31,7 @@ impl World {
     pub(super) fn check(&mut self) {
         self.check_lease();
         self.check_written();
+        self.check_cover();
         let count = self.nodes.len();
         let leaders = (0..count)
             .filter(|n| self.is_awake(*n) && self.nodes[*n].core.leads_with_quorum())
@@ -99,6 +104,31 @@ impl World {
             );
             self.written = Some(primary);
             self.changes.clear();
+        }
+    }
+
+    /// A leader that says when it has heard of a majority has heard of one since then, and a standby of its
+    /// leader: what is acknowledged by that was written before the node was cut off.
+    fn check_cover(&self) {
+        let count = self.nodes.len();
+        for node in 0..count {
+            let record = &self.nodes[node];
+            let Serving::Until { heard, .. } = record.core.serving() else {
+                continue;
+            };
+            if !record.up || record.suspended || !record.core.may_serve(self.now()) {
+                continue;
+            }
+            let heard = heard.saturating_duration_since(self.base);
+            let since = record.contact.iter().filter(|at| **at >= heard).count();
+            let needed = match record.core.lease_source() {
+                Some(Leader::Own) => majority(count) - 1,
+                _ => 1,
+            };
+            assert!(
+                since >= needed,
+                "node {node} says that it has heard of a majority at {heard:?}, and has heard of {since}"
+            );
         }
     }
 

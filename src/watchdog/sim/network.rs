@@ -123,6 +123,7 @@ impl World {
         match what {
             Some((id, message)) => {
                 let conn = target.conn;
+                self.nodes[target.node].contact[from.node] = self.time;
                 self.input(
                     target.node,
                     Input::Core(Event::Received { conn, id, message }),

@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub backends: Backends,
     pub asked: BTreeMap<u64, (FailoverRequest, u32)>,
     pub ends_at: Option<Duration>,
+    /// When something came from each other node last.
+    pub contact: Vec<Duration>,
     /// Since when it runs without a stop or a suspension.
     pub awake_since: Duration,
 }
@@ -261,6 +263,7 @@ impl World {
         record.conns.clear();
         record.asked.clear();
         record.ends_at = None;
+        record.contact.fill(Duration::ZERO);
         record.wakes = [None; 3];
         record.awake_since = time;
         record.backends.restart();
