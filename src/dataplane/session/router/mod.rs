@@ -349,7 +349,7 @@ impl Router {
             _ => self.send_to_current(message.kind, ledgers),
         };
         match step {
-            Step::LookUp(_) => self.ask_when_free(step, ledgers, env.settings),
+            Step::LookUp(_) => self.ask_when_free(step, ledgers),
             step => step,
         }
     }
@@ -365,15 +365,9 @@ impl Router {
         }
     }
 
-    /// A node is asked when it has answered what it was sent.
-    fn ask_when_free(&mut self, ask: Step, ledgers: &mut [Ledger], settings: &Settings) -> Step {
-        let node = self.catalog_node(settings);
-        let busy = |l: &Ledger| !l.owed.is_settled();
-        if !ledger(ledgers, node).is_some_and(busy) {
-            return ask;
-        }
-        self.waits = NodeSet::of(node);
-        Step::Wait
+    /// The catalog is asked when all have answered: by then it is known which transaction there is.
+    fn ask_when_free(&mut self, ask: Step, ledgers: &mut [Ledger]) -> Step {
+        self.wait_for_all(ledgers).unwrap_or(ask)
     }
 
     /// The node has been sent so many messages of the extended protocol, and a Sync, that ask what

@@ -177,7 +177,7 @@ impl Router {
                     rule: plan.decision.rule,
                 })
             }
-            Err(step) => Err(self.ask_when_free(step, ledgers, env.settings)),
+            Err(step) => Err(self.ask_when_free(step, ledgers)),
         }
     }
 }
