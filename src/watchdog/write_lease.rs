@@ -82,10 +82,12 @@ impl WriteLease {
     /// True: writes were held, and the sessions that wait have to be told (see
     /// [`crate::dataplane::Handle::serving_again`]).
     pub fn set(&self, serving: Serving) -> bool {
+        let mut heard_more = false;
         let until = match serving {
             Serving::Unlimited => UNLIMITED,
             Serving::Until { until, heard } => {
-                self.heard.store(clock::since_boot(heard), Relaxed);
+                let heard = clock::since_boot(heard);
+                heard_more = self.heard.swap(heard, Relaxed) != heard;
                 clock::since_boot(until)
             }
             Serving::Held => HELD,
@@ -96,8 +98,11 @@ impl WriteLease {
         }
         // Behind the term: who sees this sees that.
         self.until.store(until, Release);
-        for waker in self.waiting().drain(..) {
-            waker.wake();
+        // Whoever is woken for nothing wishes anew, and that wish comes back here: it would never end.
+        if heard_more || goes_on || until == UNLIMITED {
+            for waker in self.waiting().drain(..) {
+                waker.wake();
+            }
         }
         goes_on
     }
@@ -209,6 +214,33 @@ mod tests {
         };
         tokio::join!(work, shell);
         assert_eq!(woken, 2);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The wish of one that is woken for nothing makes the next one: session and shell would spin.
+    #[test]
+    fn who_waits_is_not_woken_by_what_brings_nothing() {
+        let (lease, woken) = (WriteLease::default(), std::sync::Arc::new(Woken::default()));
+        let heard = clock::now();
+        let renewed = |seconds| Serving::Until {
+            until: heard + Duration::from_secs(seconds),
+            heard,
+        };
+        lease.set(renewed(5));
+        lease.wait_for_cover(&std::sync::Arc::clone(&woken).into());
+        lease.set(renewed(5));
+        lease.set(renewed(6));
+        assert_eq!(woken.0.load(Relaxed), 0);
+        lease.set(soon());
+        assert_eq!(woken.0.load(Relaxed), 1);
     }
 
     #[test]
