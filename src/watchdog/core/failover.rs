@@ -377,10 +377,10 @@ impl Core {
         self.votes.drop_voter(Voter::Peer(peer));
     }
 
-    /// We lead no more; what was decided and not begun is voted on again.
+    /// We lead no more; what was decided and not begun is voted on again. What the supervisor was told to do
+    /// may go on, and this node may lead again before it ends: that is forgotten when the supervisor says so.
     pub(super) fn drop_failovers(&mut self) {
         self.failovers.waiting.clear();
-        self.failovers.handed.clear();
     }
 
     pub(super) fn failover_begins(&mut self) {
