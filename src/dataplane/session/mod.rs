@@ -22,6 +22,7 @@ pub mod leftover;
 mod links;
 mod lookup;
 pub mod owed;
+mod passing;
 pub mod relay;
 mod routed;
 pub mod router;

@@ -17,24 +17,25 @@ use std::{
 
 use super::{
     admin::{AdminAnswer, Turn},
-    backend_side::{BackendEvents, BackendSide},
-    client_side::{self, ClientEvents, ClientSide, Stop},
+    backend_side::BackendSide,
+    client_side::{self, ClientSide, Stop},
     control::{CancelTarget, Kill, SessionControl},
     cover::{Cover, Uncovered},
     leftover::Leftover,
     links::{Link, backend, backend_pid},
     owed::Owed,
+    passing::{NodeMessages, TargetMessages},
     routed::{Balancing, Routed},
     router::{Entry, Ledger},
-    statements::{Observer, StatementLog},
+    statements::StatementLog,
 };
 use crate::{
     admin,
     cluster::{Node, NodeId},
     control::Report,
     dataplane::{info::SlotStatus, pool::PoolEntry, stream::Stream, worker::Worker},
-    observe::{Reporter, counters::bump},
-    protocol::{ErrorFields, HeaderError, messages::ErrorMessage},
+    observe::Reporter,
+    protocol::{HeaderError, messages::ErrorMessage},
 };
 
 const SCRATCH_LEN: usize = 64 * 1024;
@@ -745,131 +746,6 @@ pub struct LinkEnd {
     pub owed: Owed<Entry>,
     /// The stream to the backend stands between two messages and the backend is well.
     pub clean: bool,
-}
-
-/// What the client sends to the only node.
-struct TargetMessages<'a> {
-    observer: Observer<'a>,
-    owed: &'a mut Owed<Entry>,
-    /// If a write lease is kept.
-    cover: Option<&'a mut Cover>,
-}
-
-impl ClientEvents for TargetMessages<'_> {
-    fn message(&mut self, kind: u8, body: &[u8]) {
-        self.owed.sent(kind, Entry::Nothing);
-        if let Some(cover) = &mut self.cover {
-            cover.sent(kind, body);
-        }
-        self.observer.message(kind, body);
-    }
-
-    fn wants_whole(&self) -> bool {
-        self.observer.wants_whole()
-    }
-}
-
-struct NodeMessages<'a> {
-    ledgers: &'a mut [Ledger],
-    routed: Option<&'a mut Routed>,
-    transaction: &'a mut u8,
-    fatal: &'a mut bool,
-    warned: &'a mut Option<Box<str>>,
-    reporter: &'a mut Reporter,
-    worker: &'a Worker,
-    node: NodeId,
-    is_target: bool,
-    /// If a write lease is kept, and this is the primary.
-    cover: Option<&'a mut Cover>,
-    /// Something was done that is to stay.
-    acknowledges: bool,
-    ready: bool,
-}
-
-impl BackendEvents for NodeMessages<'_> {
-    fn shows(&mut self, kind: u8) -> bool {
-        match &self.routed {
-            Some(routed) => routed.router.shows(self.node, kind, self.ledgers),
-            None => self.is_target,
-        }
-    }
-
-    fn wants_body(&self, kind: u8) -> bool {
-        match kind {
-            b'Z' | b'E' | b'N' | b'S' => true,
-            b'C' => self.cover.is_some(),
-            b'A' | b'D' => self
-                .routed
-                .as_ref()
-                .is_some_and(|routed| routed.wants_body(self.node, kind, self.ledgers)),
-            _ => false,
-        }
-    }
-
-    fn message(&mut self, kind: u8, body: &[u8]) {
-        match &mut self.routed {
-            Some(routed) => routed.node_message(self.node, kind, body, self.ledgers),
-            None => {
-                if let Some(ledger) = self.ledgers.get_mut(self.node) {
-                    ledger.owed.received(kind);
-                }
-            }
-        }
-        if let Some(cover) = &mut self.cover {
-            let owes_nothing = self
-                .ledgers
-                .get(self.node)
-                .is_none_or(|ledger| ledger.owed.is_quiescent());
-            self.acknowledges |= cover.answered(kind, body, *self.transaction, owes_nothing);
-        }
-        match kind {
-            b'Z' => {
-                *self.transaction = body.first().copied().unwrap_or(b'I');
-                self.ready = true;
-            }
-            b'E' => {
-                let fields = ErrorFields::parse(body);
-                if let Some(counters) = self.worker.counters(self.node) {
-                    match fields.severity {
-                        b"FATAL" => bump(&counters.fatal),
-                        b"PANIC" => bump(&counters.panic),
-                        _ => bump(&counters.error),
-                    }
-                }
-                if fields.is_fatal() {
-                    *self.fatal = true;
-                    report_shutdown(self.worker, self.node, &fields);
-                }
-            }
-            // The log calls the session by the name that it has taken last.
-            b'S' if self.is_target => {
-                if let Some(name) = body.strip_prefix(b"application_name\0") {
-                    let name = name.strip_suffix(b"\0").unwrap_or(name);
-                    self.reporter
-                        .set_application(&String::from_utf8_lossy(name));
-                }
-            }
-            // PostgreSQL 14 and later announce an immediate shutdown by a WARNING. Anybody can
-            // raise one like it, so it counts only when the connection ends.
-            b'N' => {
-                let fields = ErrorFields::parse(body);
-                if fields.is_shutdown() {
-                    *self.warned = Some(String::from_utf8_lossy(fields.sqlstate).into());
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn report_shutdown(worker: &Worker, node: NodeId, fields: &ErrorFields<'_>) {
-    if fields.is_shutdown() {
-        worker.shared.report(Report::BackendShutdown {
-            node,
-            sqlstate: String::from_utf8_lossy(fields.sqlstate).into_owned(),
-            fatal: true,
-        });
-    }
 }
 
 /// What is not hidden.
