@@ -92,6 +92,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         unwritten,
         written: Some(written),
         picture,
+        shown: None,
         told: Told::default(),
         reporter,
         utility: Reporter::new("watchdog_utility"),

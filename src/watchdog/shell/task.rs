@@ -39,6 +39,8 @@ use crate::{
 const ACCEPTED: usize = 512;
 /// Between two looks at the devices and addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);
+/// Making the picture for tools costs more than most events, of which waiting answers make many.
+const SHOW: Duration = Duration::from_millis(20);
 
 /// What comes from the tasks around.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub(super) struct Shell {
     /// The other end of `unwritten`, until the end.
     pub written: Option<mpsc::Receiver<()>>,
     pub picture: Arc<ArcSwap<NodeList>>,
+    /// When `picture` was made last.
+    pub shown: Option<Instant>,
     pub told: Told,
     pub reporter: Reporter,
     pub utility: Reporter,
@@ -98,9 +102,10 @@ pub(super) async fn serve(
     loop {
         let pause = {
             let mut shell = near.shell.borrow_mut();
-            shell.show();
-            let wake = shell.wakes.iter().flatten().min();
-            wake.map(|at| at.saturating_duration_since(clock::now()))
+            let now = clock::now();
+            let show = shell.show_if_due(now);
+            let wake = shell.wakes.iter().flatten().chain(&show).min();
+            wake.map(|at| at.saturating_duration_since(now))
         };
         let timer = async {
             match pause {
@@ -133,13 +138,24 @@ pub(super) async fn serve(
 }
 
 impl Shell {
+    /// After an event. Returned: when it is due.
+    fn show_if_due(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.shown.map(|shown| shown + SHOW);
+        let early = due.filter(|due| *due > now);
+        if early.is_none() {
+            self.shown = Some(now);
+            self.show(now);
+        }
+        early
+    }
+
     /// For tools, which read it without asking.
-    fn show(&mut self) {
+    fn show(&mut self, now: Instant) {
         let list = self.core.node_list(None);
         let ip = self.settings.delegate_ip.as_str();
         let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
         self.told
-            .tell(&list, address, &self.shared.events, clock::now());
+            .tell(&list, address, &self.shared.events, now);
         if **self.picture.load() != list {
             self.picture.store(Arc::new(list));
         }
