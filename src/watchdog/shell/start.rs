@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     sync::Arc,
 };
@@ -84,7 +84,13 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         links: BTreeMap::new(),
         accepted: 0,
         heartbeats: heartbeat::Sender::new(&settings, Reporter::new("life_check")),
-        kept: host::Kept::new(&config.settings.work_dir, config.settings.port),
+        kept: Arc::new(host::Kept::new(
+            &host::state_directory(&config.settings.work_dir),
+            config.settings.port,
+        )),
+        touched: None,
+        keeping: false,
+        held_back: VecDeque::new(),
         running: HashMap::new(),
         leader: (None, false),
         stopping: None,
@@ -146,6 +152,7 @@ impl Watchdog {
             shell.core(core::Event::Backends(backends));
             shell.vip(vip::Event::Start);
             let memory = shell.memory();
+            shell.warn_of_swept_memory();
             shell.core(core::Event::Start { memory });
             shell.lifecheck(lifecheck::Event::Start);
         }

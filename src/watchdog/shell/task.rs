@@ -1,7 +1,7 @@
 //! The one owner of the three cores, and the loop that hands events to them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,6 +39,8 @@ use crate::{
 const ACCEPTED: usize = 512;
 /// Between two looks at the devices and addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);
+/// What nobody has written to for ten days is swept from some folders.
+const TOUCH: Duration = Duration::from_hours(12);
 /// Making the picture for tools costs more than most events, of which waiting answers make many.
 const SHOW: Duration = Duration::from_millis(20);
 
@@ -52,6 +54,8 @@ pub enum Happened {
     Core(core::Event),
     Lifecheck(lifecheck::Event),
     Vip(vip::Event),
+    /// What the next start has to know is on disk, or cannot be written.
+    Kept(std::io::Result<()>),
     /// A tool asks at the local socket. `None` as an answer: the connection is just closed.
     Asked {
         request: IpcFrame,
@@ -71,7 +75,12 @@ pub(super) struct Shell {
     /// Numbers accepted connections.
     pub accepted: u64,
     pub heartbeats: heartbeat::Sender,
-    pub kept: host::Kept,
+    pub kept: Arc<host::Kept>,
+    /// When the file of it was, that nobody takes it for forgotten.
+    pub touched: Option<Instant>,
+    /// The memory is being written, and this waits for it.
+    pub keeping: bool,
+    pub held_back: VecDeque<core::Action>,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
     /// Who leads, and whether this node decides, as the supervisor was told last.
@@ -154,8 +163,7 @@ impl Shell {
         let list = self.core.node_list(None);
         let ip = self.settings.delegate_ip.as_str();
         let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
-        self.told
-            .tell(&list, address, &self.shared.events, now);
+        self.told.tell(&list, address, &self.shared.events, now);
         if **self.picture.load() != list {
             self.picture.store(Arc::new(list));
         }
@@ -210,6 +218,7 @@ impl Shell {
                 }
                 self.vip(event);
             }
+            Happened::Kept(done) => self.memory_is_kept(done),
             Happened::Asked { request, reply } => self.asked(&request, reply),
         }
     }
@@ -247,6 +256,13 @@ impl Shell {
     }
 
     fn look_at_host(&mut self) {
+        let now = clock::now();
+        if self.touched.is_none_or(|last| now >= last + TOUCH) {
+            self.touched = Some(now);
+            let kept = Arc::clone(&self.kept);
+            // What fails here fails aloud when something has to be kept.
+            drop(tokio::task::spawn_blocking(move || kept.touch()));
+        }
         let monitored = &self.settings.monitored_interfaces;
         if !monitored.is_empty() && !host::any_runs(monitored) {
             self.core(core::Event::NetworkLost);
