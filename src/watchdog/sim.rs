@@ -83,6 +83,10 @@ enum Due {
         node: usize,
         life: u32,
     },
+    Adopts {
+        node: usize,
+        life: u32,
+    },
     AskAgain {
         node: usize,
         life: u32,
@@ -213,7 +217,7 @@ impl World {
                     conns: Default::default(),
                     backends: Backends::new(backends),
                     asked: Default::default(),
-                    ends_at: None,
+                    adopting: Default::default(),
                     contact: vec![Duration::ZERO; count],
                     awake_since: Duration::ZERO,
                 })
@@ -293,6 +297,7 @@ impl World {
             } => self.command_ends(node, life, call, success, change),
             Due::Health { node, life, round } => self.health(node, life, round),
             Due::FailoverEnds { node, life } => self.failover_ends(node, life),
+            Due::Adopts { node, life } => self.adopts(node, life),
             Due::AskAgain {
                 node,
                 life,

@@ -212,6 +212,7 @@ impl Core {
             Event::FailoverEnds => self.failover_ends(),
             Event::FailoverDropped(request) => self.failover_dropped(&request),
             Event::Cover => self.lease_cover(),
+            Event::Adopted { number } => self.adopted(number),
             Event::Backends(status) => self.backends_came(status),
             Event::ClusterCommand(command) => self.broadcast(Message::ClusterCommand(command)),
             Event::Stop => self.stop(),

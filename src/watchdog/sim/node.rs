@@ -1,12 +1,16 @@
 //! A simulated pgpool: the three cores, and the shell around them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use super::{Due, Input, World, backends::Backends};
 use crate::watchdog::{
     codec::{
         Message,
         function::{FailoverKind, FailoverRequest, Flags},
+        status::BackendStatus,
     },
     core::{self, Action, Conn, Core, Event, lease::Memory},
     lifecheck::{self, Lifecheck},
@@ -34,7 +38,8 @@ pub(super) struct Node {
     pub conns: BTreeMap<Conn, usize>,
     pub backends: Backends,
     pub asked: BTreeMap<u64, (FailoverRequest, u32)>,
-    pub ends_at: Option<Duration>,
+    /// What the supervisor is told to take over, and has not yet.
+    pub adopting: VecDeque<(u64, BackendStatus)>,
     /// When something came from each other node last.
     pub contact: Vec<Duration>,
     /// Since when it runs without a stop or a suspension.
@@ -134,10 +139,12 @@ impl World {
                 self.end_process(node);
                 self.due(after, Due::Restart { node });
             }
-            Action::Adopt(status) => {
-                assert!(!self.nodes[node].core.coordinates(), "a leader adopts");
-                self.nodes[node].backends.adopt(&status);
-                self.tell_backends(node);
+            Action::Adopt { number, status } => {
+                // A file and its folder are synced.
+                let after = self.random.millis(1, 500);
+                let life = self.nodes[node].life;
+                self.nodes[node].adopting.push_back((number, status));
+                self.due(after, Due::Adopts { node, life });
             }
             Action::Failover(request) => self.begin(node, &request),
             Action::Answer { ticket, result } => self.answered(node, ticket, result),
@@ -171,6 +178,24 @@ impl World {
             }
             Action::Settled | Action::Run { .. } => {}
         }
+    }
+
+    /// The status file is written, and what the leader knows is published: in the order in which it was told.
+    pub(super) fn adopts(&mut self, node: usize, life: u32) {
+        let record = &mut self.nodes[node];
+        if !record.up || record.life != life {
+            return;
+        }
+        if record.suspended {
+            return self.due(Duration::from_secs(1), Due::Adopts { node, life });
+        }
+        let Some((number, status)) = record.adopting.pop_front() else {
+            return;
+        };
+        assert!(!record.core.coordinates(), "a leader adopts");
+        record.backends.adopt(&status);
+        self.tell_backends(node);
+        self.input(node, Input::Core(Event::Adopted { number }));
     }
 
     fn carry_out_lifecheck(&mut self, node: usize, actions: Vec<lifecheck::Action>) {
@@ -262,7 +287,7 @@ impl World {
         record.inbox.clear();
         record.conns.clear();
         record.asked.clear();
-        record.ends_at = None;
+        record.adopting.clear();
         record.contact.fill(Duration::ZERO);
         record.wakes = [None; 3];
         record.awake_since = time;

@@ -115,12 +115,25 @@ pub(super) struct Lease {
     established: bool,
     /// Whose picture is being taken over, and which that is.
     learning: Option<(PeerId, Picture)>,
+    /// The last that the supervisor was told to take over, and has not yet.
+    adopting: Option<Adopting>,
+    adoptions: u64,
     /// When the share that was given to a standby has ended for sure.
     shares: BTreeMap<PeerId, Instant>,
     /// As leader: since which round nobody shall serve.
     paused: Option<u32>,
     /// As standby: what was asked for until then gives no share any more.
     refused_before: Option<Instant>,
+}
+
+/// What the supervisor takes over.
+#[derive(Debug)]
+struct Adopting {
+    number: u64,
+    /// `None`: that which is known already, anew.
+    picture: Option<Picture>,
+    /// Who has asked for the status of the backends meanwhile, in which packet.
+    asked: Vec<(PeerId, u32)>,
 }
 
 #[derive(Debug)]
@@ -171,6 +184,8 @@ impl Lease {
             primary: None,
             established: false,
             learning: None,
+            adopting: None,
+            adoptions: 0,
             shares: BTreeMap::new(),
             paused: None,
             refused_before: None,

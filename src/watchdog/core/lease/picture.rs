@@ -1,5 +1,6 @@
 //! Who knows which server is the primary, and the pause before that changes.
 
+use super::Adopting;
 use crate::watchdog::{
     codec::{
         message::{Picture, Reign},
@@ -38,7 +39,7 @@ impl Core {
         if self.lease.established {
             return true;
         }
-        if self.lease.learning.is_some() {
+        if self.lease.learning.is_some() || self.lease.adopting.is_some() {
             return false;
         }
         let newest = self
@@ -79,15 +80,33 @@ impl Core {
         }
     }
 
-    /// The status of the backends has come from there, and is about to be adopted.
-    pub(in crate::watchdog::core) fn lease_learned(&mut self, peer: PeerId) {
-        let Some((_, picture)) = self.lease.learning.take_if(|(of, _)| *of == peer) else {
+    /// The supervisor has taken over what it was told to. Before that this node knows no more than it did:
+    /// its sessions go by what is published, and its next process by the status file.
+    pub(in crate::watchdog::core) fn adopted(&mut self, number: u64) {
+        let adopting = &mut self.lease.adopting;
+        let Some(done) = adopting.take_if(|adopting| adopting.number == number) else {
             return;
         };
-        self.lease.picture = picture;
-        // Behind the status file: this says what that is.
-        self.remember();
+        if let Some(picture) = done.picture {
+            let reached = |(_, wanted): &mut (PeerId, Picture)| *wanted <= picture;
+            self.lease.learning.take_if(reached);
+            self.lease.picture = self.lease.picture.max(picture);
+            self.remember();
+        }
         self.lease.next_round = Some(self.now);
+        for (peer, id) in done.asked {
+            self.data_asked(peer, id);
+        }
+    }
+
+    /// Another node asks for the status of the backends. While that is being taken over from elsewhere,
+    /// the answer waits.
+    pub(in crate::watchdog::core) fn data_asked(&mut self, peer: PeerId, id: u32) {
+        if let Some(adopting) = &mut self.lease.adopting {
+            return adopting.asked.push((peer, id));
+        }
+        let data = self.backend_status();
+        self.send(peer, id, data.map_or(Message::Error, Message::Data));
     }
 
     /// Does what the node says of the backends count? A new leader may know less than this standby: until it has
@@ -165,14 +184,24 @@ impl Core {
 
     /// This node decides about the backends: it leads, and knows what a majority knows.
     pub fn coordinates(&self) -> bool {
-        self.leader_is_own() && (!self.lease.on || self.lease.established)
+        let lease = &self.lease;
+        self.leader_is_own() && lease.adopting.is_none() && (!lease.on || lease.established)
     }
 
     pub(in crate::watchdog::core) fn adopt(&mut self, status: BackendStatus, peer: PeerId) {
         // Whatever the supervisor was in the middle of is over with that.
         self.failovers.gives_up();
-        self.out.push(Action::Adopt(status));
-        self.lease_learned(peer);
+        let lease = &mut self.lease;
+        lease.adoptions += 1;
+        let number = lease.adoptions;
+        let learned = lease.learning.filter(|(of, _)| *of == peer);
+        let asked = lease.adopting.take().map(|before| before.asked);
+        lease.adopting = Some(Adopting {
+            number,
+            picture: learned.map(|(_, picture)| picture),
+            asked: asked.unwrap_or_default(),
+        });
+        self.out.push(Action::Adopt { number, status });
     }
 
     /// A node is lost, or has restarted: what it has said counts no more, and neither does what it was asked.

@@ -349,7 +349,14 @@ fn a_new_leader_takes_over_what_one_of_the_majority_knows_and_it_does_not() {
     let asked = bench.sent_id(b'd');
     assert!(!bench.core.holds_lease(bench.now));
     bench.reply(inbound(0), asked, Message::Data(all_up()));
-    assert!(bench.done().contains("adopt"));
+    assert!(bench.done.contains(&"adopt".to_owned()));
+    bench.grant_with(0, 100, newer, false);
+    assert!(!bench.core.coordinates(), "it is not published yet");
+    assert!(bench.core.lease_picture() < newer);
+    bench.say(1, Message::DataRequest(Default::default()));
+    assert!(!bench.done.contains(&"1D".to_owned()));
+    bench.adopted();
+    assert!(bench.done().contains("1D"), "who has asked is told now");
     assert_eq!(bench.core.lease_picture(), newer);
     bench.grant_with(0, 100, newer, false);
     assert!(bench.core.coordinates());
@@ -421,10 +428,61 @@ fn a_standby_with_an_older_picture_takes_the_leaders_over_before_it_serves() {
     assert!(!bench.core.may_serve(bench.now));
     let asked = bench.sent_id(b'd');
     bench.reply(inbound(0), asked, Message::Data(all_up()));
+    let adopt = std::mem::take(&mut bench.actions);
+    let news = ask.picture;
+    let remembers = |actions: &[Action]| {
+        let is_it = |action: &Action| matches!(action, Action::Remember(m) if m.picture == news);
+        actions.iter().any(is_it)
+    };
+    assert!(!remembers(&adopt), "the status file is an older one");
     ask.round = 6;
+    let grant = bench.ask_with(0, ask).unwrap();
+    assert_eq!(grant.picture, Picture::default(), "not published yet");
+    bench.share(7);
+    assert!(!bench.core.may_serve(bench.now));
+    bench.actions = adopt;
+    bench.adopted();
+    assert!(remembers(&bench.actions));
+    ask.round = 7;
     assert_eq!(bench.ask_with(0, ask).unwrap().picture, ask.picture);
     bench.share(7);
     assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn only_the_last_that_the_supervisor_was_told_to_take_over_counts() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    let picture = |change| Picture {
+        reign: Reign { number: 3, node: 0 },
+        change,
+    };
+    let mut numbers = Vec::new();
+    for change in [1, 2] {
+        bench.ask_with(
+            0,
+            LeaseAsk {
+                round: change,
+                reign: picture(1).reign,
+                picture: picture(change),
+                pause: false,
+                fresh: false,
+            },
+        );
+        let asked = bench.sent_id(b'd');
+        bench.reply(inbound(0), asked, Message::Data(all_up()));
+        numbers.extend(bench.actions.iter().filter_map(|action| match action {
+            Action::Adopt { number, .. } => Some(*number),
+            _ => None,
+        }));
+    }
+    let [first, last] = numbers[..] else {
+        panic!("{numbers:?}");
+    };
+    bench.event(Event::Adopted { number: first });
+    assert_eq!(bench.core.lease_picture(), Picture::default());
+    bench.event(Event::Adopted { number: last });
+    assert_eq!(bench.core.lease_picture(), picture(2));
 }
 
 #[test]
