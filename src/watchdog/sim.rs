@@ -233,6 +233,7 @@ impl World {
             cut: vec![vec![0; count]; count],
             backends: vec![true; backends],
             blind: vec![vec![0; backends]; count],
+            found_down: vec![Duration::ZERO; backends],
             health_period: random.millis(4_000, 8_000),
             deadtime,
             through_codec: random.chance(3),

@@ -29,6 +29,7 @@ impl World {
     /// Two leaders with quorum, or two holders of the address, are only for as long as it takes to
     /// notice.
     pub(super) fn check(&mut self) {
+        self.note_support();
         self.check_lease();
         self.check_written();
         self.check_cover();
@@ -55,6 +56,26 @@ impl World {
             let lasted = self.time - since;
             self.longest[place] = self.longest[place].max(lasted);
             assert!(lasted <= limit, "{number} {what} for {lasted:?}");
+        }
+    }
+
+    /// A leader keeps the address while a majority supports it and has joined it.
+    pub(super) fn check_given_up(&self, node: usize) {
+        let record = &self.nodes[node];
+        let (_, joined) = record.core.majority();
+        let supported = record.held_until.is_some_and(|until| self.now() < until);
+        assert!(
+            !supported || !joined || record.core.state() != State::Leader,
+            "node {node} gives the address up, and leads a majority"
+        );
+    }
+
+    /// For [`World::check_given_up`]: what a leader has known at any time since it leads.
+    fn note_support(&mut self) {
+        for record in &mut self.nodes {
+            let (until, _) = record.core.majority();
+            let leads = record.up && record.core.state() == State::Leader;
+            record.held_until = until.max(record.held_until).filter(|_| leads);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Due, Input, World, backends::Backends};
@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub conns: BTreeMap<Conn, usize>,
     pub backends: Backends,
     pub asked: BTreeMap<u64, (FailoverRequest, u32)>,
+    /// As long as it leads: until when a majority supports it.
+    pub held_until: Option<Instant>,
     /// What the supervisor is told to take over, and has not yet.
     pub adopting: VecDeque<(u64, BackendStatus)>,
     /// When something came from each other node last.
@@ -86,7 +88,7 @@ impl World {
         self.input(node, timer(which));
     }
 
-    fn wake_at(&mut self, node: usize, which: usize, at: std::time::Instant) {
+    fn wake_at(&mut self, node: usize, which: usize, at: Instant) {
         let at = at.saturating_duration_since(self.base);
         assert!(at > self.time, "node {node} would spin (core {which})");
         let life = self.nodes[node].life;
@@ -131,7 +133,10 @@ impl World {
             }
             Action::Close { conn } => self.tcp_close(node, conn),
             Action::Escalate => self.input(node, Input::Vip(vip::Event::Escalate)),
-            Action::DeEscalate => self.input(node, Input::Vip(vip::Event::DeEscalate)),
+            Action::DeEscalate => {
+                self.check_given_up(node);
+                self.input(node, Input::Vip(vip::Event::DeEscalate));
+            }
             Action::Remember(memory) => self.nodes[node].memory = memory,
             Action::Exit { reason } => {
                 self.note(|| format!("{node} exits: {reason}"));
@@ -288,6 +293,7 @@ impl World {
         record.conns.clear();
         record.asked.clear();
         record.adopting.clear();
+        record.held_until = None;
         record.contact.fill(Duration::ZERO);
         record.wakes = [None; 3];
         record.awake_since = time;

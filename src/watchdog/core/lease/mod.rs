@@ -20,7 +20,9 @@
 //! who knows more.
 //!
 //! * Each leader has a *reign*, higher than all that a majority has heard of; who has heard of a higher one
-//!   supports no lower one. In a reign each change of the primary makes a new picture.
+//!   supports no lower one. In a reign each change of the primary makes a new picture. It begins when a
+//!   majority has joined, so that who leads a minority does not raise the number. A leader that hears of
+//!   a higher one goes on above it, and keeps quorum and address meanwhile.
 //! * With its first rounds a leader learns which of the majority has the newest picture, and takes it over.
 //!   Then it makes its own, and all others take that over.
 //! * Neither the leader nor a standby serves writes before a majority has the leader's present picture,
@@ -82,7 +84,7 @@ pub(super) struct Lease {
     round: u32,
     next_round: Option<Instant>,
     rounds: Vec<Round>,
-    /// End of the lease of this node as leader.
+    /// End of the lease of this node as leader: a majority supports nobody else until then.
     held_until: Option<Instant>,
     /// Until then a leader without lease has not had the time to get one.
     patience: Option<Instant>,
@@ -111,6 +113,10 @@ pub(super) struct Lease {
     leaders_picture: Option<Picture>,
     /// The primary of the present picture.
     primary: Option<i32>,
+    /// As leader: has a reign of its own.
+    reigns: bool,
+    /// As leader: has heard of a higher reign while it held the lease.
+    renumbers: bool,
     /// As leader: has learned what a majority knows, and has made its own picture.
     established: bool,
     /// Whose picture is being taken over, and which that is.
@@ -182,6 +188,8 @@ impl Lease {
             pictures: BTreeMap::new(),
             leaders_picture: None,
             primary: None,
+            reigns: false,
+            renumbers: false,
             established: false,
             learning: None,
             adopting: None,
@@ -240,26 +248,47 @@ impl Lease {
         self.serve_until = None;
     }
 
-    /// As leader.
+    /// As leader: a majority supports nobody else, whatever the number of the reign.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// As leader that knows what a majority knows.
     pub fn holds(&self, now: Instant) -> bool {
-        self.established && self.held_until.is_some_and(|until| now < until)
+        self.established && self.is_held(now)
+    }
+
+    /// Decides about the backends. Who only changes its number may go on: while it holds the lease nobody else
+    /// can have decided anything.
+    pub fn decides(&self, now: Instant) -> bool {
+        self.established || (self.renumbers && self.is_held(now))
     }
 
     /// As leader: it has had the time to get a lease, and has none. Standbys that do not answer are none.
     pub fn is_missing(&self, now: Instant) -> bool {
-        self.on && !self.holds(now) && self.patience.is_none_or(|at| at <= now)
+        self.on && !self.is_held(now) && self.patience.is_none_or(|at| at <= now)
     }
 
     pub fn stop_leading(&mut self) {
-        // What was given to standbys is good until its end, and so is our own.
+        self.end_reign();
+        self.paused = None;
+        self.waiting.clear();
+    }
+
+    /// What was given to standbys is good until its end, and so is our own.
+    fn end_reign(&mut self) {
+        self.reigns = false;
+        self.renumbers = false;
         self.held_until = None;
+        self.forget_answers();
+    }
+
+    fn forget_answers(&mut self) {
+        self.established = false;
+        self.learning = None;
         self.rounds.clear();
         self.ready.clear();
         self.pictures.clear();
-        self.established = false;
-        self.learning = None;
-        self.paused = None;
-        self.waiting.clear();
     }
 
     /// The round that was asked for last has no answer yet, and may still have one.
@@ -276,7 +305,7 @@ impl Lease {
     }
 
     /// How soon a leader must have its lease, waiting for older ones to end included.
-    fn acquisition(&self) -> Duration {
+    pub fn acquisition(&self) -> Duration {
         self.surely_over() + 3 * self.pace()
     }
 
@@ -380,7 +409,7 @@ impl Core {
         self.lease.next_round = Some(self.now);
         self.lease.stop_serving();
         if on && self.leader_is_own() && self.state == State::Leader {
-            self.begin_reign(self.lease.reign);
+            self.lease.end_reign();
         }
         self.remember();
         if on {
@@ -444,6 +473,13 @@ impl Core {
 
     pub(super) fn lease_reign(&self) -> Reign {
         self.lease.reign
+    }
+
+    /// Until when a majority supports it, as far as it knows, and whether a majority has joined it.
+    pub fn majority(&self) -> (Option<Instant>, bool) {
+        let all = self.peers.len() + 1;
+        let joined = 1 + self.standbys.len() >= super::quorum::majority(all);
+        (self.lease.held_until.filter(|_| self.lease.on), joined)
     }
 
     pub(super) fn lease_picture(&self) -> Picture {

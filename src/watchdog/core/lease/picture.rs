@@ -12,24 +12,30 @@ use crate::watchdog::{
 impl Core {
     pub(in crate::watchdog::core) fn lease_leading(&mut self) {
         self.lease.patience = Some(self.now + self.lease.acquisition());
-        if self.lease.own.is_some() {
+        self.lease.next_round = Some(self.now);
+    }
+
+    /// Who leads a minority has none: nobody could support it, and the number would only make others begin
+    /// anew.
+    pub(super) fn has_reign(&mut self) -> bool {
+        let enough = majority(self.peers.len() + 1);
+        if !self.lease.reigns && 1 + self.standbys.len() >= enough {
             self.begin_reign(self.lease.reign);
         }
+        self.lease.reigns
     }
 
     /// Higher than this one.
     pub(super) fn begin_reign(&mut self, above: Reign) {
         let lease = &mut self.lease;
+        lease.renumbers = lease.decides(self.now) && lease.is_held(self.now);
+        lease.reigns = true;
         lease.reign = Reign {
             number: above.number.saturating_add(1),
             node: self.settings.node_id,
         };
-        lease.held_until = None;
-        lease.established = false;
-        lease.learning = None;
-        lease.rounds.clear();
-        lease.ready.clear();
-        lease.pictures.clear();
+        lease.forget_answers();
+        lease.patience = Some(self.now + lease.acquisition());
         lease.next_round = Some(self.now);
         self.remember();
     }
@@ -55,6 +61,7 @@ impl Core {
         }
         let lease = &mut self.lease;
         lease.established = true;
+        lease.renumbers = false;
         lease.picture = Picture {
             reign: lease.reign,
             change: 1,
@@ -67,6 +74,7 @@ impl Core {
     /// Asks for what the other node knows; until then what is known here may be outdated.
     fn learn(&mut self, peer: PeerId, picture: Picture) {
         self.lease.stop_serving();
+        self.lease.renumbers = false;
         self.lease.learning = Some((peer, picture));
         self.ask_backends_of(peer);
     }
@@ -145,9 +153,12 @@ impl Core {
             return;
         }
         self.lease.primary = primary;
-        if self.lease.on && self.leader_is_own() && self.lease.established {
+        if !self.lease.on || !self.leader_is_own() {
+            return;
+        }
+        self.lease.stop_serving();
+        if self.lease.established {
             self.lease.picture.change = self.lease.picture.change.saturating_add(1);
-            self.lease.stop_serving();
             self.lease.next_round = Some(self.now);
             self.remember();
         }
@@ -185,7 +196,7 @@ impl Core {
     /// This node decides about the backends: it leads, and knows what a majority knows.
     pub fn coordinates(&self) -> bool {
         let lease = &self.lease;
-        self.leader_is_own() && lease.adopting.is_none() && (!lease.on || lease.established)
+        self.leader_is_own() && lease.adopting.is_none() && (!lease.on || lease.decides(self.now))
     }
 
     pub(in crate::watchdog::core) fn adopt(&mut self, status: BackendStatus, peer: PeerId) {

@@ -29,10 +29,10 @@ impl Core {
             return;
         }
         let to = match (self.state, self.leader) {
-            (State::Leader, Some(Leader::Own)) => self.standbys.clone(),
+            (State::Leader, Some(Leader::Own)) if self.has_reign() => self.standbys.clone(),
             (State::Standby, Some(Leader::Peer(leader))) => vec![leader],
             _ => {
-                // Leading or joining begins the rounds anew.
+                // Leading, joining or being joined begins the rounds anew.
                 self.lease.next_round = None;
                 return;
             }

@@ -485,6 +485,75 @@ fn only_the_last_that_the_supervisor_was_told_to_take_over_counts() {
     assert_eq!(bench.core.lease_picture(), picture(2));
 }
 
+/// Somebody has led a minority meanwhile, as nodes of older releases of ours do with a number of their own.
+#[test]
+fn a_leader_that_hears_of_a_higher_reign_goes_on_above_it_and_keeps_the_address() {
+    let mut bench = serving();
+    bench.seconds(1);
+    bench.done();
+    let higher = Reign {
+        number: bench.core.lease_reign().number + 7,
+        node: 2,
+    };
+    bench.say(
+        1,
+        Message::LeaseGrant(LeaseGrant {
+            round: bench.core.lease_round(),
+            remaining_ms: 0,
+            heard_before_ms: 0,
+            idle_ms: 0,
+            reign: higher,
+            picture: Picture::default(),
+            paused: false,
+        }),
+    );
+    assert!(bench.core.lease_reign() > higher);
+    assert!(bench.core.coordinates(), "it still holds the lease");
+    assert!(bench.core.leads_with_quorum());
+    assert!(!bench.core.may_still_begin(&down(0), bench.now));
+    assert!(!bench.done().contains("de-escalate"));
+    bench.grant(0, 100);
+    assert!(bench.core.holds_lease(bench.now) && bench.core.may_serve(bench.now));
+    assert!(!bench.done().contains("de-escalate"));
+}
+
+#[test]
+fn a_leader_that_hears_of_a_higher_reign_and_of_nobody_else_decides_no_longer_than_its_lease() {
+    let mut bench = serving();
+    let reign = Reign {
+        number: bench.core.lease_reign().number + 1,
+        node: 2,
+    };
+    bench.say(
+        1,
+        Message::LeaseGrant(LeaseGrant {
+            round: bench.core.lease_round(),
+            remaining_ms: 0,
+            heard_before_ms: 0,
+            idle_ms: 0,
+            reign,
+            picture: Picture::default(),
+            paused: false,
+        }),
+    );
+    bench.seconds(9);
+    assert!(bench.core.coordinates());
+    bench.seconds(1);
+    assert!(!bench.core.coordinates());
+}
+
+#[test]
+fn who_leads_a_minority_takes_no_number() {
+    let mut bench = Bench::new();
+    bench.event(started());
+    bench.seconds(60);
+    assert_eq!(bench.core.leader(), Some(Leader::Own));
+    assert_eq!(bench.core.lease_reign(), Reign::default());
+    bench.meet(ours(0, State::Standby));
+    bench.say(0, Message::JoinLeader);
+    assert_eq!(bench.core.lease_reign(), Reign { number: 1, node: 1 });
+}
+
 #[test]
 fn a_leader_that_has_not_heard_of_all_keeps_the_lease_when_a_standby_does() {
     let mut bench = Bench::new();
