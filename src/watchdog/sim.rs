@@ -143,6 +143,8 @@ struct World {
     backends: Vec<bool>,
     /// How many faults hide a backend from a node.
     blind: Vec<Vec<u32>>,
+    /// When a node has found it down last.
+    found_down: Vec<Duration>,
     health_period: Duration,
     deadtime: Duration,
     through_codec: bool,
@@ -177,6 +179,9 @@ impl World {
         base.write_lease = lease.then(|| Duration::from_secs(5 + random.below(5)));
         base.consensus.require_consensus = random.chance(85);
         base.consensus.allow_multiple = random.chance(15);
+        let lease_was_on = lease && random.chance(70);
+        // Without lease such a minority promotes as it likes.
+        base.consensus.when_quorum_exists = !(lease_was_on && random.chance(20));
         let settings: Vec<Arc<Settings>> = (0..count)
             .map(|own| {
                 let mut settings = base.clone();
@@ -194,7 +199,6 @@ impl World {
             .collect();
         let base = Instant::now();
         let backends = 2 + random.node(2);
-        let lease_was_on = lease && random.chance(70);
         World {
             nodes: settings
                 .iter()
@@ -217,6 +221,7 @@ impl World {
                     conns: Default::default(),
                     backends: Backends::new(backends),
                     asked: Default::default(),
+                    held_until: None,
                     adopting: Default::default(),
                     contact: vec![Duration::ZERO; count],
                     awake_since: Duration::ZERO,

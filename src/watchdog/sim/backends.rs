@@ -123,6 +123,9 @@ impl World {
                 return;
             }
             let good = self.backends[backend] && self.blind[node][backend] == 0;
+            if !good {
+                self.found_down[backend] = self.time;
+            }
             let view = self.nodes[node].backends.nodes[backend];
             if good && view.quarantined {
                 self.nodes[node].backends.nodes[backend].quarantined = false;
@@ -241,7 +244,7 @@ impl World {
         backends.running = Some(request.clone());
         self.note(|| format!("{node} FAILOVER {:?} of {}", request.kind, request.node));
         if promotes {
-            self.check_promotion(node);
+            self.check_promotion(node, request.node);
         }
         let after = self.random.millis(100, 3_000);
         let life = self.nodes[node].life;

@@ -14,6 +14,9 @@ use crate::{
 
 /// Commands of the virtual IP and messages under way.
 const SLACK: Duration = Duration::from_secs(8);
+/// Requests that are made again during an election, votes that wait for others, shares of a lease that are waited
+/// out.
+const REASON_LASTS: Duration = Duration::from_secs(45);
 
 impl World {
     /// Runs, and has run for a while: what it shows is its own doing.
@@ -166,10 +169,16 @@ impl World {
             .extend(longer.into_iter().map(|first| (first, to)));
     }
 
-    /// A standby is about to be promoted: nobody serves writes.
-    pub(super) fn check_promotion(&mut self, node: usize) {
+    /// A standby is about to be promoted: nobody serves writes, and its primary is not one that has been well
+    /// for long.
+    pub(super) fn check_promotion(&mut self, node: usize, backend: NodeId) {
         self.promotions += 1;
         let now = self.now();
+        let age = self.time - self.found_down[backend];
+        assert!(
+            age <= REASON_LASTS,
+            "node {node} fails over backend {backend}, which nobody has found down for {age:?}"
+        );
         if !self.lease_is_possible || !self.nodes[node].core.keeps_lease() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The write lease, among nodes of ours.
 
 use super::*;
+use crate::watchdog::codec::function::Flags;
 use crate::watchdog::codec::message::{LeaseAsk, LeaseGrant, Picture, Reign};
 use crate::watchdog::write_lease::Serving;
 
@@ -306,6 +307,61 @@ fn a_standby_that_does_not_answer_is_waited_out() {
     bench.seconds(1);
     bench.grant_with(0, 100, picture, true);
     assert!(bench.done().contains("failover 0"));
+}
+
+fn ask_for(bench: &mut Bench, request: FailoverRequest) -> String {
+    bench.done();
+    bench.event(Event::Request { ticket: 1, request });
+    bench.done()
+}
+
+/// The network between the nodes was away, and their servers were all well.
+#[test]
+fn a_promotion_that_waits_is_dropped_with_the_lease_and_not_made_up_for() {
+    let mut bench = serving();
+    let ask = LeaseAsk {
+        round: 9,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        pause: false,
+        fresh: false,
+    };
+    bench.ask_with(1, ask);
+    bench.say(0, Message::Failover(down(0)));
+    assert!(ask_for(&mut bench, down(0)).contains("answer WillBeDone"));
+    bench.seconds(10);
+    assert!(!bench.core.holds_lease(bench.now));
+    bench.seconds(4);
+    bench.grant(0, 100);
+    bench.seconds(1);
+    bench.grant(0, 100);
+    assert!(bench.core.coordinates() && bench.core.may_serve(bench.now));
+    assert!(!bench.done().contains("failover"));
+    // Nor is it taken for settled: whoever sees it down is asked for the others.
+    assert!(ask_for(&mut bench, down(0)).contains("answer BuildingConsensus"));
+}
+
+#[test]
+fn a_leader_that_has_lost_its_lease_decides_no_promotion_and_says_so() {
+    let mut bench = Bench::with(|s| s.consensus.when_quorum_exists = false);
+    bench.lead(&[ours(0, State::Standby), ours(1, State::Standby)]);
+    let mut order = down(0);
+    order.flags = Flags::SWITCHOVER.with(Flags::CONFIRMED);
+    assert_eq!(
+        ask_for(&mut bench, order.clone()),
+        "answer Transition",
+        "it has had no time to get one"
+    );
+    bench.grant(0, 100);
+    bench.seconds(11);
+    assert_eq!(ask_for(&mut bench, down(0)), "answer NoQuorum");
+    assert_eq!(ask_for(&mut bench, order.clone()), "answer NoQuorum");
+    assert_eq!(ask_for(&mut bench, down(1)), "answer Proceed", "a standby");
+    // Nor does one that has never had any.
+    let mut bench = Bench::with(|s| s.consensus.when_quorum_exists = false);
+    bench.event(started());
+    bench.seconds(60);
+    assert_eq!(ask_for(&mut bench, order), "answer NoQuorum");
 }
 
 #[test]
