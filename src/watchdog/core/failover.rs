@@ -235,6 +235,17 @@ impl Core {
         }
     }
 
+    /// Nobody could decide until now, and the lease may have taken longer than anybody asks again: all look at
+    /// the backends at once.
+    pub(super) fn begin_to_decide(&mut self) {
+        let decides = self.coordinates();
+        let before = std::mem::replace(&mut self.decides, decides);
+        if decides && !before && self.lease.is_on() {
+            self.broadcast(Message::WaitingForConsensus);
+            self.consensus_is_missing();
+        }
+    }
+
     /// Down, or about to be.
     fn is_settled(&self, node: usize) -> bool {
         let is_it = |kind: FailoverKind, n: usize| kind == FailoverKind::Degenerate && n == node;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Due, Input, World};
 use crate::{
     cluster::NodeId,
+    failover::consult::PATIENT_TRIES,
     watchdog::{
         codec::{
             function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
@@ -176,7 +177,7 @@ impl World {
         });
         match result {
             FailoverResult::Proceed => self.begin(node, &request),
-            FailoverResult::Transition if tries < 10 => {
+            FailoverResult::Transition if tries < PATIENT_TRIES => {
                 let life = self.nodes[node].life;
                 self.due(
                     Duration::from_secs(1),

@@ -309,6 +309,21 @@ fn a_standby_that_does_not_answer_is_waited_out() {
     assert!(bench.done().contains("failover 0"));
 }
 
+#[test]
+fn a_leader_that_may_decide_at_last_lets_all_look_at_the_backends() {
+    let mut bench = leader();
+    bench.grant_with(0, 3, bench.core.lease_picture(), false);
+    assert!(!bench.core.coordinates());
+    assert!(!bench.done().contains('K'));
+    bench.seconds(9);
+    bench.grant_with(0, 12, bench.core.lease_picture(), false);
+    assert!(bench.core.coordinates());
+    let done = bench.done();
+    assert!(done.contains("0K 1K look"), "{done}");
+    bench.grant(0, 100);
+    assert!(!bench.done().contains('K'), "once");
+}
+
 fn ask_for(bench: &mut Bench, request: FailoverRequest) -> String {
     bench.done();
     bench.event(Event::Request { ticket: 1, request });
