@@ -1,4 +1,4 @@
-//! Random histories of 3, 4 and 7 nodes: the cores of the watchdog against a network that loses, delays,
+//! Random histories of 3, 4, 5 and 7 nodes: the cores of the watchdog against a network that loses, delays,
 //! doubles and divides, one way too; processes that are killed, stopped, suspended; hosts that lose
 //! their power; clocks that jump; backends that die and that some nodes cannot see.
 //!
@@ -164,8 +164,9 @@ impl World {
     fn new(seed: u64, explained: bool) -> World {
         let mut random = Random(seed);
         let count = match random.below(40) {
-            0..=33 => 3,
-            34..=38 => 4,
+            0..=30 => 3,
+            31..=35 => 4,
+            36..=38 => 5,
             _ => 7,
         };
         let deadtime = random.millis(12_000, 30_000);

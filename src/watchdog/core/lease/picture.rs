@@ -216,8 +216,13 @@ impl Core {
     }
 
     /// A node is lost, or has restarted: what it has said counts no more, and neither does what it was asked.
+    /// Its answers would make a majority whose pictures are not all known.
     pub(in crate::watchdog::core) fn lease_lost(&mut self, peer: PeerId) {
         self.lease.pictures.remove(&peer);
+        self.lease.ready.remove(&peer);
+        for round in &mut self.lease.rounds {
+            round.answered.remove(&peer);
+        }
         self.lease.learning.take_if(|(of, _)| *of == peer);
     }
 }

@@ -439,6 +439,49 @@ fn a_new_leader_takes_over_what_one_of_the_majority_knows_and_it_does_not() {
     assert!(bench.core.may_serve(bench.now));
 }
 
+/// Of five nodes this one, one that knows the newest picture and is lost again, and one that knows nothing: no
+/// majority that knows what a majority knew.
+#[test]
+fn a_node_that_is_lost_before_a_majority_has_answered_is_none_of_it() {
+    let mut bench = Bench::with(|s| {
+        let five = testing::settings(1, 5);
+        s.others = five.others;
+    });
+    bench.event(started());
+    bench.seconds(20);
+    let standby = |node| NodeInfo {
+        write_lease_ms: Some(10_000),
+        ..info(node, State::Standby)
+    };
+    // Peers 0 to 3 are the nodes 0, 2, 3 and 4.
+    for (peer, node) in [(0, 0), (1, 2), (2, 3)] {
+        let attempt = bench.core.peers[peer].attempts;
+        let out = Conn::Out { peer, attempt };
+        bench.event(Event::Connected { conn: out });
+        let conn = inbound(peer);
+        let source = format!("10.0.0.{node}");
+        bench.event(Event::Accepted { conn, source });
+        bench.packet(conn, Message::AddNode(Box::new(standby(node))));
+        bench.say(peer, Message::JoinLeader);
+    }
+    bench.seconds(5);
+    bench.done();
+    let newest = Picture {
+        reign: Reign { number: 9, node: 0 },
+        change: 1,
+    };
+    let own = bench.core.lease_picture();
+    bench.grant_with(0, 100, newest, false);
+    bench.event(Event::Lifecheck {
+        peer: 0,
+        alive: false,
+    });
+    bench.grant_with(1, 100, own, false);
+    assert!(!bench.core.coordinates(), "two of five");
+    bench.grant_with(2, 100, own, false);
+    assert!(bench.core.coordinates());
+}
+
 #[test]
 fn a_standby_supports_no_reign_below_the_highest_it_has_heard_of() {
     let mut bench = Bench::new();
