@@ -102,6 +102,8 @@ pub(super) struct Lease {
     own_support: Option<Instant>,
     /// From when on a standby's support stands in nobody's way.
     ready: BTreeMap<PeerId, Instant>,
+    /// Who can keep no lease, because it knows a stock node that this one may have missed.
+    unable: BTreeSet<PeerId>,
     joined: bool,
     /// The highest that was heard of; a leader's is its own.
     reign: Reign,
@@ -182,6 +184,7 @@ impl Lease {
             supported: BTreeMap::new(),
             own_support: None,
             ready: BTreeMap::new(),
+            unable: BTreeSet::new(),
             joined: false,
             reign: Reign::default(),
             picture: Picture::default(),
@@ -273,6 +276,7 @@ impl Lease {
         self.end_reign();
         self.paused = None;
         self.waiting.clear();
+        self.unable.clear();
     }
 
     /// What was given to standbys is good until its end, and so is our own.
@@ -379,7 +383,8 @@ impl Core {
     fn cannot_keep_lease(&self) -> bool {
         let half = self.settings.quorum.half_votes && self.peers.len() % 2 == 1;
         let stock = |peer: &super::Peer| peer.info.is_some() && peer.write_lease().is_none();
-        self.lease.own.is_none() || half || self.peers.iter().any(stock)
+        let told = self.state == State::Leader && !self.lease.unable.is_empty();
+        self.lease.own.is_none() || half || told || self.peers.iter().any(stock)
     }
 
     /// As leader, whose settings alone count.
@@ -449,8 +454,15 @@ impl Core {
         self.lease.next_round = Some(self.now);
     }
 
+    /// A node has introduced itself: the one that could keep no lease may have been replaced.
+    pub(super) fn lease_introduced(&mut self) {
+        self.lease.unable.clear();
+        self.lease_members_changed();
+    }
+
     /// Of a leader: ask it at once.
     pub(super) fn lease_new_standby(&mut self, peer: PeerId) {
+        self.lease.unable.remove(&peer);
         self.lease.ready.remove(&peer);
         self.lease.pictures.remove(&peer);
         self.lease.next_round = Some(self.now);

@@ -220,6 +220,7 @@ impl Core {
     pub(in crate::watchdog::core) fn lease_lost(&mut self, peer: PeerId) {
         self.lease.pictures.remove(&peer);
         self.lease.ready.remove(&peer);
+        self.lease.unable.remove(&peer);
         for round in &mut self.lease.rounds {
             round.answered.remove(&peer);
         }

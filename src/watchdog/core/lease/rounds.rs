@@ -13,7 +13,8 @@ use crate::watchdog::{
 
 /// What is told in milliseconds is told as too early rather than as too late.
 const ROUNDED: Duration = Duration::from_micros(999);
-/// Of a leader without lease: its standby may serve as it likes.
+/// Of a leader without lease: its standby may serve as it likes. Of a standby: it can keep no lease, and so does
+/// as it likes, because it knows a node that keeps none.
 const UNLIMITED: u32 = i32::MAX as u32;
 
 impl Core {
@@ -105,7 +106,11 @@ impl Core {
 
     /// The leader asks.
     fn support(&mut self, leader: PeerId, id: u32, ask: LeaseAsk) {
-        self.switch_lease(true);
+        // What this node knows counts more than what the leader has not heard of.
+        let keeps = !self.cannot_keep_lease();
+        if keeps {
+            self.switch_lease(true);
+        }
         let lease = &mut self.lease;
         let mut grant = LeaseGrant {
             round: ask.round,
@@ -116,7 +121,9 @@ impl Core {
             picture: lease.picture,
             paused: false,
         };
-        if ask.reign >= lease.reign {
+        if !keeps {
+            grant.remaining_ms = UNLIMITED;
+        } else if ask.reign >= lease.reign {
             if ask.reign > lease.reign {
                 lease.reign = ask.reign;
                 self.remember();
@@ -138,6 +145,7 @@ impl Core {
 
     /// A standby has asked, when this `came`.
     fn share(&mut self, peer: PeerId, id: u32, ask: LeaseAsk, came: Instant) {
+        self.lease.unable.remove(&peer);
         self.keep_lease_as_standbys_do();
         let now = self.now;
         let remaining = if self.lease.on {
@@ -209,6 +217,10 @@ impl Core {
     }
 
     fn granted_by_standby(&mut self, peer: PeerId, grant: LeaseGrant) {
+        if grant.remaining_ms == UNLIMITED {
+            self.lease.unable.insert(peer);
+            return self.lease_members_changed();
+        }
         if grant.reign > self.lease.reign {
             return self.begin_reign(grant.reign);
         }

@@ -710,6 +710,45 @@ fn a_leader_without_lease_lets_its_standbys_serve() {
     assert!(bench.core.may_serve(bench.now));
 }
 
+#[test]
+fn a_standby_that_knows_a_stock_node_keeps_no_lease_for_a_leader_that_does_not() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    assert!(bench.core.keeps_lease());
+    bench.meet(info_of(1, State::Standby));
+    assert!(!bench.core.keeps_lease());
+    let grant = bench.asks(0, false).unwrap();
+    assert_eq!(grant.remaining_ms, i32::MAX.unsigned_abs());
+    assert!(!bench.core.keeps_lease());
+    let remembers = |action: &Action| matches!(action, Action::Remember(_));
+    assert!(!bench.actions.iter().any(remembers), "nothing has changed");
+}
+
+#[test]
+fn a_leader_has_no_lease_when_a_standby_knows_a_stock_node() {
+    let mut bench = serving();
+    bench.say(
+        1,
+        Message::LeaseGrant(LeaseGrant {
+            round: bench.core.lease_round(),
+            remaining_ms: i32::MAX.unsigned_abs(),
+            heard_before_ms: 0,
+            idle_ms: 0,
+            reign: bench.core.lease_reign(),
+            picture: bench.core.lease_picture(),
+            paused: false,
+        }),
+    );
+    assert!(!bench.core.keeps_lease());
+    assert!(bench.core.may_serve(bench.now));
+    bench.tell(ours(0, State::Standby));
+    bench.seconds(5);
+    assert!(!bench.core.keeps_lease(), "nothing has changed");
+    bench.meet(ours(0, State::Standby));
+    assert!(bench.core.keeps_lease(), "it may be another one now");
+}
+
 /// When a majority was heard of last, as far as that is sure.
 fn heard(bench: &Bench) -> Option<Instant> {
     match bench.core.serving() {
