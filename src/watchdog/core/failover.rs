@@ -404,8 +404,10 @@ impl Core {
                 "the votes about backend {} have found no consensus in time",
                 expired.node
             ));
-            let no_primary = self.backends.primary < 0;
-            if expired.own_vote && expired.kind == FailoverKind::Degenerate && no_primary {
+            let quarantined = self.backends.quarantined_primary;
+            let is_it = self.backends.primary < 0
+                && quarantined.is_some_and(|id| usize::try_from(id) == Ok(expired.node));
+            if expired.own_vote && expired.kind == FailoverKind::Degenerate && is_it {
                 return self.resign();
             }
         }
