@@ -58,6 +58,7 @@ enum Due {
     },
     Break {
         link: usize,
+        end: usize,
     },
     HalfOpen {
         link: usize,
@@ -292,7 +293,7 @@ impl World {
             } => self.wake(node, life, which, at),
             Due::Syn { link, attempt } => self.syn(link, attempt),
             Due::Tcp { link, to } => self.tcp(link, to),
-            Due::Break { link } => self.break_link(link),
+            Due::Break { link, end } => self.break_link(link, end),
             Due::HalfOpen { link, end } => self.half_open(link, end),
             Due::Datagram { node, event } => self.input(node, Input::Lifecheck(*event)),
             Due::CommandEnds {

@@ -323,6 +323,7 @@ impl Core {
         let label = self.peer_label(peer);
         if reason == LostReason::Shutdown {
             self.log(format!("watchdog node {label} has shut down"));
+            self.lease_gone(peer);
             if self.settings.quorum.remove_shutdown_nodes {
                 self.revoke(peer, Membership::RevokedShutdown);
             }

@@ -13,7 +13,7 @@
 //!   have supported nobody else for the length of a lease. So no two leaders ever hold it at a time:
 //!   the one that is cut off has got it by one of this majority, and longer ago than it lasts.
 //! * A standby asks its leader, which answers for how long its own lease still holds. That, counted from
-//!   the sending of the question, is the standby's share: it never ends after the leader's.
+//!   the sending of the question, is the standby's share, half a lease at most: it never ends after the leader's.
 //! * Who has neither lease nor share lets no writes through, and a leader without lease promotes nobody.
 //!
 //! **The picture** ([`picture`]): which server is the primary, numbered, so that who knows less can be told from
@@ -105,6 +105,8 @@ pub(super) struct Lease {
     /// Who can keep no lease, because it knows a stock node that this one may have missed.
     unable: BTreeSet<PeerId>,
     joined: bool,
+    /// As standby: when the last question was sent that the leader has answered.
+    answered: Option<Instant>,
     /// The highest that was heard of; a leader's is its own.
     reign: Reign,
     /// Of this node.
@@ -186,6 +188,7 @@ impl Lease {
             ready: BTreeMap::new(),
             unable: BTreeSet::new(),
             joined: false,
+            answered: None,
             reign: Reign::default(),
             picture: Picture::default(),
             pictures: BTreeMap::new(),
@@ -304,6 +307,7 @@ impl Lease {
     /// In no state but STANDBY, after its leader has accepted it, another node is supported.
     pub fn stop_following(&mut self) {
         self.joined = false;
+        self.answered = None;
         self.learning = None;
         self.leaders_picture = None;
     }
@@ -451,7 +455,21 @@ impl Core {
 
     pub(super) fn lease_joined(&mut self) {
         self.lease.joined = true;
+        self.lease.answered = Some(self.now);
         self.lease.next_round = Some(self.now);
+    }
+
+    /// As standby: the leader, and when it has left our questions unanswered for so long that it cannot hear us.
+    /// It may still be heard itself, by packets and heartbeats, when the network is cut one way.
+    pub(super) fn lease_silence(&self) -> Option<(PeerId, Instant)> {
+        let (State::Standby, Some(Leader::Peer(leader)), true) =
+            (self.state, self.leader, self.lease.on)
+        else {
+            return None;
+        };
+        self.peers[leader].write_lease()?;
+        let patience = self.settings.lifecheck.deadtime.max(3 * self.lease.pace());
+        Some((leader, self.lease.answered? + patience))
     }
 
     /// A node has introduced itself: the one that could keep no lease may have been replaced.

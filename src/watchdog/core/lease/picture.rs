@@ -215,6 +215,11 @@ impl Core {
         self.out.push(Action::Adopt { number, status });
     }
 
+    /// A node goes in order: it has stopped serving before it says so.
+    pub(in crate::watchdog::core) fn lease_gone(&mut self, peer: PeerId) {
+        self.lease.shares.remove(&peer);
+    }
+
     /// A node is lost, or has restarted: what it has said counts no more, and neither does what it was asked.
     /// Its answers would make a majority whose pictures are not all known.
     pub(in crate::watchdog::core) fn lease_lost(&mut self, peer: PeerId) {

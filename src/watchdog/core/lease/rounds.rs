@@ -74,7 +74,11 @@ impl Core {
     pub(in crate::watchdog::core) fn lease_asked(&mut self, peer: PeerId, id: u32, ask: LeaseAsk) {
         let follows = self.state == State::Standby && self.leader == Some(Leader::Peer(peer));
         if follows && self.lease.joined && self.lease.own.is_some() {
-            self.support(peer, id, ask);
+            // Support does not reach a leader that does not hear us, and would keep the next one waiting.
+            let hears = |at: Instant| self.now < at + self.lease.surely_over();
+            if !self.lease.on || self.lease.answered.is_none_or(hears) {
+                self.support(peer, id, ask);
+            }
         } else if self.state == State::Leader && self.standbys.contains(&peer) {
             let may_wait = ask.fresh && self.lease.holds(self.now);
             if may_wait && self.lease.paused.is_none() && self.picture_is_known() {
@@ -157,6 +161,8 @@ impl Core {
                 .held_until
                 .filter(|_| may && self.lease.holds(now));
             let remaining = until.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+            // It asks twice as often; a promotion need not wait longer for one that is lost.
+            let remaining = remaining.min(self.lease.shortest / 2);
             if !remaining.is_zero() {
                 let over = now + remaining + remaining / 8;
                 let known = self.lease.shares.entry(peer).or_insert(over);
@@ -197,6 +203,7 @@ impl Core {
     }
 
     fn granted_by_leader(&mut self, leader: PeerId, sent: Instant, grant: LeaseGrant) {
+        self.lease.answered = self.lease.answered.max(Some(sent));
         if grant.remaining_ms == UNLIMITED {
             return self.switch_lease(false);
         }
