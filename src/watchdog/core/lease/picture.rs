@@ -4,7 +4,7 @@ use super::Adopting;
 use crate::watchdog::{
     codec::{
         message::{Picture, Reign},
-        status::BackendStatus,
+        status::{BackendStatus, RemoteStatus},
     },
     core::{Action, Core, Leader, Message, PeerId, State, quorum::majority},
 };
@@ -147,6 +147,13 @@ impl Core {
     /// What this node knows of the backends now.
     pub(in crate::watchdog::core) fn backends_came(&mut self, status: BackendStatus) {
         let primary = status.known_primary();
+        for (node, now) in status.nodes.iter().enumerate() {
+            let before = self.backends.nodes.get(node);
+            if *now == RemoteStatus::Down && before != Some(&RemoteStatus::Down) {
+                // When it is attached again, old votes against it mean nothing.
+                self.votes.drop_backend(node);
+            }
+        }
         self.backends = status;
         let changes = primary.is_some() && primary != self.lease.primary;
         if !changes {

@@ -90,6 +90,16 @@ fn an_operators_request_needs_no_consensus() {
 }
 
 #[test]
+fn a_vote_does_not_outlive_an_operators_detach_and_attach() {
+    let mut bench = leader();
+    bench.vote(0, down(1));
+    bench.backends(&[RemoteStatus::Up, RemoteStatus::Down], 0);
+    bench.backends(&[RemoteStatus::Up, RemoteStatus::Waiting], 0);
+    let (_, result) = bench.vote(1, down(1));
+    assert_eq!(result, FailoverResult::BuildingConsensus);
+}
+
+#[test]
 fn without_quorum_nothing_is_failed_over() {
     let mut bench = Bench::with(|s| s.write_lease = None);
     bench.lead_alone();
