@@ -17,11 +17,16 @@ impl Core {
         if self.state == State::Leader {
             self.stop_leading();
         }
+        let followed = self.state == State::Standby;
         self.state = state;
         self.state_since = self.now;
         self.pending.clear();
         self.timer = None;
         self.lease.stop_following();
+        if followed {
+            // Without a leader nobody's word stands against the lease.
+            self.lease_members_changed();
+        }
         match state {
             State::Loading => self.timer = Some(self.now + times::REPLY),
             State::Joining => {

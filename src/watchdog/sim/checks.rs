@@ -184,7 +184,7 @@ impl World {
         }
         for other in 0..self.nodes.len() {
             let record = &self.nodes[other];
-            if !record.up || !record.core.keeps_lease() {
+            if !record.up || (!record.core.keeps_lease() && self.nodes[node].core.bound_by_time()) {
                 continue;
             }
             let source = record.core.lease_source();

@@ -40,7 +40,9 @@
 //! and half of the votes is not enough. A node that was refused (another key, another configuration) is one that
 //! was not heard of. What was on at the end of a process is on at its next start, until a stock node
 //! appears: one that starts alone must not serve. A leader that has it off because it has not heard of all yet
-//! has it on as soon as a standby has; else the leader's word counts for its standbys. A leader that takes
+//! has it on as soon as a standby has; else the leader's word counts for its standbys. When it goes on, a
+//! node that is cut off at that moment serves without limit until it has lost its leader: no promotion begins before
+//! all have taken notice of the lease, or that time is over. A leader that takes
 //! a lost or stopped node out of the quorum (`wd_lost_node_removal_timeout` and its like) goes by a smaller majority
 //! than a lease needs: it keeps the lease for as long as one of that node can last, and has none from then
 //! on, as the operator wants it. A node that is removed and alive, with others on its side, is then not
@@ -102,6 +104,10 @@ pub(super) struct Lease {
     own_support: Option<Instant>,
     /// From when on a standby's support stands in nobody's way.
     ready: BTreeMap<PeerId, Instant>,
+    /// Who keeps the lease, too, since it is on here: the others may still serve without limit.
+    bound: BTreeSet<PeerId>,
+    /// Then they have been lost for so long that they have noticed.
+    bound_at: Option<Instant>,
     /// Who can keep no lease, because it knows a stock node that this one may have missed.
     unable: BTreeSet<PeerId>,
     joined: bool,
@@ -186,6 +192,8 @@ impl Lease {
             supported: BTreeMap::new(),
             own_support: None,
             ready: BTreeMap::new(),
+            bound: BTreeSet::new(),
+            bound_at: None,
             unable: BTreeSet::new(),
             joined: false,
             answered: None,
@@ -352,6 +360,7 @@ impl Lease {
             self.serve_until,
             self.patience,
             self.off_at,
+            self.bound_at,
             shares,
         ];
         let ends = ends.into_iter().flatten().filter(|at| *at > now);
@@ -403,6 +412,14 @@ impl Core {
         }
     }
 
+    /// All have taken notice that the lease is on, or of the loss of their leader.
+    fn all_are_bound(&self) -> bool {
+        let lease = &self.lease;
+        let mut peers = 0..self.peers.len();
+        lease.bound_at.is_none_or(|at| at <= self.now)
+            || peers.all(|peer| lease.bound.contains(&peer))
+    }
+
     /// Its leader has said that there is no lease.
     fn follows_without_lease(&self) -> bool {
         self.state == State::Standby && self.lease.joined && !self.lease.on
@@ -412,7 +429,10 @@ impl Core {
         if on == self.lease.on {
             return;
         }
+        let lifecheck = &self.settings.lifecheck;
         self.lease.on = on;
+        self.lease.bound.clear();
+        self.lease.bound_at = on.then(|| self.now + lifecheck.deadtime + lifecheck.interval);
         self.lease.off_at = None;
         self.lease.patience = Some(self.now + self.lease.acquisition());
         self.lease.next_round = Some(self.now);
@@ -510,6 +530,11 @@ impl Core {
         let all = self.peers.len() + 1;
         let joined = 1 + self.standbys.len() >= super::quorum::majority(all);
         (self.lease.held_until.filter(|_| self.lease.on), joined)
+    }
+
+    /// Those that have taken no notice of the lease are not waited for any more.
+    pub fn bound_by_time(&self) -> bool {
+        self.lease.bound_at.is_none_or(|at| at <= self.now)
     }
 
     pub(super) fn lease_picture(&self) -> Picture {

@@ -190,6 +190,7 @@ impl Core {
         !lease.on
             || (lease.holds(self.now)
                 && lease.paused.is_some()
+                && self.all_are_bound()
                 && lease.shares.values().all(|at| *at <= self.now))
     }
 

@@ -72,6 +72,7 @@ impl Core {
 
     /// Somebody asks: our leader for support, or a standby of ours for its share.
     pub(in crate::watchdog::core) fn lease_asked(&mut self, peer: PeerId, id: u32, ask: LeaseAsk) {
+        self.lease.bound.insert(peer);
         let follows = self.state == State::Standby && self.leader == Some(Leader::Peer(peer));
         if follows && self.lease.joined && self.lease.own.is_some() {
             // Support does not reach a leader that does not hear us, and would keep the next one waiting.
@@ -228,6 +229,7 @@ impl Core {
             self.lease.unable.insert(peer);
             return self.lease_members_changed();
         }
+        self.lease.bound.insert(peer);
         if grant.reign > self.lease.reign {
             return self.begin_reign(grant.reign);
         }

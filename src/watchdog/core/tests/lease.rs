@@ -146,6 +146,7 @@ fn a_leader_decides_when_a_majority_has_supported_nobody_else_for_a_lease() {
         bench.event(Event::Request { ticket: 1, request });
         bench.done()
     };
+    bench.grant_with(1, 0, bench.core.lease_picture(), false);
     // Twenty seconds after our own start; the standby has followed another one until three seconds ago.
     for idle in [3, 5, 7, 9, 11] {
         bench.grant(0, idle);
@@ -244,10 +245,11 @@ fn half_of_the_votes_is_not_enough_for_a_lease() {
     assert!(!bench.core.keeps_lease());
 }
 
-/// A leader whose lease is held and whose picture is known.
+/// A leader whose lease is held and whose picture is known; all have noticed that the lease is on.
 fn serving() -> Bench {
     let mut bench = leader();
     bench.grant(0, 100);
+    bench.grant(1, 100);
     assert!(bench.core.may_serve(bench.now));
     assert!(bench.core.coordinates());
     bench
@@ -644,6 +646,69 @@ fn only_the_last_that_the_supervisor_was_told_to_take_over_counts() {
     assert_eq!(bench.core.lease_picture(), Picture::default());
     bench.event(Event::Adopted { number: last });
     assert_eq!(bench.core.lease_picture(), picture(2));
+}
+
+/// It may be cut off at the moment when the lease goes on, and serve without limit until it has lost its leader.
+#[test]
+fn when_the_lease_goes_on_a_promotion_waits_until_all_have_taken_notice() {
+    let promoting = || {
+        let mut bench = leader();
+        bench.grant(0, 100);
+        bench.say(0, Message::Failover(down(0)));
+        bench.event(Event::Request {
+            ticket: 1,
+            request: down(0),
+        });
+        let done = bench.done();
+        assert!(done.contains("WillBeDone") && !done.contains("failover"));
+        bench
+    };
+    let mut bench = promoting();
+    bench.grant_with(1, 100, bench.core.lease_picture(), false);
+    assert!(bench.done().contains("failover 0"), "it knows");
+    let mut bench = promoting();
+    bench.seconds(5);
+    bench.grant_with(0, 100, bench.core.lease_picture(), true);
+    assert!(!bench.done().contains("failover 0"), "nobody knows");
+    // Lost for longer than it takes to notice that.
+    let mut bench = leader();
+    bench.grant(0, 100);
+    for _ in 0..40 {
+        bench.seconds(1);
+        let beacons: Vec<u32> = bench.actions.iter().filter_map(beacon).collect();
+        bench.actions.clear();
+        for id in beacons {
+            let info = Message::NodeInfo(Box::new(ours(0, State::Standby)));
+            bench.reply(inbound(0), id, info);
+        }
+        bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    }
+    bench.say(0, Message::Failover(down(0)));
+    assert!(ask_for(&mut bench, down(0)).contains("failover 0"));
+}
+
+fn beacon(action: &Action) -> Option<u32> {
+    match action {
+        Action::Send {
+            id,
+            message: Message::Beacon(_),
+            ..
+        } => Some(*id),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_standby_without_lease_that_loses_its_leader_goes_by_the_lease_when_all_are_ours() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.meet(ours(1, State::Standby));
+    assert!(!bench.core.keeps_lease() && bench.core.may_serve(bench.now));
+    bench.event(Event::Lifecheck {
+        peer: 0,
+        alive: false,
+    });
+    assert!(bench.core.keeps_lease() && !bench.core.may_serve(bench.now));
 }
 
 /// Somebody has led a minority meanwhile, as nodes of older releases of ours do with a number of their own.
