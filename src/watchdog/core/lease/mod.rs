@@ -528,7 +528,7 @@ impl Core {
     /// Until when a majority supports it, as far as it knows, and whether a majority has joined it.
     pub fn majority(&self) -> (Option<Instant>, bool) {
         let all = self.peers.len() + 1;
-        let joined = 1 + self.standbys.len() >= super::quorum::majority(all);
+        let joined = !self.ended && 1 + self.standbys.len() >= super::quorum::majority(all);
         (self.lease.held_until.filter(|_| self.lease.on), joined)
     }
 
