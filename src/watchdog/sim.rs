@@ -1,4 +1,4 @@
-//! Random histories of 3, 4 and 7 nodes: the cores of the watchdog against a network that loses, delays,
+//! Random histories of 3, 4, 5 and 7 nodes: the cores of the watchdog against a network that loses, delays,
 //! doubles and divides, one way too; processes that are killed, stopped, suspended; hosts that lose
 //! their power; clocks that jump; backends that die and that some nodes cannot see.
 //!
@@ -58,6 +58,7 @@ enum Due {
     },
     Break {
         link: usize,
+        end: usize,
     },
     HalfOpen {
         link: usize,
@@ -80,6 +81,10 @@ enum Due {
         round: bool,
     },
     FailoverEnds {
+        node: usize,
+        life: u32,
+    },
+    Adopts {
         node: usize,
         life: u32,
     },
@@ -139,6 +144,8 @@ struct World {
     backends: Vec<bool>,
     /// How many faults hide a backend from a node.
     blind: Vec<Vec<u32>>,
+    /// When a node has found it down last.
+    found_down: Vec<Duration>,
     health_period: Duration,
     deadtime: Duration,
     through_codec: bool,
@@ -158,8 +165,9 @@ impl World {
     fn new(seed: u64, explained: bool) -> World {
         let mut random = Random(seed);
         let count = match random.below(40) {
-            0..=33 => 3,
-            34..=38 => 4,
+            0..=30 => 3,
+            31..=35 => 4,
+            36..=38 => 5,
             _ => 7,
         };
         let deadtime = random.millis(12_000, 30_000);
@@ -173,6 +181,9 @@ impl World {
         base.write_lease = lease.then(|| Duration::from_secs(5 + random.below(5)));
         base.consensus.require_consensus = random.chance(85);
         base.consensus.allow_multiple = random.chance(15);
+        let lease_was_on = lease && random.chance(70);
+        // Without lease such a minority promotes as it likes.
+        base.consensus.when_quorum_exists = !(lease_was_on && random.chance(20));
         let settings: Vec<Arc<Settings>> = (0..count)
             .map(|own| {
                 let mut settings = base.clone();
@@ -190,7 +201,6 @@ impl World {
             .collect();
         let base = Instant::now();
         let backends = 2 + random.node(2);
-        let lease_was_on = lease && random.chance(70);
         World {
             nodes: settings
                 .iter()
@@ -213,7 +223,8 @@ impl World {
                     conns: Default::default(),
                     backends: Backends::new(backends),
                     asked: Default::default(),
-                    ends_at: None,
+                    held_until: None,
+                    adopting: Default::default(),
                     contact: vec![Duration::ZERO; count],
                     awake_since: Duration::ZERO,
                 })
@@ -229,6 +240,7 @@ impl World {
             cut: vec![vec![0; count]; count],
             backends: vec![true; backends],
             blind: vec![vec![0; backends]; count],
+            found_down: vec![Duration::ZERO; backends],
             health_period: random.millis(4_000, 8_000),
             deadtime,
             through_codec: random.chance(3),
@@ -281,7 +293,7 @@ impl World {
             } => self.wake(node, life, which, at),
             Due::Syn { link, attempt } => self.syn(link, attempt),
             Due::Tcp { link, to } => self.tcp(link, to),
-            Due::Break { link } => self.break_link(link),
+            Due::Break { link, end } => self.break_link(link, end),
             Due::HalfOpen { link, end } => self.half_open(link, end),
             Due::Datagram { node, event } => self.input(node, Input::Lifecheck(*event)),
             Due::CommandEnds {
@@ -293,6 +305,7 @@ impl World {
             } => self.command_ends(node, life, call, success, change),
             Due::Health { node, life, round } => self.health(node, life, round),
             Due::FailoverEnds { node, life } => self.failover_ends(node, life),
+            Due::Adopts { node, life } => self.adopts(node, life),
             Due::AskAgain {
                 node,
                 life,

@@ -164,8 +164,12 @@ impl Supervisor {
                     self.start = Start::Picture(Instant::now() + PICTURE);
                 }
             }
-            Wish::Adopt(status) => {
+            Wish::Adopt { number, status } => {
                 self.event(Event::Adopt(Adopted::from(&status))).await;
+                // It is on disk and published now: others may rely on it.
+                if let Some(watchdog) = &self.watchdog {
+                    watchdog.adopted(number);
+                }
                 self.begin().await;
             }
             Wish::Failover(request) => self.ordered(&request).await,

@@ -78,6 +78,11 @@ pub enum Event {
     /// A session has an answer of the primary that it may hand on when a majority was heard of after it
     /// ([`crate::watchdog::write_lease::WriteLease::wanted`]).
     Cover,
+    /// [`Action::Adopt`] of this number has been carried out: written to the status file and published, as far
+    /// as there was anything to change.
+    Adopted {
+        number: u64,
+    },
     /// The backends as they are here now; first before [`Event::Start`], and before each new view is
     /// published: nobody may write to a new primary before enough nodes know of it.
     Backends(BackendStatus),
@@ -109,8 +114,12 @@ pub enum Action {
     Escalate,
     DeEscalate,
     /// Take over the status of the backends: status 3 is down, 1 and 2 are up; quarantine ends. A primary of
-    /// -1 with our own primary valid keeps ours (the leader has quarantined it).
-    Adopt(BackendStatus),
+    /// -1 with our own primary valid keeps ours (the leader has quarantined it). [`Event::Adopted`] says
+    /// when that is done.
+    Adopt {
+        number: u64,
+        status: BackendStatus,
+    },
     /// Do this failover or failback, without a request to the watchdog; at the moment when it begins,
     /// ask [`Core::may_still_begin`](super::Core::may_still_begin).
     Failover(FailoverRequest),

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(super) struct Failovers {
     forwards: Vec<Forward>,
     /// Decided, and waiting until no other side can serve writes.
-    waiting: Vec<FailoverRequest>,
+    waiting: Vec<Waiting>,
     /// Decided and told to the supervisor, whose view does not show it yet.
     handed: Vec<Handed>,
     running: bool,
@@ -37,6 +37,13 @@ pub(super) struct Failovers {
     /// The leader was asked for the backends' status, in this packet: when. Two answers can come by two
     /// connections, and the older one last; only that to the last question counts.
     asked_backends: Option<(u32, Instant)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: FailoverRequest,
+    /// All shares have ended long before.
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -73,7 +80,8 @@ impl Failovers {
         });
         let handed = self.handed.iter().map(|handed| handed.at + HAND_OVER);
         let asked = self.asked_backends.map(|(_, at)| at + times::REPLY);
-        forwards.chain(handed).chain(asked).min()
+        let waiting = self.waiting.iter().map(|waiting| waiting.until);
+        forwards.chain(handed).chain(asked).chain(waiting).min()
     }
 
     /// A promotion is decided, and not over.
@@ -162,7 +170,21 @@ impl Core {
     fn may_decide(&self, request: &FailoverRequest) -> bool {
         let needs_quorum =
             self.settings.consensus.when_quorum_exists && !request.flags.has(Flags::CONFIRMED);
-        self.coordinates() || (self.quorum < 0 && needs_quorum)
+        let needs_lease = self.lease.is_on() && self.promotes(request);
+        self.coordinates() || (self.quorum < 0 && (needs_quorum || needs_lease))
+    }
+
+    /// A promotion that has no lease to wait with is not decided: its reason may be long gone when there
+    /// is one.
+    fn lacks_lease(&self, request: &FailoverRequest) -> Option<FailoverResult> {
+        let lacks = self.lease.is_on() && !self.lease.is_held(self.now) && self.promotes(request);
+        lacks.then(|| {
+            if self.lease.is_missing(self.now) {
+                FailoverResult::NoQuorum
+            } else {
+                FailoverResult::Transition
+            }
+        })
     }
 
     fn decide(&mut self, voter: Voter, request: &FailoverRequest) -> FailoverResult {
@@ -173,6 +195,9 @@ impl Core {
                 self.send_new(peer, Message::FailoverEnd);
             }
             return FailoverResult::WillBeDone;
+        }
+        if let Some(result) = self.lacks_lease(request) {
+            return result;
         }
         if !settings.when_quorum_exists || request.flags.has(Flags::CONFIRMED) {
             return FailoverResult::Proceed;
@@ -210,11 +235,26 @@ impl Core {
         }
     }
 
+    /// Nobody could decide until now, and the lease may have taken longer than anybody asks again: all look at
+    /// the backends at once.
+    pub(super) fn begin_to_decide(&mut self) {
+        let decides = self.coordinates();
+        let before = std::mem::replace(&mut self.decides, decides);
+        if decides && !before && self.lease.is_on() {
+            self.broadcast(Message::WaitingForConsensus);
+            self.consensus_is_missing();
+        }
+    }
+
     /// Down, or about to be.
     fn is_settled(&self, node: usize) -> bool {
         let is_it = |kind: FailoverKind, n: usize| kind == FailoverKind::Degenerate && n == node;
         self.backends.nodes.get(node) == Some(&RemoteStatus::Down)
-            || self.failovers.waiting.iter().any(|r| is_it(r.kind, r.node))
+            || self
+                .failovers
+                .waiting
+                .iter()
+                .any(|w| is_it(w.request.kind, w.request.node))
             || self.failovers.handed.iter().any(|h| is_it(h.kind, h.node))
     }
 
@@ -254,8 +294,30 @@ impl Core {
             "the failover of backend {} begins when no other watchdog node can serve writes any more",
             request.node
         ));
-        self.failovers.waiting.push(request);
+        let until = self.now + self.lease.acquisition();
+        self.failovers.waiting.push(Waiting { request, until });
         self.watch_pause();
+    }
+
+    /// Who sees the reason asks again, and finds out what the network is like then.
+    fn drop_waiting(&mut self, which: impl Fn(&Waiting) -> bool, why: &str) {
+        let waiting = std::mem::take(&mut self.failovers.waiting);
+        let (dropped, kept) = waiting.into_iter().partition(|waiting| which(waiting));
+        self.failovers.waiting = kept;
+        let dropped: Vec<Waiting> = dropped;
+        for Waiting { request, .. } in dropped {
+            self.warn(
+                format!(
+                    "the {} of backend {} does not begin: {why}",
+                    match request.kind {
+                        FailoverKind::Promote => "promotion",
+                        _ => "failover",
+                    },
+                    request.node
+                ),
+                "health checks and sessions that find the backend down ask again; an order of pcp_detach_node or pcp_promote_node has to be given again",
+            );
+        }
     }
 
     fn hand_over(&mut self, request: &FailoverRequest) {
@@ -270,15 +332,20 @@ impl Core {
     /// Those that wait go on; forwarded ones are watched.
     pub(super) fn tick_failovers(&mut self) {
         let waiting = std::mem::take(&mut self.failovers.waiting);
-        for request in waiting {
-            if self.may_begin(&request) {
-                self.hand_over(&request);
-                self.begin_failover(request);
+        for waiting in waiting {
+            if self.may_begin(&waiting.request) {
+                self.hand_over(&waiting.request);
+                self.begin_failover(waiting.request);
             } else {
-                self.failovers.waiting.push(request);
+                self.failovers.waiting.push(waiting);
             }
         }
         let now = self.now;
+        let lost = self.lease.is_on() && !self.lease.is_held(now);
+        self.drop_waiting(
+            |waiting| lost || waiting.until <= now,
+            "this node has not heard of a majority of the watchdog nodes for too long",
+        );
         let running = self.failovers.running;
         let fresh = |at: Instant| running || now.saturating_duration_since(at) < HAND_OVER;
         self.failovers.handed.retain(|handed| fresh(handed.at));
@@ -337,8 +404,10 @@ impl Core {
                 "the votes about backend {} have found no consensus in time",
                 expired.node
             ));
-            let no_primary = self.backends.primary < 0;
-            if expired.own_vote && expired.kind == FailoverKind::Degenerate && no_primary {
+            let quarantined = self.backends.quarantined_primary;
+            let is_it = self.backends.primary < 0
+                && quarantined.is_some_and(|id| usize::try_from(id) == Ok(expired.node));
+            if expired.own_vote && expired.kind == FailoverKind::Degenerate && is_it {
                 return self.resign();
             }
         }
@@ -380,7 +449,7 @@ impl Core {
     /// We lead no more; what was decided and not begun is voted on again. What the supervisor was told to do
     /// may go on, and this node may lead again before it ends: that is forgotten when the supervisor says so.
     pub(super) fn drop_failovers(&mut self) {
-        self.failovers.waiting.clear();
+        self.drop_waiting(|_| true, "this node leads no more");
     }
 
     pub(super) fn failover_begins(&mut self) {

@@ -114,8 +114,14 @@ impl Core {
     }
 
     /// A standby whose leader is silent asks it after 20 s, and gives it up after 30 s, closing the
-    /// connections so that the leader learns of it (as 4.3.17 and its siblings).
+    /// connections so that the leader learns of it (as 4.3.17 and its siblings). One that answers no questions about
+    /// the write lease is given up after the dead time.
     pub(super) fn watch_leader(&mut self) {
+        if let Some((leader, at)) = self.lease_silence()
+            && at <= self.now
+        {
+            return self.lose(leader, LostReason::Silence);
+        }
         let Some((leader, heard)) = self.watched() else {
             return;
         };
@@ -146,11 +152,14 @@ impl Core {
     pub(super) fn next_silence(&self) -> Option<Instant> {
         let (_, heard) = self.watched()?;
         let quiet = heard + times::LEADER_QUIET;
-        if quiet > self.now {
-            return Some(quiet);
-        }
-        let again = self.asked_leader.unwrap_or(self.now) + times::REPLY;
-        Some(again.min(heard + times::LEADER_SILENT))
+        let next = if quiet > self.now {
+            quiet
+        } else {
+            let again = self.asked_leader.unwrap_or(self.now) + times::REPLY;
+            again.min(heard + times::LEADER_SILENT)
+        };
+        let deaf = self.lease_silence().map(|(_, at)| at);
+        deaf.into_iter().chain([next]).min()
     }
 
     /// The leader only looks at what concerns failover; differences of the rest are the shell's to show.

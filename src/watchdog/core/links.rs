@@ -281,7 +281,7 @@ impl Core {
         record.missed_beacons *= u32::from(follows);
         record.send_failures = 0;
         record.lost_since = None;
-        self.lease_members_changed();
+        self.lease_introduced();
         if record_needs_dial(&self.peers[peer], now) {
             self.dial(peer);
         }

@@ -93,6 +93,8 @@ pub struct Core {
     /// The silent leader was asked: when.
     asked_leader: Option<Instant>,
     serving: bool,
+    /// As last looked at by [`Core::begin_to_decide`].
+    decides: bool,
     /// The last line about who leads.
     summary: Option<Summary>,
     wake: Option<Instant>,
@@ -133,6 +135,7 @@ impl Core {
             said: Vec::new(),
             asked_leader: None,
             serving: true,
+            decides: false,
             summary: None,
             wake: None,
             ended: false,
@@ -212,6 +215,7 @@ impl Core {
             Event::FailoverEnds => self.failover_ends(),
             Event::FailoverDropped(request) => self.failover_dropped(&request),
             Event::Cover => self.lease_cover(),
+            Event::Adopted { number } => self.adopted(number),
             Event::Backends(status) => self.backends_came(status),
             Event::ClusterCommand(command) => self.broadcast(Message::ClusterCommand(command)),
             Event::Stop => self.stop(),
@@ -248,6 +252,7 @@ impl Core {
                 break;
             }
         }
+        self.begin_to_decide();
         self.say_serving();
         self.summarise();
         let wake = self.next_wake();

@@ -38,10 +38,7 @@ impl Core {
             Message::Service(service) => self.service(peer, id, service),
             Message::AskConfig => self.answer_config(peer, id),
             Message::Config(data) => self.config_came(peer, &data),
-            Message::DataRequest(_) => {
-                let data = self.backend_status();
-                self.send(peer, id, data.map_or(Message::Error, Message::Data));
-            }
+            Message::DataRequest(_) => self.data_asked(peer, id),
             Message::Data(status) => self.data_came(peer, id, status),
             Message::WaitingForConsensus => self.consensus_is_missing(),
             Message::FailoverEnd if self.state == State::Standby => self.ask_backends(),

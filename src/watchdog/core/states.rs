@@ -3,7 +3,7 @@
 use super::{
     Action, Core, Leader, Message, PeerId, State,
     commands::{End, Kind},
-    peer::LostReason,
+    peer::{LostReason, Peer},
     times,
 };
 use crate::watchdog::codec::{Service, ipc_answer::Membership};
@@ -17,11 +17,16 @@ impl Core {
         if self.state == State::Leader {
             self.stop_leading();
         }
+        let followed = self.state == State::Standby;
         self.state = state;
         self.state_since = self.now;
         self.pending.clear();
         self.timer = None;
         self.lease.stop_following();
+        if followed {
+            // Without a leader nobody's word stands against the lease.
+            self.lease_members_changed();
+        }
         match state {
             State::Loading => self.timer = Some(self.now + times::REPLY),
             State::Joining => {
@@ -96,8 +101,22 @@ impl Core {
                     self.enter(State::ParticipateInElection);
                 }
             }
+            // Stock nodes are silent here, and the candidate waits for four seconds.
+            State::Initializing if self.leader.is_none() => {
+                if self.has_more_right_than(peer) {
+                    self.send(peer, id, Message::Reject);
+                    self.enter(State::StandForLeader);
+                } else {
+                    self.send(peer, id, Message::Accept);
+                    self.enter(State::ParticipateInElection);
+                }
+            }
+            // It wants to lead itself only when it has joined the others again.
+            State::NetworkIsolation if self.leader.is_none() => {
+                self.send(peer, id, Message::Accept);
+            }
             State::StandForLeader => {
-                if self.priority > theirs || (self.priority == theirs && self.is_older_than(peer)) {
+                if self.has_more_right_than(peer) {
                     self.send(peer, id, Message::Reject);
                 } else {
                     self.send(peer, id, Message::Accept);
@@ -122,7 +141,7 @@ impl Core {
                 }
                 Some(_) => self.defend_leader(peer, id),
             },
-            // Silence is how stock nodes answer while they initialize, and all others.
+            // Silence is how stock nodes answer, too.
             _ => {}
         }
     }
@@ -151,6 +170,13 @@ impl Core {
             State::Leader => {
                 self.send(peer, id, Message::Error);
             }
+            // Who has stood meanwhile is not stood against; it says itself that it leads. Stock nodes are
+            // silent, which counts as a yes after four seconds.
+            State::Loading | State::Joining | State::Initializing | State::NetworkIsolation
+                if self.leader.is_none() =>
+            {
+                self.send(peer, id, Message::Accept);
+            }
             State::Standby if self.leader != Some(Leader::Peer(peer)) => {
                 self.defend_leader(peer, id);
             }
@@ -158,19 +184,25 @@ impl Core {
         }
     }
 
-    /// Among equals the older one wins, by whole seconds. A stock node of the same second rejects, and both
-    /// lose five seconds; a node of ours gives way to it, and to one of ours with a lower number.
-    fn is_older_than(&self, peer: PeerId) -> bool {
+    fn has_more_right_than(&self, peer: PeerId) -> bool {
+        let theirs = self.peers[peer].priority();
+        self.priority > theirs || (self.priority == theirs && self.comes_before(peer))
+    }
+
+    /// Among equals the older one wins, by whole seconds of two clocks that were read at different times: both may take
+    /// themselves for the older one, reject each other and lose five seconds. When all are of ours the lower number
+    /// wins; together with stock nodes only among those of the same second, so that all go by one order.
+    fn comes_before(&self, peer: PeerId) -> bool {
+        let ours = |peer: &Peer| peer.write_lease_ms().is_some();
         let record = &self.peers[peer];
-        let (mine, theirs) = (self.seconds(self.started), record.age(self.now));
-        if mine != theirs {
-            return mine > theirs;
+        let number = record.info.as_ref().and_then(|info| info.node_id);
+        let before = ours(record) && number.is_some_and(|id| self.settings.node_id < id);
+        let mut known = self.peers.iter().filter(|peer| peer.info.is_some());
+        if number.is_some() && known.all(ours) {
+            return before;
         }
-        let info = record.info.as_ref();
-        let ours = info.is_some_and(|info| info.write_lease_ms.is_some());
-        ours && info
-            .and_then(|info| info.node_id)
-            .is_some_and(|id| self.settings.node_id < id)
+        let (mine, theirs) = (self.seconds(self.started), record.age(self.now));
+        mine > theirs || (mine == theirs && before)
     }
 
     /// A standby that has a leader wants no other, and looks whether its own still lives.
@@ -296,6 +328,7 @@ impl Core {
         let label = self.peer_label(peer);
         if reason == LostReason::Shutdown {
             self.log(format!("watchdog node {label} has shut down"));
+            self.lease_gone(peer);
             if self.settings.quorum.remove_shutdown_nodes {
                 self.revoke(peer, Membership::RevokedShutdown);
             }

@@ -126,7 +126,7 @@ impl Bench {
                 Action::DeEscalate => "de-escalate".to_owned(),
                 Action::Failover(request) => format!("failover {}", request.node),
                 Action::Answer { result, .. } => format!("answer {result:?}"),
-                Action::Adopt(_) => "adopt".to_owned(),
+                Action::Adopt { .. } => "adopt".to_owned(),
                 Action::Exit { .. } => "exit".to_owned(),
                 Action::LookAtBackends => "look".to_owned(),
                 Action::Serving(on) => format!("serving {on}"),
@@ -137,6 +137,16 @@ impl Bench {
             }
             self.actions.push(action);
         }
+    }
+
+    /// The supervisor has done what the last [`Action::Adopt`] wants.
+    fn adopted(&mut self) {
+        let adopt = self.actions.iter().rev().find_map(|action| match action {
+            Action::Adopt { number, .. } => Some(*number),
+            _ => None,
+        });
+        let number = adopt.expect("there is something to take over");
+        self.event(Event::Adopted { number });
     }
 
     fn start(&mut self) {
@@ -240,6 +250,7 @@ impl Bench {
         self.reply(inbound(0), id, Message::Accept);
         let asked = self.sent_id(b'd');
         self.reply(inbound(0), asked, Message::Data(all_up()));
+        self.adopted();
         self.done();
     }
 }

@@ -87,7 +87,7 @@ impl Shell {
             }
             Action::Escalate => self.vip(vip::Event::Escalate),
             Action::DeEscalate => self.vip(vip::Event::DeEscalate),
-            Action::Adopt(status) => self.wish(Wish::Adopt(status)),
+            Action::Adopt { number, status } => self.wish(Wish::Adopt { number, status }),
             Action::Failover(request) => self.wish(Wish::Failover(request)),
             Action::Answer { ticket, result } => self.wish(Wish::Answer { ticket, result }),
             Action::VoteForQuarantined => self.wish(Wish::VoteForQuarantined),

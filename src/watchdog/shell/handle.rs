@@ -34,8 +34,11 @@ pub enum Wish {
     Settled {
         leads: bool,
     },
-    /// The backends as the leader sees them.
-    Adopt(BackendStatus),
+    /// The backends as the leader sees them; [`super::Near::adopted`] says when that is done.
+    Adopt {
+        number: u64,
+        status: BackendStatus,
+    },
     /// Do it; the watchdog has agreed.
     Failover(FailoverRequest),
     /// To [`super::Near::request`].

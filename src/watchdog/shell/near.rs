@@ -25,6 +25,11 @@ impl Near {
         self.tell(Event::Backends(status));
     }
 
+    /// [`super::Wish::Adopt`] has been carried out, whether there was anything to change or not.
+    pub fn adopted(&self, number: u64) {
+        self.tell(Event::Adopted { number });
+    }
+
     /// May this failover, which was agreed on, begin at this moment?
     pub fn may_begin(&self, request: &FailoverRequest) -> bool {
         let mut shell = self.shell.borrow_mut();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Due, Input, World};
 use crate::{
     cluster::NodeId,
+    failover::consult::PATIENT_TRIES,
     watchdog::{
         codec::{
             function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
@@ -123,6 +124,9 @@ impl World {
                 return;
             }
             let good = self.backends[backend] && self.blind[node][backend] == 0;
+            if !good {
+                self.found_down[backend] = self.time;
+            }
             let view = self.nodes[node].backends.nodes[backend];
             if good && view.quarantined {
                 self.nodes[node].backends.nodes[backend].quarantined = false;
@@ -173,7 +177,7 @@ impl World {
         });
         match result {
             FailoverResult::Proceed => self.begin(node, &request),
-            FailoverResult::Transition if tries < 10 => {
+            FailoverResult::Transition if tries < PATIENT_TRIES => {
                 let life = self.nodes[node].life;
                 self.due(
                     Duration::from_secs(1),
@@ -241,7 +245,7 @@ impl World {
         backends.running = Some(request.clone());
         self.note(|| format!("{node} FAILOVER {:?} of {}", request.kind, request.node));
         if promotes {
-            self.check_promotion(node);
+            self.check_promotion(node, request.node);
         }
         let after = self.random.millis(100, 3_000);
         let life = self.nodes[node].life;

@@ -14,6 +14,9 @@ use crate::{
 
 /// Commands of the virtual IP and messages under way.
 const SLACK: Duration = Duration::from_secs(8);
+/// Requests that are made again during an election, votes that wait for others, shares of a lease that are waited
+/// out.
+const REASON_LASTS: Duration = Duration::from_secs(45);
 
 impl World {
     /// Runs, and has run for a while: what it shows is its own doing.
@@ -29,6 +32,7 @@ impl World {
     /// Two leaders with quorum, or two holders of the address, are only for as long as it takes to
     /// notice.
     pub(super) fn check(&mut self) {
+        self.note_support();
         self.check_lease();
         self.check_written();
         self.check_cover();
@@ -55,6 +59,26 @@ impl World {
             let lasted = self.time - since;
             self.longest[place] = self.longest[place].max(lasted);
             assert!(lasted <= limit, "{number} {what} for {lasted:?}");
+        }
+    }
+
+    /// A leader keeps the address while a majority supports it and has joined it.
+    pub(super) fn check_given_up(&self, node: usize) {
+        let record = &self.nodes[node];
+        let (_, joined) = record.core.majority();
+        let supported = record.held_until.is_some_and(|until| self.now() < until);
+        assert!(
+            !supported || !joined || record.core.state() != State::Leader,
+            "node {node} gives the address up, and leads a majority"
+        );
+    }
+
+    /// For [`World::check_given_up`]: what a leader has known at any time since it leads.
+    fn note_support(&mut self) {
+        for record in &mut self.nodes {
+            let (until, _) = record.core.majority();
+            let leads = record.up && record.core.state() == State::Leader;
+            record.held_until = until.max(record.held_until).filter(|_| leads);
         }
     }
 
@@ -145,16 +169,22 @@ impl World {
             .extend(longer.into_iter().map(|first| (first, to)));
     }
 
-    /// A standby is about to be promoted: nobody serves writes.
-    pub(super) fn check_promotion(&mut self, node: usize) {
+    /// A standby is about to be promoted: nobody serves writes, and its primary is not one that has been well
+    /// for long.
+    pub(super) fn check_promotion(&mut self, node: usize, backend: NodeId) {
         self.promotions += 1;
         let now = self.now();
+        let age = self.time - self.found_down[backend];
+        assert!(
+            age <= REASON_LASTS,
+            "node {node} fails over backend {backend}, which nobody has found down for {age:?}"
+        );
         if !self.lease_is_possible || !self.nodes[node].core.keeps_lease() {
             return;
         }
         for other in 0..self.nodes.len() {
             let record = &self.nodes[other];
-            if !record.up || !record.core.keeps_lease() {
+            if !record.up || (!record.core.keeps_lease() && self.nodes[node].core.bound_by_time()) {
                 continue;
             }
             let source = record.core.lease_source();

@@ -145,8 +145,8 @@ impl World {
 
     /// A process finds that the other end of its connection has forgotten it.
     pub(super) fn half_open(&mut self, link: usize, end: usize) {
-        let other = self.links[link].ends[1 - end];
-        if self.nodes[other.node].host_up {
+        let [other, own] = [1 - end, end].map(|end| self.links[link].ends[end].node);
+        if !self.is_cut(other, own) {
             self.forget_end(link, end);
         }
     }

@@ -118,7 +118,9 @@ impl World {
             return;
         };
         if !target.open || self.nodes[target.node].life != target.life {
-            return;
+            // The kernel there knows nothing of the connection any more, and says so.
+            let (end, after) = (1 - to, self.delay());
+            return self.due(after, Due::HalfOpen { link, end });
         }
         match what {
             Some((id, message)) => {
@@ -177,18 +179,25 @@ impl World {
         for link in 0..self.links.len() {
             let nodes = self.links[link].ends.map(|end| end.node);
             let is_it = nodes == [a, b] || nodes == [b, a];
-            if is_it && self.links[link].ends.iter().any(|end| end.open) {
-                let after = self.random.millis(5_000, 30_000);
-                self.due(after, Due::Break { link });
+            if !is_it || !self.links[link].ends.iter().any(|end| end.open) {
+                continue;
+            }
+            for end in 0..2 {
+                // Kernels try again for a quarter of an hour, unless somebody is more impatient.
+                let after = if self.random.chance(60) {
+                    self.random.millis(5_000, 30_000)
+                } else {
+                    self.random.millis(30_000, 900_000)
+                };
+                self.due(after, Due::Break { link, end });
             }
         }
     }
 
-    pub(super) fn break_link(&mut self, link: usize) {
+    pub(super) fn break_link(&mut self, link: usize, end: usize) {
         let [a, b] = self.links[link].ends.map(|end| end.node);
         if self.is_cut(a, b) || self.is_cut(b, a) {
-            self.close_end(link, 0);
-            self.close_end(link, 1);
+            self.close_end(link, end);
         }
     }
 

@@ -1,12 +1,16 @@
 //! A simulated pgpool: the three cores, and the shell around them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
 
 use super::{Due, Input, World, backends::Backends};
 use crate::watchdog::{
     codec::{
         Message,
         function::{FailoverKind, FailoverRequest, Flags},
+        status::BackendStatus,
     },
     core::{self, Action, Conn, Core, Event, lease::Memory},
     lifecheck::{self, Lifecheck},
@@ -34,7 +38,10 @@ pub(super) struct Node {
     pub conns: BTreeMap<Conn, usize>,
     pub backends: Backends,
     pub asked: BTreeMap<u64, (FailoverRequest, u32)>,
-    pub ends_at: Option<Duration>,
+    /// As long as it leads: until when a majority supports it.
+    pub held_until: Option<Instant>,
+    /// What the supervisor is told to take over, and has not yet.
+    pub adopting: VecDeque<(u64, BackendStatus)>,
     /// When something came from each other node last.
     pub contact: Vec<Duration>,
     /// Since when it runs without a stop or a suspension.
@@ -81,7 +88,7 @@ impl World {
         self.input(node, timer(which));
     }
 
-    fn wake_at(&mut self, node: usize, which: usize, at: std::time::Instant) {
+    fn wake_at(&mut self, node: usize, which: usize, at: Instant) {
         let at = at.saturating_duration_since(self.base);
         assert!(at > self.time, "node {node} would spin (core {which})");
         let life = self.nodes[node].life;
@@ -126,7 +133,10 @@ impl World {
             }
             Action::Close { conn } => self.tcp_close(node, conn),
             Action::Escalate => self.input(node, Input::Vip(vip::Event::Escalate)),
-            Action::DeEscalate => self.input(node, Input::Vip(vip::Event::DeEscalate)),
+            Action::DeEscalate => {
+                self.check_given_up(node);
+                self.input(node, Input::Vip(vip::Event::DeEscalate));
+            }
             Action::Remember(memory) => self.nodes[node].memory = memory,
             Action::Exit { reason } => {
                 self.note(|| format!("{node} exits: {reason}"));
@@ -134,10 +144,12 @@ impl World {
                 self.end_process(node);
                 self.due(after, Due::Restart { node });
             }
-            Action::Adopt(status) => {
-                assert!(!self.nodes[node].core.coordinates(), "a leader adopts");
-                self.nodes[node].backends.adopt(&status);
-                self.tell_backends(node);
+            Action::Adopt { number, status } => {
+                // A file and its folder are synced.
+                let after = self.random.millis(1, 500);
+                let life = self.nodes[node].life;
+                self.nodes[node].adopting.push_back((number, status));
+                self.due(after, Due::Adopts { node, life });
             }
             Action::Failover(request) => self.begin(node, &request),
             Action::Answer { ticket, result } => self.answered(node, ticket, result),
@@ -171,6 +183,24 @@ impl World {
             }
             Action::Settled | Action::Run { .. } => {}
         }
+    }
+
+    /// The status file is written, and what the leader knows is published: in the order in which it was told.
+    pub(super) fn adopts(&mut self, node: usize, life: u32) {
+        let record = &mut self.nodes[node];
+        if !record.up || record.life != life {
+            return;
+        }
+        if record.suspended {
+            return self.due(Duration::from_secs(1), Due::Adopts { node, life });
+        }
+        let Some((number, status)) = record.adopting.pop_front() else {
+            return;
+        };
+        assert!(!record.core.coordinates(), "a leader adopts");
+        record.backends.adopt(&status);
+        self.tell_backends(node);
+        self.input(node, Input::Core(Event::Adopted { number }));
     }
 
     fn carry_out_lifecheck(&mut self, node: usize, actions: Vec<lifecheck::Action>) {
@@ -262,7 +292,8 @@ impl World {
         record.inbox.clear();
         record.conns.clear();
         record.asked.clear();
-        record.ends_at = None;
+        record.adopting.clear();
+        record.held_until = None;
         record.contact.fill(Duration::ZERO);
         record.wakes = [None; 3];
         record.awake_since = time;

@@ -13,14 +13,16 @@
 //!   have supported nobody else for the length of a lease. So no two leaders ever hold it at a time:
 //!   the one that is cut off has got it by one of this majority, and longer ago than it lasts.
 //! * A standby asks its leader, which answers for how long its own lease still holds. That, counted from
-//!   the sending of the question, is the standby's share: it never ends after the leader's.
+//!   the sending of the question, is the standby's share, half a lease at most: it never ends after the leader's.
 //! * Who has neither lease nor share lets no writes through, and a leader without lease promotes nobody.
 //!
 //! **The picture** ([`picture`]): which server is the primary, numbered, so that who knows less can be told from
 //! who knows more.
 //!
 //! * Each leader has a *reign*, higher than all that a majority has heard of; who has heard of a higher one
-//!   supports no lower one. In a reign each change of the primary makes a new picture.
+//!   supports no lower one. In a reign each change of the primary makes a new picture. It begins when a
+//!   majority has joined, so that who leads a minority does not raise the number. A leader that hears of
+//!   a higher one goes on above it, and keeps quorum and address meanwhile.
 //! * With its first rounds a leader learns which of the majority has the newest picture, and takes it over.
 //!   Then it makes its own, and all others take that over.
 //! * Neither the leader nor a standby serves writes before a majority has the leader's present picture,
@@ -38,7 +40,9 @@
 //! and half of the votes is not enough. A node that was refused (another key, another configuration) is one that
 //! was not heard of. What was on at the end of a process is on at its next start, until a stock node
 //! appears: one that starts alone must not serve. A leader that has it off because it has not heard of all yet
-//! has it on as soon as a standby has; else the leader's word counts for its standbys. A leader that takes
+//! has it on as soon as a standby has; else the leader's word counts for its standbys. When it goes on, a
+//! node that is cut off at that moment serves without limit until it has lost its leader: no promotion begins before
+//! all have taken notice of the lease, or that time is over. A leader that takes
 //! a lost or stopped node out of the quorum (`wd_lost_node_removal_timeout` and its like) goes by a smaller majority
 //! than a lease needs: it keeps the lease for as long as one of that node can last, and has none from then
 //! on, as the operator wants it. A node that is removed and alive, with others on its side, is then not
@@ -82,7 +86,7 @@ pub(super) struct Lease {
     round: u32,
     next_round: Option<Instant>,
     rounds: Vec<Round>,
-    /// End of the lease of this node as leader.
+    /// End of the lease of this node as leader: a majority supports nobody else until then.
     held_until: Option<Instant>,
     /// Until then a leader without lease has not had the time to get one.
     patience: Option<Instant>,
@@ -100,7 +104,15 @@ pub(super) struct Lease {
     own_support: Option<Instant>,
     /// From when on a standby's support stands in nobody's way.
     ready: BTreeMap<PeerId, Instant>,
+    /// Who keeps the lease, too, since it is on here: the others may still serve without limit.
+    bound: BTreeSet<PeerId>,
+    /// Then they have been lost for so long that they have noticed.
+    bound_at: Option<Instant>,
+    /// Who can keep no lease, because it knows a stock node that this one may have missed.
+    unable: BTreeSet<PeerId>,
     joined: bool,
+    /// As standby: when the last question was sent that the leader has answered.
+    answered: Option<Instant>,
     /// The highest that was heard of; a leader's is its own.
     reign: Reign,
     /// Of this node.
@@ -111,16 +123,33 @@ pub(super) struct Lease {
     leaders_picture: Option<Picture>,
     /// The primary of the present picture.
     primary: Option<i32>,
+    /// As leader: has a reign of its own.
+    reigns: bool,
+    /// As leader: has heard of a higher reign while it held the lease.
+    renumbers: bool,
     /// As leader: has learned what a majority knows, and has made its own picture.
     established: bool,
     /// Whose picture is being taken over, and which that is.
     learning: Option<(PeerId, Picture)>,
+    /// The last that the supervisor was told to take over, and has not yet.
+    adopting: Option<Adopting>,
+    adoptions: u64,
     /// When the share that was given to a standby has ended for sure.
     shares: BTreeMap<PeerId, Instant>,
     /// As leader: since which round nobody shall serve.
     paused: Option<u32>,
     /// As standby: what was asked for until then gives no share any more.
     refused_before: Option<Instant>,
+}
+
+/// What the supervisor takes over.
+#[derive(Debug)]
+struct Adopting {
+    number: u64,
+    /// `None`: that which is known already, anew.
+    picture: Option<Picture>,
+    /// Who has asked for the status of the backends meanwhile, in which packet.
+    asked: Vec<(PeerId, u32)>,
 }
 
 #[derive(Debug)]
@@ -163,14 +192,22 @@ impl Lease {
             supported: BTreeMap::new(),
             own_support: None,
             ready: BTreeMap::new(),
+            bound: BTreeSet::new(),
+            bound_at: None,
+            unable: BTreeSet::new(),
             joined: false,
+            answered: None,
             reign: Reign::default(),
             picture: Picture::default(),
             pictures: BTreeMap::new(),
             leaders_picture: None,
             primary: None,
+            reigns: false,
+            renumbers: false,
             established: false,
             learning: None,
+            adopting: None,
+            adoptions: 0,
             shares: BTreeMap::new(),
             paused: None,
             refused_before: None,
@@ -225,26 +262,48 @@ impl Lease {
         self.serve_until = None;
     }
 
-    /// As leader.
+    /// As leader: a majority supports nobody else, whatever the number of the reign.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// As leader that knows what a majority knows.
     pub fn holds(&self, now: Instant) -> bool {
-        self.established && self.held_until.is_some_and(|until| now < until)
+        self.established && self.is_held(now)
+    }
+
+    /// Decides about the backends. Who only changes its number may go on: while it holds the lease nobody else
+    /// can have decided anything.
+    pub fn decides(&self, now: Instant) -> bool {
+        self.established || (self.renumbers && self.is_held(now))
     }
 
     /// As leader: it has had the time to get a lease, and has none. Standbys that do not answer are none.
     pub fn is_missing(&self, now: Instant) -> bool {
-        self.on && !self.holds(now) && self.patience.is_none_or(|at| at <= now)
+        self.on && !self.is_held(now) && self.patience.is_none_or(|at| at <= now)
     }
 
     pub fn stop_leading(&mut self) {
-        // What was given to standbys is good until its end, and so is our own.
+        self.end_reign();
+        self.paused = None;
+        self.waiting.clear();
+        self.unable.clear();
+    }
+
+    /// What was given to standbys is good until its end, and so is our own.
+    fn end_reign(&mut self) {
+        self.reigns = false;
+        self.renumbers = false;
         self.held_until = None;
+        self.forget_answers();
+    }
+
+    fn forget_answers(&mut self) {
+        self.established = false;
+        self.learning = None;
         self.rounds.clear();
         self.ready.clear();
         self.pictures.clear();
-        self.established = false;
-        self.learning = None;
-        self.paused = None;
-        self.waiting.clear();
     }
 
     /// The round that was asked for last has no answer yet, and may still have one.
@@ -256,12 +315,13 @@ impl Lease {
     /// In no state but STANDBY, after its leader has accepted it, another node is supported.
     pub fn stop_following(&mut self) {
         self.joined = false;
+        self.answered = None;
         self.learning = None;
         self.leaders_picture = None;
     }
 
     /// How soon a leader must have its lease, waiting for older ones to end included.
-    fn acquisition(&self) -> Duration {
+    pub fn acquisition(&self) -> Duration {
         self.surely_over() + 3 * self.pace()
     }
 
@@ -300,6 +360,7 @@ impl Lease {
             self.serve_until,
             self.patience,
             self.off_at,
+            self.bound_at,
             shares,
         ];
         let ends = ends.into_iter().flatten().filter(|at| *at > now);
@@ -335,7 +396,8 @@ impl Core {
     fn cannot_keep_lease(&self) -> bool {
         let half = self.settings.quorum.half_votes && self.peers.len() % 2 == 1;
         let stock = |peer: &super::Peer| peer.info.is_some() && peer.write_lease().is_none();
-        self.lease.own.is_none() || half || self.peers.iter().any(stock)
+        let told = self.state == State::Leader && !self.lease.unable.is_empty();
+        self.lease.own.is_none() || half || told || self.peers.iter().any(stock)
     }
 
     /// As leader, whose settings alone count.
@@ -350,6 +412,14 @@ impl Core {
         }
     }
 
+    /// All have taken notice that the lease is on, or of the loss of their leader.
+    fn all_are_bound(&self) -> bool {
+        let lease = &self.lease;
+        let mut peers = 0..self.peers.len();
+        lease.bound_at.is_none_or(|at| at <= self.now)
+            || peers.all(|peer| lease.bound.contains(&peer))
+    }
+
     /// Its leader has said that there is no lease.
     fn follows_without_lease(&self) -> bool {
         self.state == State::Standby && self.lease.joined && !self.lease.on
@@ -359,13 +429,16 @@ impl Core {
         if on == self.lease.on {
             return;
         }
+        let lifecheck = &self.settings.lifecheck;
         self.lease.on = on;
+        self.lease.bound.clear();
+        self.lease.bound_at = on.then(|| self.now + lifecheck.deadtime + lifecheck.interval);
         self.lease.off_at = None;
         self.lease.patience = Some(self.now + self.lease.acquisition());
         self.lease.next_round = Some(self.now);
         self.lease.stop_serving();
         if on && self.leader_is_own() && self.state == State::Leader {
-            self.begin_reign(self.lease.reign);
+            self.lease.end_reign();
         }
         self.remember();
         if on {
@@ -402,11 +475,32 @@ impl Core {
 
     pub(super) fn lease_joined(&mut self) {
         self.lease.joined = true;
+        self.lease.answered = Some(self.now);
         self.lease.next_round = Some(self.now);
+    }
+
+    /// As standby: the leader, and when it has left our questions unanswered for so long that it cannot hear us.
+    /// It may still be heard itself, by packets and heartbeats, when the network is cut one way.
+    pub(super) fn lease_silence(&self) -> Option<(PeerId, Instant)> {
+        let (State::Standby, Some(Leader::Peer(leader)), true) =
+            (self.state, self.leader, self.lease.on)
+        else {
+            return None;
+        };
+        self.peers[leader].write_lease()?;
+        let patience = self.settings.lifecheck.deadtime.max(3 * self.lease.pace());
+        Some((leader, self.lease.answered? + patience))
+    }
+
+    /// A node has introduced itself: the one that could keep no lease may have been replaced.
+    pub(super) fn lease_introduced(&mut self) {
+        self.lease.unable.clear();
+        self.lease_members_changed();
     }
 
     /// Of a leader: ask it at once.
     pub(super) fn lease_new_standby(&mut self, peer: PeerId) {
+        self.lease.unable.remove(&peer);
         self.lease.ready.remove(&peer);
         self.lease.pictures.remove(&peer);
         self.lease.next_round = Some(self.now);
@@ -429,6 +523,18 @@ impl Core {
 
     pub(super) fn lease_reign(&self) -> Reign {
         self.lease.reign
+    }
+
+    /// Until when a majority supports it, as far as it knows, and whether a majority has joined it.
+    pub fn majority(&self) -> (Option<Instant>, bool) {
+        let all = self.peers.len() + 1;
+        let joined = !self.ended && 1 + self.standbys.len() >= super::quorum::majority(all);
+        (self.lease.held_until.filter(|_| self.lease.on), joined)
+    }
+
+    /// Those that have taken no notice of the lease are not waited for any more.
+    pub fn bound_by_time(&self) -> bool {
+        self.lease.bound_at.is_none_or(|at| at <= self.now)
     }
 
     pub(super) fn lease_picture(&self) -> Picture {

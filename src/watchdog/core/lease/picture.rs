@@ -1,9 +1,10 @@
 //! Who knows which server is the primary, and the pause before that changes.
 
+use super::Adopting;
 use crate::watchdog::{
     codec::{
         message::{Picture, Reign},
-        status::BackendStatus,
+        status::{BackendStatus, RemoteStatus},
     },
     core::{Action, Core, Leader, Message, PeerId, State, quorum::majority},
 };
@@ -11,24 +12,30 @@ use crate::watchdog::{
 impl Core {
     pub(in crate::watchdog::core) fn lease_leading(&mut self) {
         self.lease.patience = Some(self.now + self.lease.acquisition());
-        if self.lease.own.is_some() {
+        self.lease.next_round = Some(self.now);
+    }
+
+    /// Who leads a minority has none: nobody could support it, and the number would only make others begin
+    /// anew.
+    pub(super) fn has_reign(&mut self) -> bool {
+        let enough = majority(self.peers.len() + 1);
+        if !self.lease.reigns && 1 + self.standbys.len() >= enough {
             self.begin_reign(self.lease.reign);
         }
+        self.lease.reigns
     }
 
     /// Higher than this one.
     pub(super) fn begin_reign(&mut self, above: Reign) {
         let lease = &mut self.lease;
+        lease.renumbers = lease.decides(self.now) && lease.is_held(self.now);
+        lease.reigns = true;
         lease.reign = Reign {
             number: above.number.saturating_add(1),
             node: self.settings.node_id,
         };
-        lease.held_until = None;
-        lease.established = false;
-        lease.learning = None;
-        lease.rounds.clear();
-        lease.ready.clear();
-        lease.pictures.clear();
+        lease.forget_answers();
+        lease.patience = Some(self.now + lease.acquisition());
         lease.next_round = Some(self.now);
         self.remember();
     }
@@ -38,7 +45,7 @@ impl Core {
         if self.lease.established {
             return true;
         }
-        if self.lease.learning.is_some() {
+        if self.lease.learning.is_some() || self.lease.adopting.is_some() {
             return false;
         }
         let newest = self
@@ -54,6 +61,7 @@ impl Core {
         }
         let lease = &mut self.lease;
         lease.established = true;
+        lease.renumbers = false;
         lease.picture = Picture {
             reign: lease.reign,
             change: 1,
@@ -66,6 +74,7 @@ impl Core {
     /// Asks for what the other node knows; until then what is known here may be outdated.
     fn learn(&mut self, peer: PeerId, picture: Picture) {
         self.lease.stop_serving();
+        self.lease.renumbers = false;
         self.lease.learning = Some((peer, picture));
         self.ask_backends_of(peer);
     }
@@ -79,15 +88,33 @@ impl Core {
         }
     }
 
-    /// The status of the backends has come from there, and is about to be adopted.
-    pub(in crate::watchdog::core) fn lease_learned(&mut self, peer: PeerId) {
-        let Some((_, picture)) = self.lease.learning.take_if(|(of, _)| *of == peer) else {
+    /// The supervisor has taken over what it was told to. Before that this node knows no more than it did:
+    /// its sessions go by what is published, and its next process by the status file.
+    pub(in crate::watchdog::core) fn adopted(&mut self, number: u64) {
+        let adopting = &mut self.lease.adopting;
+        let Some(done) = adopting.take_if(|adopting| adopting.number == number) else {
             return;
         };
-        self.lease.picture = picture;
-        // Behind the status file: this says what that is.
-        self.remember();
+        if let Some(picture) = done.picture {
+            let reached = |(_, wanted): &mut (PeerId, Picture)| *wanted <= picture;
+            self.lease.learning.take_if(reached);
+            self.lease.picture = self.lease.picture.max(picture);
+            self.remember();
+        }
         self.lease.next_round = Some(self.now);
+        for (peer, id) in done.asked {
+            self.data_asked(peer, id);
+        }
+    }
+
+    /// Another node asks for the status of the backends. While that is being taken over from elsewhere,
+    /// the answer waits.
+    pub(in crate::watchdog::core) fn data_asked(&mut self, peer: PeerId, id: u32) {
+        if let Some(adopting) = &mut self.lease.adopting {
+            return adopting.asked.push((peer, id));
+        }
+        let data = self.backend_status();
+        self.send(peer, id, data.map_or(Message::Error, Message::Data));
     }
 
     /// Does what the node says of the backends count? A new leader may know less than this standby: until it has
@@ -120,15 +147,25 @@ impl Core {
     /// What this node knows of the backends now.
     pub(in crate::watchdog::core) fn backends_came(&mut self, status: BackendStatus) {
         let primary = status.known_primary();
+        for (node, now) in status.nodes.iter().enumerate() {
+            let before = self.backends.nodes.get(node);
+            if *now == RemoteStatus::Down && before != Some(&RemoteStatus::Down) {
+                // When it is attached again, old votes against it mean nothing.
+                self.votes.drop_backend(node);
+            }
+        }
         self.backends = status;
         let changes = primary.is_some() && primary != self.lease.primary;
         if !changes {
             return;
         }
         self.lease.primary = primary;
-        if self.lease.on && self.leader_is_own() && self.lease.established {
+        if !self.lease.on || !self.leader_is_own() {
+            return;
+        }
+        self.lease.stop_serving();
+        if self.lease.established {
             self.lease.picture.change = self.lease.picture.change.saturating_add(1);
-            self.lease.stop_serving();
             self.lease.next_round = Some(self.now);
             self.remember();
         }
@@ -153,6 +190,7 @@ impl Core {
         !lease.on
             || (lease.holds(self.now)
                 && lease.paused.is_some()
+                && self.all_are_bound()
                 && lease.shares.values().all(|at| *at <= self.now))
     }
 
@@ -165,19 +203,40 @@ impl Core {
 
     /// This node decides about the backends: it leads, and knows what a majority knows.
     pub fn coordinates(&self) -> bool {
-        self.leader_is_own() && (!self.lease.on || self.lease.established)
+        let lease = &self.lease;
+        self.leader_is_own() && lease.adopting.is_none() && (!lease.on || lease.decides(self.now))
     }
 
     pub(in crate::watchdog::core) fn adopt(&mut self, status: BackendStatus, peer: PeerId) {
         // Whatever the supervisor was in the middle of is over with that.
         self.failovers.gives_up();
-        self.out.push(Action::Adopt(status));
-        self.lease_learned(peer);
+        let lease = &mut self.lease;
+        lease.adoptions += 1;
+        let number = lease.adoptions;
+        let learned = lease.learning.filter(|(of, _)| *of == peer);
+        let asked = lease.adopting.take().map(|before| before.asked);
+        lease.adopting = Some(Adopting {
+            number,
+            picture: learned.map(|(_, picture)| picture),
+            asked: asked.unwrap_or_default(),
+        });
+        self.out.push(Action::Adopt { number, status });
+    }
+
+    /// A node goes in order: it has stopped serving before it says so.
+    pub(in crate::watchdog::core) fn lease_gone(&mut self, peer: PeerId) {
+        self.lease.shares.remove(&peer);
     }
 
     /// A node is lost, or has restarted: what it has said counts no more, and neither does what it was asked.
+    /// Its answers would make a majority whose pictures are not all known.
     pub(in crate::watchdog::core) fn lease_lost(&mut self, peer: PeerId) {
         self.lease.pictures.remove(&peer);
+        self.lease.ready.remove(&peer);
+        self.lease.unable.remove(&peer);
+        for round in &mut self.lease.rounds {
+            round.answered.remove(&peer);
+        }
         self.lease.learning.take_if(|(of, _)| *of == peer);
     }
 }

@@ -13,7 +13,8 @@ use crate::watchdog::{
 
 /// What is told in milliseconds is told as too early rather than as too late.
 const ROUNDED: Duration = Duration::from_micros(999);
-/// Of a leader without lease: its standby may serve as it likes.
+/// Of a leader without lease: its standby may serve as it likes. Of a standby: it can keep no lease, and so does
+/// as it likes, because it knows a node that keeps none.
 const UNLIMITED: u32 = i32::MAX as u32;
 
 impl Core {
@@ -29,10 +30,10 @@ impl Core {
             return;
         }
         let to = match (self.state, self.leader) {
-            (State::Leader, Some(Leader::Own)) => self.standbys.clone(),
+            (State::Leader, Some(Leader::Own)) if self.has_reign() => self.standbys.clone(),
             (State::Standby, Some(Leader::Peer(leader))) => vec![leader],
             _ => {
-                // Leading or joining begins the rounds anew.
+                // Leading, joining or being joined begins the rounds anew.
                 self.lease.next_round = None;
                 return;
             }
@@ -71,9 +72,14 @@ impl Core {
 
     /// Somebody asks: our leader for support, or a standby of ours for its share.
     pub(in crate::watchdog::core) fn lease_asked(&mut self, peer: PeerId, id: u32, ask: LeaseAsk) {
+        self.lease.bound.insert(peer);
         let follows = self.state == State::Standby && self.leader == Some(Leader::Peer(peer));
         if follows && self.lease.joined && self.lease.own.is_some() {
-            self.support(peer, id, ask);
+            // Support does not reach a leader that does not hear us, and would keep the next one waiting.
+            let hears = |at: Instant| self.now < at + self.lease.surely_over();
+            if !self.lease.on || self.lease.answered.is_none_or(hears) {
+                self.support(peer, id, ask);
+            }
         } else if self.state == State::Leader && self.standbys.contains(&peer) {
             let may_wait = ask.fresh && self.lease.holds(self.now);
             if may_wait && self.lease.paused.is_none() && self.picture_is_known() {
@@ -105,7 +111,11 @@ impl Core {
 
     /// The leader asks.
     fn support(&mut self, leader: PeerId, id: u32, ask: LeaseAsk) {
-        self.switch_lease(true);
+        // What this node knows counts more than what the leader has not heard of.
+        let keeps = !self.cannot_keep_lease();
+        if keeps {
+            self.switch_lease(true);
+        }
         let lease = &mut self.lease;
         let mut grant = LeaseGrant {
             round: ask.round,
@@ -116,7 +126,9 @@ impl Core {
             picture: lease.picture,
             paused: false,
         };
-        if ask.reign >= lease.reign {
+        if !keeps {
+            grant.remaining_ms = UNLIMITED;
+        } else if ask.reign >= lease.reign {
             if ask.reign > lease.reign {
                 lease.reign = ask.reign;
                 self.remember();
@@ -138,6 +150,7 @@ impl Core {
 
     /// A standby has asked, when this `came`.
     fn share(&mut self, peer: PeerId, id: u32, ask: LeaseAsk, came: Instant) {
+        self.lease.unable.remove(&peer);
         self.keep_lease_as_standbys_do();
         let now = self.now;
         let remaining = if self.lease.on {
@@ -149,6 +162,8 @@ impl Core {
                 .held_until
                 .filter(|_| may && self.lease.holds(now));
             let remaining = until.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+            // It asks twice as often; a promotion need not wait longer for one that is lost.
+            let remaining = remaining.min(self.lease.shortest / 2);
             if !remaining.is_zero() {
                 let over = now + remaining + remaining / 8;
                 let known = self.lease.shares.entry(peer).or_insert(over);
@@ -189,6 +204,7 @@ impl Core {
     }
 
     fn granted_by_leader(&mut self, leader: PeerId, sent: Instant, grant: LeaseGrant) {
+        self.lease.answered = self.lease.answered.max(Some(sent));
         if grant.remaining_ms == UNLIMITED {
             return self.switch_lease(false);
         }
@@ -209,6 +225,11 @@ impl Core {
     }
 
     fn granted_by_standby(&mut self, peer: PeerId, grant: LeaseGrant) {
+        if grant.remaining_ms == UNLIMITED {
+            self.lease.unable.insert(peer);
+            return self.lease_members_changed();
+        }
+        self.lease.bound.insert(peer);
         if grant.reign > self.lease.reign {
             return self.begin_reign(grant.reign);
         }

@@ -142,6 +142,108 @@ fn among_equals_the_older_one_wins() {
     }
 }
 
+/// Ages are told in whole seconds and are old when they are read: each may take itself for the older one.
+#[test]
+fn among_equals_of_ours_the_lower_number_wins_whatever_their_ages() {
+    for (peer, answer) in [(0, "0G="), (1, "1R=")] {
+        for age in [0, 1000] {
+            let mut bench = Bench::new();
+            bench.start();
+            bench.meet(ours(peer, State::Joining));
+            bench.seconds(10);
+            let mut rival = ours(peer, State::StandForLeader);
+            rival.standing = Some(Standing {
+                since_startup: age,
+                ..Standing::default()
+            });
+            bench.tell(rival);
+            bench.done();
+            bench.say(peer, Message::StandForLeader);
+            assert!(bench.done().starts_with(answer), "{peer} {age}");
+        }
+    }
+}
+
+#[test]
+fn together_with_a_stock_node_equals_of_ours_go_by_their_ages_as_it_does() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.meet(info_of(0, State::Joining));
+    bench.meet(ours(1, State::Joining));
+    bench.seconds(10);
+    assert_eq!(bench.core.state(), State::StandForLeader);
+    let mut rival = ours(1, State::StandForLeader);
+    rival.standing = Some(Standing {
+        since_startup: 1000,
+        ..Standing::default()
+    });
+    bench.tell(rival);
+    bench.done();
+    bench.say(1, Message::StandForLeader);
+    assert!(bench.done().starts_with("1G="));
+}
+
+/// All that have lost their leader initialize for the same second.
+#[test]
+fn a_candidate_is_answered_while_initializing() {
+    for (peer, priority, answer, state) in [
+        (0, 5, "0G=", State::ParticipateInElection),
+        (0, 0, "0R=", State::StandForLeader),
+        (0, 1, "0G=", State::ParticipateInElection),
+        (1, 1, "1R=", State::StandForLeader),
+    ] {
+        let mut bench = Bench::new();
+        bench.start();
+        bench.meet(ours(peer, State::Joining));
+        bench.tell(ours(peer, State::Joining));
+        assert_eq!(bench.core.state(), State::Initializing);
+        let mut candidate = ours(peer, State::StandForLeader);
+        candidate.priority = priority;
+        bench.tell(candidate);
+        bench.done();
+        bench.say(peer, Message::StandForLeader);
+        assert!(bench.done().starts_with(answer), "{peer} {priority}");
+        assert_eq!(bench.core.state(), state);
+    }
+}
+
+#[test]
+fn who_initializes_and_knows_a_leader_is_silent_to_a_candidate() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.meet(ours(0, State::Leader));
+    bench.meet(ours(1, State::Joining));
+    bench.tell(ours(0, State::Leader));
+    assert_eq!(bench.core.state(), State::Initializing);
+    bench.done();
+    bench.say(1, Message::StandForLeader);
+    bench.say(1, Message::DeclareLeader);
+    assert_eq!(bench.done(), "");
+}
+
+#[test]
+fn a_declared_leader_is_answered_by_who_waits_for_one() {
+    let mut bench = Bench::new();
+    bench.start();
+    bench.meet(ours(0, State::StandForLeader));
+    let declared = |bench: &mut Bench, state| {
+        assert_eq!(bench.core.state(), state);
+        bench.done();
+        bench.say(0, Message::DeclareLeader);
+        assert_eq!(bench.done(), "0G=");
+        assert_eq!(bench.core.state(), state);
+    };
+    declared(&mut bench, State::Loading);
+    bench.seconds(5);
+    declared(&mut bench, State::Joining);
+    bench.tell(ours(0, State::StandForLeader));
+    bench.seconds(4);
+    declared(&mut bench, State::Initializing);
+    bench.tell(ours(0, State::Leader));
+    bench.seconds(1);
+    assert_eq!(bench.core.state(), State::Standby);
+}
+
 #[test]
 fn a_declared_leader_that_nobody_contradicts_is_one() {
     let mut bench = candidate();

@@ -90,6 +90,16 @@ fn an_operators_request_needs_no_consensus() {
 }
 
 #[test]
+fn a_vote_does_not_outlive_an_operators_detach_and_attach() {
+    let mut bench = leader();
+    bench.vote(0, down(1));
+    bench.backends(&[RemoteStatus::Up, RemoteStatus::Down], 0);
+    bench.backends(&[RemoteStatus::Up, RemoteStatus::Waiting], 0);
+    let (_, result) = bench.vote(1, down(1));
+    assert_eq!(result, FailoverResult::BuildingConsensus);
+}
+
+#[test]
 fn without_quorum_nothing_is_failed_over() {
     let mut bench = Bench::with(|s| s.write_lease = None);
     bench.lead_alone();
@@ -190,17 +200,38 @@ fn a_standby_takes_the_leaders_picture_after_a_failover_and_a_lost_connection() 
 #[test]
 fn a_leader_that_cannot_reach_the_primary_that_others_see_resigns() {
     let mut bench = leader();
-    bench.ask(down(0));
-    bench.backends(&[RemoteStatus::Waiting, RemoteStatus::Up], -1);
+    votes_in_vain(&mut bench, 0, Some(0));
+    let done = bench.done();
+    assert!(done.contains("0#R 1#R"), "{done}");
+    assert_eq!(bench.core.state(), State::Joining);
+    assert_eq!(bench.core.priority, -1);
+}
+
+#[test]
+fn a_leader_that_cannot_reach_a_standby_does_not_resign_for_it() {
+    // No primary is known at all, or another one is in quarantine.
+    for quarantined in [None, Some(1)] {
+        let mut bench = leader();
+        votes_in_vain(&mut bench, 0, quarantined);
+        assert!(!bench.done().contains("#R"));
+        assert_eq!(bench.core.state(), State::Leader);
+    }
+}
+
+/// The leader asks for the failover of a node that the others see, and no primary is in sight.
+fn votes_in_vain(bench: &mut Bench, node: usize, quarantined_primary: Option<i32>) {
+    bench.ask(down(node));
+    bench.event(Event::Backends(BackendStatus {
+        nodes: vec![RemoteStatus::Waiting, RemoteStatus::Up],
+        primary: -1,
+        quarantined_primary,
+        node_name: String::new(),
+    }));
     for _ in 0..3 {
         bench.tell(info_of(0, State::Standby));
         bench.tell(info_of(1, State::Standby));
         bench.seconds(5);
     }
-    let done = bench.done();
-    assert!(done.contains("0#R 1#R"), "{done}");
-    assert_eq!(bench.core.state(), State::Joining);
-    assert_eq!(bench.core.priority, -1);
 }
 
 #[test]
