@@ -71,7 +71,7 @@ enum Due {
         node: usize,
         life: u32,
         call: u64,
-        success: bool,
+        works: bool,
         change: Option<bool>,
     },
     Health {
@@ -288,9 +288,9 @@ impl World {
                 node,
                 life,
                 call,
-                success,
+                works,
                 change,
-            } => self.command_ends(node, life, call, success, change),
+            } => self.command_ends(node, life, call, works, change),
             Due::Health { node, life, round } => self.health(node, life, round),
             Due::FailoverEnds { node, life } => self.failover_ends(node, life),
             Due::AskAgain {

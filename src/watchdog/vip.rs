@@ -75,7 +75,10 @@ enum Step {
     Leftover,
     EscalationCommand,
     Up,
-    UpLook,
+    /// `success`: of the command before, as its status says.
+    UpLook {
+        success: bool,
+    },
     Arping,
     Ping {
         attempt: u32,
@@ -93,7 +96,11 @@ impl Step {
     fn is_up(self) -> bool {
         matches!(
             self,
-            Step::EscalationCommand | Step::Up | Step::UpLook | Step::Arping | Step::Ping { .. }
+            Step::EscalationCommand
+                | Step::Up
+                | Step::UpLook { .. }
+                | Step::Arping
+                | Step::Ping { .. }
         )
     }
 }
@@ -266,8 +273,9 @@ impl Vip {
                 self.judge_command("de-escalation", success);
                 self.begin_down(1);
             }
-            Step::Up if success => self.look(Step::UpLook),
-            Step::Up => self.failed("if_up_cmd has failed"),
+            // Whatever its status: `ip addr add` fails for an address that is here already, as it is after
+            // an attempt of which only a later step has failed.
+            Step::Up => self.look(Step::UpLook { success }),
             Step::Arping if success => self.ping(1),
             Step::Arping => self.failed("arping_cmd has failed"),
             Step::Ping { .. } if success => {
@@ -281,7 +289,7 @@ impl Vip {
             Step::Ping { .. } => self.failed("it does not answer to ping"),
             // Whatever its status: what counts is whether the address is still here.
             Step::Down { attempt } => self.look(Step::DownLook { attempt }),
-            Step::UpLook | Step::DownLook { .. } | Step::Leftover => {}
+            Step::UpLook { .. } | Step::DownLook { .. } | Step::Leftover => {}
         }
     }
 
@@ -317,12 +325,13 @@ impl Vip {
                 self.turn();
             }
             Step::Leftover => self.rest(),
-            Step::UpLook if present => match Command::arping(&self.settings, &self.ip) {
+            Step::UpLook { .. } if present => match Command::arping(&self.settings, &self.ip) {
                 Some(command) => self.run(Step::Arping, command),
                 None => self.ping(1),
             },
-            Step::UpLook => self
+            Step::UpLook { success: true } => self
                 .failed("if_up_cmd says that it has worked, and the address is not on this host"),
+            Step::UpLook { success: false } => self.failed("if_up_cmd has failed"),
             Step::DownLook { .. } if !present => {
                 self.dirty = false;
                 self.log(format!(

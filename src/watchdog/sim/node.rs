@@ -196,7 +196,7 @@ impl World {
                 vip::Action::WakeAt(at) => self.wake_at(node, 2, at),
                 vip::Action::Run { call, command } => {
                     let text = format!("{command:?}");
-                    let success = self.random.chance(95);
+                    let works = self.random.chance(95);
                     let after = self.random.millis(5, 400);
                     let change = match (text.contains("\"add\""), text.contains("\"del\"")) {
                         (true, _) => Some(true),
@@ -210,8 +210,8 @@ impl World {
                             node,
                             life,
                             call,
-                            success,
-                            change: change.filter(|_| success),
+                            works,
+                            change,
                         },
                     );
                 }
@@ -232,13 +232,16 @@ impl World {
         node: usize,
         life: u32,
         call: u64,
-        success: bool,
+        works: bool,
         change: Option<bool>,
     ) {
         if !self.nodes[node].host_up {
             return;
         }
-        if let Some(present) = change {
+        // As `ip addr`: what is there cannot be added, and what is not there cannot be removed.
+        let possible = change.is_none_or(|present| self.nodes[node].address != present);
+        let success = works && possible;
+        if let Some(present) = change.filter(|_| success) {
             self.nodes[node].address = present;
             self.note(|| format!("{node}: address {present}"));
         }

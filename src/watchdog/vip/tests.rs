@@ -125,7 +125,8 @@ fn an_address_that_cannot_be_had_or_removed_is_tried_for_again() {
     let mut bench = Bench::new(|_| {});
     bench.event(Event::Escalate);
     bench.ended(false);
-    assert_eq!(bench.done(), "ip addr add");
+    bench.looked(false);
+    assert_eq!(bench.done(), "ip addr add, look");
     bench.after(9);
     assert_eq!(bench.done(), "");
     bench.after(1);
@@ -140,6 +141,30 @@ fn an_address_that_cannot_be_had_or_removed_is_tried_for_again() {
     assert!(bench.done().ends_with("look, rest"));
     bench.after(10);
     assert_eq!(bench.done(), "ip addr del");
+}
+
+/// `ip addr add` fails for an address that is here already.
+#[test]
+fn an_address_that_is_here_already_is_announced_and_verified() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Escalate);
+    bench.ended(true);
+    bench.looked(true);
+    bench.ended(false);
+    assert_eq!(
+        bench.done(),
+        "ip addr add, look, /usr/sbin/arping -U 10.0.0.100"
+    );
+    bench.after(10);
+    bench.ended(false);
+    bench.looked(true);
+    bench.ended(true);
+    bench.ended(true);
+    assert!(bench.vip.is_held());
+    assert_eq!(
+        bench.done(),
+        "ip addr add, look, /usr/sbin/arping -U 10.0.0.100, ping -q -c3"
+    );
 }
 
 #[test]
