@@ -201,7 +201,7 @@ impl World {
                     life: 0,
                     core: Core::new(settings.clone(), String::new(), base),
                     lifecheck: Lifecheck::new(settings.clone(), base),
-                    vip: Vip::new(settings.escalation.clone(), String::new(), base),
+                    vip: Vip::new(settings, base),
                     wakes: [None; 3],
                     inbox: Vec::new(),
                     memory: Memory {

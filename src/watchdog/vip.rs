@@ -10,18 +10,24 @@
 //! cannot be run counts as failed; stock takes it for a success.
 
 mod commands;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
+use self::step::Step;
+
 pub use self::commands::Command;
-use super::{core::Entry, settings::EscalationSettings};
+use super::{
+    core::Entry,
+    settings::{EscalationSettings, Settings},
+};
 use crate::observe::Severity;
 
 /// An address that could not be had is tried for again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// How long a command of the other direction may still run.
+/// How long a command of the other direction may still run. As in the original.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pings, and attempts to remove.
 const ATTEMPTS: u32 = 3;
@@ -32,6 +38,8 @@ pub enum Event {
     Start,
     Escalate,
     DeEscalate,
+    /// pgpool ends, and waits for [`Action::AtRest`].
+    Stop,
     /// The command has ended. `success`: with status 0; for a ping an average time could be read, too.
     Ended {
         call: u64,
@@ -56,9 +64,10 @@ pub enum Action {
         call: u64,
         command: Command,
     },
-    /// Kill it with its process group; its end is of no interest.
+    /// Its end is of no interest any more; `kill` it with its process group, or let it go on.
     Abandon {
         call: u64,
+        kill: bool,
     },
     LookForAddress {
         call: u64,
@@ -69,40 +78,15 @@ pub enum Action {
     AtRest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Is the address here, before anything is done?
-    Leftover,
-    EscalationCommand,
-    Up,
-    /// `success`: of the command before, as its status says.
-    UpLook {
-        success: bool,
-    },
-    Arping,
-    Ping {
-        attempt: u32,
-    },
-    DeEscalationCommand,
-    Down {
-        attempt: u32,
-    },
-    DownLook {
-        attempt: u32,
-    },
-}
-
-impl Step {
-    fn is_up(self) -> bool {
-        matches!(
-            self,
-            Step::EscalationCommand
-                | Step::Up
-                | Step::UpLook { .. }
-                | Step::Arping
-                | Step::Ping { .. }
-        )
-    }
+#[derive(Debug)]
+struct Running {
+    call: u64,
+    step: Step,
+    /// The command line; empty while the address is looked for.
+    line: String,
+    since: Instant,
+    /// It is waited for until then.
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -115,28 +99,32 @@ pub struct Vip {
     dirty: bool,
     /// It was seen here, and announced.
     held: bool,
-    running: Option<(u64, Step)>,
-    /// A command of the other direction is waited for until then.
-    patience: Option<Instant>,
+    /// So long after the last sign of life of this node others take the address.
+    deadtime: Duration,
+    stopping: bool,
+    running: Option<Running>,
     again: Option<Instant>,
     last_call: u64,
     now: Instant,
+    wake: Option<Instant>,
     out: Vec<Action>,
 }
 
 impl Vip {
-    pub fn new(settings: EscalationSettings, ip: String, now: Instant) -> Vip {
+    pub fn new(settings: &Settings, now: Instant) -> Vip {
         Vip {
-            settings,
-            ip,
+            settings: settings.escalation.clone(),
+            ip: settings.delegate_ip.clone(),
             wanted: false,
             dirty: false,
             held: false,
+            deadtime: settings.lifecheck.silence(),
+            stopping: false,
             running: None,
-            patience: None,
             again: None,
             last_call: 0,
             now,
+            wake: None,
             out: Vec::new(),
         }
     }
@@ -155,8 +143,9 @@ impl Vip {
                     self.look(Step::Leftover);
                 }
             }
-            Event::Escalate => self.want(true),
+            Event::Escalate => self.want(!self.stopping),
             Event::DeEscalate => self.want(false),
+            Event::Stop => self.stop(),
             Event::Ended { call, success } => self.ended(call, success),
             Event::Looked { call, present } => self.looked(call, present),
             Event::AddressRemoved => {
@@ -166,8 +155,10 @@ impl Vip {
                     self.begin_up();
                 }
             }
-            Event::Timer => self.timer(),
+            Event::Timer => self.wake = None,
         }
+        self.timer();
+        self.wake_when_due();
         std::mem::take(&mut self.out)
     }
 
@@ -177,23 +168,34 @@ impl Vip {
         }
         self.wanted = wanted;
         self.again = None;
-        match self.running {
+        match &mut self.running {
             None => self.turn(),
-            // What runs is of the other direction, unless that was wanted before.
-            Some((_, step)) if step.is_up() != wanted => self.be_patient(),
-            Some(_) => self.patience = None,
+            Some(running) => {
+                running.until = running.since + running.step.limit(self.deadtime, self.stopping);
+                if running.step.is_up() != wanted {
+                    running.until = running.until.min(self.now + PATIENCE);
+                }
+            }
         }
     }
 
-    fn be_patient(&mut self) {
-        let until = self.now + PATIENCE;
-        self.patience = Some(until);
-        self.out.push(Action::WakeAt(until));
+    /// The address is given up within what an end of pgpool may take: what hangs is not waited for.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.want(false);
+        self.again = None;
+        match &mut self.running {
+            Some(running) if running.step.is_up() => running.until = self.now,
+            Some(running) => {
+                let limit = running.step.limit(self.deadtime, true);
+                running.until = running.until.min(running.since + limit);
+            }
+            None => self.begin_down(1),
+        }
     }
 
     /// Nothing runs: begin what is wanted now.
     fn turn(&mut self) {
-        self.patience = None;
         if self.wanted {
             if self.settings.clear_query_cache {
                 self.out.push(Action::ClearQueryCache);
@@ -236,25 +238,30 @@ impl Vip {
     }
 
     fn run(&mut self, step: Step, command: Command) {
-        let call = self.call(step);
+        let call = self.call(step, command.line());
         self.out.push(Action::Run { call, command });
     }
 
     fn look(&mut self, step: Step) {
-        let call = self.call(step);
+        let call = self.call(step, String::new());
         self.out.push(Action::LookForAddress { call });
     }
 
-    fn call(&mut self, step: Step) -> u64 {
+    fn call(&mut self, step: Step, line: String) -> u64 {
         self.last_call += 1;
-        self.running = Some((self.last_call, step));
+        self.running = Some(Running {
+            call: self.last_call,
+            step,
+            line,
+            since: self.now,
+            until: self.now + step.limit(self.deadtime, self.stopping),
+        });
         self.last_call
     }
 
     /// Takes what has ended, if it is what runs. `None`: of no interest, or something else is wanted now.
     fn take(&mut self, call: u64) -> Option<Step> {
-        let (_, step) = self.running.filter(|(running, _)| *running == call)?;
-        self.running = None;
+        let step = self.running.take_if(|running| running.call == call)?.step;
         if step != Step::Leftover && step.is_up() != self.wanted {
             self.turn();
             return None;
@@ -263,7 +270,12 @@ impl Vip {
     }
 
     fn ended(&mut self, call: u64, success: bool) {
-        let Some(step) = self.take(call) else { return };
+        if let Some(step) = self.take(call) {
+            self.has_ended(step, success);
+        }
+    }
+
+    fn has_ended(&mut self, step: Step, success: bool) {
         match step {
             Step::EscalationCommand => {
                 self.judge_command("escalation", success);
@@ -365,24 +377,53 @@ impl Vip {
     }
 
     fn retry_later(&mut self) {
-        let at = self.now + AGAIN;
-        self.again = Some(at);
-        self.out.push(Action::WakeAt(at));
+        self.again = (!self.stopping).then(|| self.now + AGAIN);
     }
 
     fn timer(&mut self) {
-        if self.patience.is_some_and(|at| at <= self.now) {
-            if let Some((call, _)) = self.running.take() {
-                self.out.push(Action::Abandon { call });
+        let now = self.now;
+        if let Some(late) = self.running.take_if(|running| running.until <= now) {
+            self.abandon(&late);
+            // An end like any other: after a step that changes something the address is looked for.
+            if late.step != Step::Leftover && late.step.is_up() != self.wanted {
+                self.turn();
+            } else {
+                self.has_ended(late.step, false);
             }
-            self.turn();
-        } else if self.again.is_some_and(|at| at <= self.now) && self.running.is_none() {
+        } else if self.again.is_some_and(|at| at <= now) && self.running.is_none() {
             self.again = None;
             if self.wanted {
                 self.begin_up();
             } else {
                 self.begin_down(1);
             }
+        }
+    }
+
+    fn abandon(&mut self, late: &Running) {
+        let kill = !late.step.is_the_operators();
+        self.out.push(Action::Abandon {
+            call: late.call,
+            kill,
+        });
+        let seconds = self.now.saturating_duration_since(late.since).as_secs_f32();
+        let what = if kill {
+            "it is killed"
+        } else {
+            "it runs on, and the virtual IP does not wait for it"
+        };
+        self.warn(
+            format!("a command of the watchdog has not ended after {seconds:.0} s, {what}: {}", late.line),
+            "run the command by hand as the user of pgpool, and look what it waits for: a name server, a password for sudo",
+        );
+    }
+
+    fn wake_when_due(&mut self) {
+        let due = self.running.as_ref().map(|running| running.until);
+        let wake = due.into_iter().chain(self.again).min();
+        if wake != self.wake {
+            self.wake = wake;
+            self.out.extend(wake.map(Action::WakeAt));
         }
     }
 

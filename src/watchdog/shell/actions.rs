@@ -199,8 +199,8 @@ impl Shell {
                         Happened::Vip(Event::Ended { call, success })
                     });
                 }
-                Action::Abandon { call } => {
-                    if let Some(running) = self.running.remove(&call) {
+                Action::Abandon { call, kill } => {
+                    if let Some(running) = self.running.remove(&call).filter(|_| kill) {
                         running.kill();
                     }
                 }

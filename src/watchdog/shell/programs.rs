@@ -33,19 +33,18 @@ impl Running {
 /// Runs a command of the virtual IP to its end; `true`: with success, which for a ping means that it has
 /// measured a time, too.
 pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool {
-    let (mut program, shown) = match &command {
+    let mut program = match &command {
         Command::Shell(line) => {
             let mut program = Program::new("/bin/sh");
             program.arg("-c").arg(line);
-            (program, line.clone())
+            program
         }
         Command::Direct { program, arguments } => {
             let mut made = Program::new(program);
             if let Some((name, rest)) = arguments.split_first() {
                 made.arg0(name).args(rest);
             }
-            let rest = arguments.get(1..).unwrap_or_default();
-            (made, format!("{program} {}", rest.join(" ")))
+            made
         }
     };
     let ping = is_ping(&command);
@@ -66,7 +65,7 @@ pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool
             reporter.emit(
                 Severity::Warning,
                 format_args!("a command of the watchdog has failed: {}", output.status),
-                &format!("command: {shown}"),
+                &format!("command: {}", command.line()),
                 "",
             );
             false
@@ -75,7 +74,7 @@ pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool
             reporter.emit(
                 Severity::Warning,
                 "a command of the watchdog could not be run",
-                &format!("{}; command: {shown}", errors::message(&error)),
+                &format!("{}; command: {}", errors::message(&error), command.line()),
                 "look at the path, and whether the account of pgpool may run it",
             );
             false

@@ -75,11 +75,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
     let shell = Shell {
         core,
         lifecheck: Lifecheck::new(Arc::clone(&settings), now),
-        vip: Vip::new(
-            settings.escalation.clone(),
-            settings.delegate_ip.clone(),
-            now,
-        ),
+        vip: Vip::new(&settings, now),
         wakes: [None; 3],
         links: BTreeMap::new(),
         accepted: 0,

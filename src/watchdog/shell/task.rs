@@ -154,8 +154,7 @@ impl Shell {
         let list = self.core.node_list(None);
         let ip = self.settings.delegate_ip.as_str();
         let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
-        self.told
-            .tell(&list, address, &self.shared.events, now);
+        self.told.tell(&list, address, &self.shared.events, now);
         if **self.picture.load() != list {
             self.picture.store(Arc::new(list));
         }
@@ -186,10 +185,7 @@ impl Shell {
             Order::Stop { done } => {
                 self.stopping = Some(done);
                 self.core(core::Event::Stop);
-                // Without an escalation there is nothing to give up, and nothing says so.
-                if self.running.is_empty() && !self.vip.is_held() {
-                    self.at_rest();
-                }
+                self.vip(vip::Event::Stop);
             }
         }
     }

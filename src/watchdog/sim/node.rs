@@ -198,6 +198,10 @@ impl World {
                     let text = format!("{command:?}");
                     let works = self.random.chance(95);
                     let after = self.random.millis(5, 400);
+                    if self.random.chance(1) {
+                        self.note(|| format!("{node}: {} hangs", command.line()));
+                        continue;
+                    }
                     let change = match (text.contains("\"add\""), text.contains("\"del\"")) {
                         (true, _) => Some(true),
                         (_, true) => Some(false),
@@ -276,11 +280,7 @@ impl World {
             now,
         );
         record.lifecheck = Lifecheck::new(settings.clone(), now);
-        record.vip = Vip::new(
-            settings.escalation.clone(),
-            settings.delegate_ip.clone(),
-            now,
-        );
+        record.vip = Vip::new(&settings, now);
         let memory = record.memory;
         let life = record.life;
         self.note(|| format!("{node} starts"));
