@@ -74,6 +74,10 @@ enum Due {
         works: bool,
         change: Option<bool>,
     },
+    Look {
+        node: usize,
+        life: u32,
+    },
     Health {
         node: usize,
         life: u32,
@@ -291,6 +295,7 @@ impl World {
                 works,
                 change,
             } => self.command_ends(node, life, call, works, change),
+            Due::Look { node, life } => self.look(node, life),
             Due::Health { node, life, round } => self.health(node, life, round),
             Due::FailoverEnds { node, life } => self.failover_ends(node, life),
             Due::AskAgain {

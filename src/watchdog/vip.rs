@@ -29,6 +29,8 @@ use crate::observe::Severity;
 const AGAIN: Duration = Duration::from_secs(10);
 /// How long a command of the other direction may still run. As in the original.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Looks at the addresses come once a second: this process, or the machine, was suspended.
+const PAUSE: Duration = Duration::from_secs(4);
 /// Pings, and attempts to remove.
 const ATTEMPTS: u32 = 3;
 
@@ -50,8 +52,10 @@ pub enum Event {
         call: u64,
         present: bool,
     },
-    /// The kernel says that the address has gone.
-    AddressRemoved,
+    /// From a look at the kernel's addresses, once a second.
+    Seen {
+        present: bool,
+    },
     Timer,
 }
 
@@ -104,6 +108,8 @@ pub struct Vip {
     stopping: bool,
     running: Option<Running>,
     again: Option<Instant>,
+    /// When [`Event::Seen`] came last.
+    looked: Option<Instant>,
     last_call: u64,
     now: Instant,
     wake: Option<Instant>,
@@ -122,6 +128,7 @@ impl Vip {
             stopping: false,
             running: None,
             again: None,
+            looked: None,
             last_call: 0,
             now,
             wake: None,
@@ -148,13 +155,7 @@ impl Vip {
             Event::Stop => self.stop(),
             Event::Ended { call, success } => self.ended(call, success),
             Event::Looked { call, present } => self.looked(call, present),
-            Event::AddressRemoved => {
-                self.held = false;
-                if self.wanted && self.running.is_none() {
-                    self.log("the virtual IP has gone from this host: bringing it up again");
-                    self.begin_up();
-                }
-            }
+            Event::Seen { present } => self.seen(present),
             Event::Timer => self.wake = None,
         }
         self.timer();
@@ -191,6 +192,35 @@ impl Vip {
                 running.until = running.until.min(running.since + limit);
             }
             None => self.begin_down(1),
+        }
+    }
+
+    fn seen(&mut self, present: bool) {
+        let before = self.looked.replace(self.now);
+        let paused = before.is_some_and(|at| self.now.saturating_duration_since(at) >= PAUSE);
+        let idle = self.running.is_none() && self.again.is_none() && !self.stopping;
+        if !present && self.held {
+            self.held = false;
+            if self.wanted && idle && paused {
+                // Others may lead by now, and what they say is not read yet.
+                self.log("the virtual IP has gone from this host while this process stood still: it is brought up again in ten seconds if this node leads still");
+                self.retry_later();
+            } else if self.wanted && idle {
+                self.log("the virtual IP has gone from this host: bringing it up again");
+                self.begin_up();
+            }
+        } else if present && !self.wanted && idle {
+            // A command that was given up has worked after all (nobody but root can kill what sudo runs), or
+            // somebody else has added it.
+            self.warn(
+                format!(
+                    "the virtual IP {} is on this host, and does not belong here: giving it up",
+                    self.ip
+                ),
+                "another node may hold it, too",
+            );
+            self.dirty = true;
+            self.begin_down(1);
         }
     }
 

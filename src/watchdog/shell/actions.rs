@@ -201,7 +201,7 @@ impl Shell {
                 }
                 Action::Abandon { call, kill } => {
                     if let Some(running) = self.running.remove(&call).filter(|_| kill) {
-                        running.kill();
+                        running.kill(&self.utility);
                     }
                 }
                 Action::LookForAddress { call } => {

@@ -22,10 +22,19 @@ pub struct Running(Rc<std::cell::Cell<Option<process::Pid>>>);
 
 impl Running {
     /// With all that it has started in its process group.
-    pub fn kill(&self) {
-        if let Some(leader) = self.0.take() {
+    pub fn kill(&self, reporter: &Reporter) {
+        let Some(leader) = self.0.take() else {
+            return;
+        };
+        match process::kill_group(leader, libc::SIGKILL) {
             // It may end at this very moment.
-            let _ = process::kill_group(leader, libc::SIGKILL);
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => reporter.emit(
+                Severity::Warning,
+                format_args!("a command of the watchdog that does not end cannot be killed (process {leader})"),
+                &errors::message(&error),
+                "it may work later; an address that it then leaves on this host is given up within seconds. What sudo runs belongs to root, and only root can kill it",
+            ),
+            _ => {}
         }
     }
 }
@@ -208,7 +217,7 @@ mod tests {
                 while running.0.get().is_none() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                running.kill();
+                running.kill(&Reporter::new("watchdog_utility"));
             };
             let (success, ()) =
                 timeout(Duration::from_secs(20), async { tokio::join!(ends, kill) })

@@ -247,8 +247,8 @@ impl Shell {
         if !monitored.is_empty() && !host::any_runs(monitored) {
             self.core(core::Event::NetworkLost);
         }
-        if self.vip.is_held() && host::has_address(&self.settings.delegate_ip) == Some(false) {
-            self.vip(vip::Event::AddressRemoved);
+        if let Some(present) = host::has_address(&self.settings.delegate_ip) {
+            self.vip(vip::Event::Seen { present });
         }
     }
 }

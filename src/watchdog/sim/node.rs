@@ -231,6 +231,26 @@ impl World {
         }
     }
 
+    /// A shell looks each second; here only while there is something to be seen.
+    fn look_later(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        self.due(Duration::from_secs(1), Due::Look { node, life });
+    }
+
+    pub(super) fn look(&mut self, node: usize, life: u32) {
+        let record = &self.nodes[node];
+        if !record.up || record.life != life {
+            return;
+        }
+        let present = record.address;
+        if !record.suspended {
+            self.input(node, Input::Vip(vip::Event::Seen { present }));
+        }
+        if self.nodes[node].address != self.nodes[node].vip.is_held() {
+            self.look_later(node);
+        }
+    }
+
     pub(super) fn command_ends(
         &mut self,
         node: usize,
@@ -248,6 +268,7 @@ impl World {
         if let Some(present) = change.filter(|_| success) {
             self.nodes[node].address = present;
             self.note(|| format!("{node}: address {present}"));
+            self.look_later(node);
         }
         if self.nodes[node].life == life {
             self.input(node, Input::Vip(vip::Event::Ended { call, success }));
@@ -286,6 +307,7 @@ impl World {
         self.note(|| format!("{node} starts"));
         self.tell_backends(node);
         self.input(node, Input::Vip(vip::Event::Start));
+        self.look_later(node);
         self.input(node, Input::Core(Event::Start { memory }));
         self.input(node, Input::Lifecheck(lifecheck::Event::Start));
         let after = self.random.millis(500, 6_000);

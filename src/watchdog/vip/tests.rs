@@ -298,7 +298,48 @@ fn an_address_left_by_a_killed_process_is_given_up_at_the_start() {
 fn an_address_that_vanishes_is_brought_up_again() {
     let mut bench = Bench::new(|_| {});
     bench.up();
-    bench.event(Event::AddressRemoved);
+    bench.event(Event::Seen { present: false });
     assert!(!bench.vip.is_held());
+    assert_eq!(bench.done(), "ip addr add");
+}
+
+/// A command that could not be killed has worked in the end.
+#[test]
+fn an_address_that_appears_where_it_is_not_wanted_is_given_up() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Escalate);
+    bench.event(Event::DeEscalate);
+    // What runs is waited for.
+    bench.event(Event::Seen { present: true });
+    bench.after(5);
+    bench.ended(true);
+    bench.looked(false);
+    assert_eq!(bench.done(), "ip addr add, kill, ip addr del, look, rest");
+    bench.event(Event::Seen { present: false });
+    assert_eq!(bench.done(), "");
+    bench.event(Event::Seen { present: true });
+    assert_eq!(bench.done(), "ip addr del");
+    assert!(bench.said.contains("does not belong here"));
+    bench.ended(true);
+    bench.looked(false);
+    bench.done.clear();
+
+    bench.event(Event::Escalate);
+    bench.event(Event::Seen { present: true });
+    assert_eq!(bench.done(), "ip addr add");
+}
+
+#[test]
+fn after_a_suspension_the_address_does_not_come_back_at_once() {
+    let mut bench = Bench::new(|_| {});
+    bench.up();
+    bench.event(Event::Seen { present: true });
+    bench.after(20);
+    bench.event(Event::Seen { present: false });
+    bench.after(1);
+    bench.event(Event::Seen { present: false });
+    bench.after(8);
+    assert_eq!(bench.done(), "");
+    bench.after(1);
     assert_eq!(bench.done(), "ip addr add");
 }
