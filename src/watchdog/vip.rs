@@ -141,6 +141,11 @@ impl Vip {
         self.held
     }
 
+    /// By what was done, the address may be here.
+    pub fn may_be_here(&self) -> bool {
+        self.dirty
+    }
+
     #[must_use = "the caller has to carry the actions out"]
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         self.now = self.now.max(now);

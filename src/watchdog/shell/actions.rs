@@ -214,6 +214,9 @@ impl Shell {
                 Action::AtRest => self.at_rest(),
             }
         }
+        if let Some(guard) = &mut self.guard {
+            guard.note(self.vip.may_be_here(), clock::now());
+        }
     }
 
     pub(super) fn at_rest(&mut self) {

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    guarding::Guarding,
     handle::{Handle, Order},
     heartbeat, host, listen, local,
     near::Near,
@@ -72,7 +73,9 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
     if shared.watchdog.set(handle).is_err() {
         return Err(Fatal::new("the watchdog is started twice"));
     }
+    let utility = Reporter::new("watchdog_utility");
     let shell = Shell {
+        guard: Guarding::new(&settings, &config.settings, utility.clone()),
         core,
         lifecheck: Lifecheck::new(Arc::clone(&settings), now),
         vip: Vip::new(&settings, now),
@@ -91,7 +94,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         shown: None,
         told: Told::default(),
         reporter,
-        utility: Reporter::new("watchdog_utility"),
+        utility,
         life_check: Reporter::new("life_check"),
         settings,
         shared: Arc::clone(shared),
@@ -140,6 +143,7 @@ impl Watchdog {
         {
             let mut shell = near.shell.borrow_mut();
             shell.core(core::Event::Backends(backends));
+            shell.tell_guard();
             shell.vip(vip::Event::Start);
             let memory = shell.memory();
             shell.core(core::Event::Start { memory });

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     connection::{self, Link, Unwritten},
+    guarding::Guarding,
     handle::Order,
     heartbeat, host,
     near::Near,
@@ -65,6 +66,8 @@ pub(super) struct Shell {
     pub core: Core,
     pub lifecheck: Lifecheck,
     pub vip: Vip,
+    /// There with a virtual IP.
+    pub guard: Option<Guarding>,
     /// Of the three cores, in the time of [`clock::now`].
     pub wakes: [Option<Instant>; 3],
     pub links: BTreeMap<Conn, Link>,
@@ -242,7 +245,14 @@ impl Shell {
         let _ = reply.send(answer);
     }
 
+    pub(super) fn tell_guard(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.tell(self.vip.may_be_here(), clock::now());
+        }
+    }
+
     fn look_at_host(&mut self) {
+        self.tell_guard();
         let monitored = &self.settings.monitored_interfaces;
         if !monitored.is_empty() && !host::any_runs(monitored) {
             self.core(core::Event::NetworkLost);

@@ -36,7 +36,7 @@ impl Command {
         direct(settings, &settings.if_up_cmd, &settings.if_cmd_path, ip)
     }
 
-    pub(super) fn down(settings: &EscalationSettings, ip: &str) -> Option<Command> {
+    pub fn down(settings: &EscalationSettings, ip: &str) -> Option<Command> {
         direct(settings, &settings.if_down_cmd, &settings.if_cmd_path, ip)
     }
 
