@@ -14,7 +14,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use self::step::Step;
 
@@ -48,9 +51,11 @@ pub enum Event {
         success: bool,
     },
     /// What [`Action::LookForAddress`] has found.
+    ///
+    /// `None`: that cannot be told.
     Looked {
         call: u64,
-        present: bool,
+        present: Option<bool>,
     },
     /// From a look at the kernel's addresses, once a second.
     Seen {
@@ -335,7 +340,7 @@ impl Vip {
             Step::Ping { attempt } if attempt < ATTEMPTS => self.ping(attempt + 1),
             Step::Ping { .. } => self.failed("it does not answer to ping"),
             // Whatever its status: what counts is whether the address is still here.
-            Step::Down { attempt } => self.look(Step::DownLook { attempt }),
+            Step::Down { attempt } => self.look(Step::DownLook { attempt, success }),
             Step::UpLook { .. } | Step::DownLook { .. } | Step::Leftover => {}
         }
     }
@@ -356,8 +361,9 @@ impl Vip {
         }
     }
 
-    fn looked(&mut self, call: u64, present: bool) {
+    fn looked(&mut self, call: u64, seen: Option<bool>) {
         let Some(step) = self.take(call) else { return };
+        let present = seen.unwrap_or_else(|| self.suppose(step));
         match step {
             Step::Leftover if self.wanted => {
                 self.dirty |= present;
@@ -365,10 +371,11 @@ impl Vip {
             }
             Step::Leftover if present => {
                 self.dirty = true;
-                self.warn(
-                    format!("the virtual IP {} is on this host, left by a process that was killed: giving it up", self.ip),
-                    "",
-                );
+                let how = match seen {
+                    Some(_) => "is on this host, left by a process that was killed: giving it up",
+                    None => "may be on this host, which cannot be told: giving it up",
+                };
+                self.warn(format!("the virtual IP {} {how}", self.ip), "");
                 self.turn();
             }
             Step::Leftover => self.rest(),
@@ -387,16 +394,37 @@ impl Vip {
                 ));
                 self.rest();
             }
-            Step::DownLook { attempt } if attempt < ATTEMPTS => self.begin_down(attempt + 1),
+            Step::DownLook { attempt, .. } if attempt < ATTEMPTS => self.begin_down(attempt + 1),
             Step::DownLook { .. } => {
+                let how = match seen {
+                    Some(_) => "is still on this host after if_down_cmd",
+                    None => "may still be on this host after if_down_cmd, which cannot be told",
+                };
+                let next = if self.stopping {
+                    "pgpool ends without having removed it"
+                } else {
+                    "it is tried again"
+                };
                 self.warn(
-                    format!("the virtual IP {} is still on this host after if_down_cmd; it is tried again", self.ip),
+                    format!("the virtual IP {} {how}; {next}", self.ip),
                     "another node may hold it, too: remove it by hand (ip addr del) and correct if_down_cmd",
                 );
                 self.retry_later();
                 self.rest();
             }
             _ => {}
+        }
+    }
+
+    /// The address cannot be looked for. What is no address (a name: the commands may understand it) never can, and
+    /// the commands' status has to do. Otherwise (out of descriptors) the ping tells whether it is here, and
+    /// it is removed to be sure.
+    fn suppose(&self, step: Step) -> bool {
+        let never = self.ip.parse::<IpAddr>().is_err();
+        match step {
+            Step::UpLook { success } => success,
+            Step::DownLook { success, .. } => !(never && success),
+            _ => !never,
         }
     }
 

@@ -206,7 +206,6 @@ impl Shell {
                 }
                 Action::LookForAddress { call } => {
                     let present = host::has_address(&self.settings.delegate_ip);
-                    let present = present.unwrap_or(false);
                     self.vip(Event::Looked { call, present });
                 }
                 // There is no query cache yet.

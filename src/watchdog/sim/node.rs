@@ -220,7 +220,8 @@ impl World {
                     );
                 }
                 vip::Action::LookForAddress { call } => {
-                    let present = self.nodes[node].address;
+                    let known = !self.random.chance(1);
+                    let present = known.then_some(self.nodes[node].address);
                     let event = vip::Event::Looked { call, present };
                     self.input(node, Input::Vip(event));
                 }

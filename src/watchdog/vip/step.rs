@@ -31,8 +31,10 @@ pub(super) enum Step {
     Down {
         attempt: u32,
     },
+    /// `success`: as in [`Step::UpLook`].
     DownLook {
         attempt: u32,
+        success: bool,
     },
 }
 

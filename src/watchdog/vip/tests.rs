@@ -27,6 +27,10 @@ impl Bench {
     fn new(change: impl FnOnce(&mut EscalationSettings)) -> Bench {
         let mut settings = testing::settings(0, 3);
         change(&mut settings.escalation);
+        Bench::with(settings)
+    }
+
+    fn with(settings: Settings) -> Bench {
         let now = Instant::now();
         Bench {
             vip: Vip::new(&settings, now),
@@ -68,7 +72,16 @@ impl Bench {
 
     fn looked(&mut self, present: bool) {
         let call = self.call;
+        let present = Some(present);
         self.event(Event::Looked { call, present });
+    }
+
+    fn cannot_look(&mut self) {
+        let call = self.call;
+        self.event(Event::Looked {
+            call,
+            present: None,
+        });
     }
 
     fn after(&mut self, seconds: u64) {
@@ -342,4 +355,48 @@ fn after_a_suspension_the_address_does_not_come_back_at_once() {
     assert_eq!(bench.done(), "");
     bench.after(1);
     assert_eq!(bench.done(), "ip addr add");
+}
+
+#[test]
+fn an_address_that_cannot_be_looked_for_is_taken_for_one_that_is_here() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Start);
+    bench.cannot_look();
+    assert!(bench.said.contains("may be on this host"));
+    bench.ended(true);
+    bench.cannot_look();
+    bench.ended(true);
+    bench.looked(false);
+    assert_eq!(
+        bench.done(),
+        "look, ip addr del, look, ip addr del, look, rest"
+    );
+    bench.event(Event::Escalate);
+    bench.ended(true);
+    bench.cannot_look();
+    assert!(bench.done().ends_with("/usr/sbin/arping -U 10.0.0.100"));
+}
+
+/// Stock takes any text.
+#[test]
+fn of_what_is_no_address_the_commands_know_whether_it_is_here() {
+    let mut settings = testing::settings(0, 3);
+    settings.delegate_ip = "vip.example".to_owned();
+    let mut bench = Bench::with(settings);
+    bench.event(Event::Start);
+    bench.cannot_look();
+    assert_eq!(bench.done(), "look, rest");
+    bench.event(Event::Escalate);
+    bench.ended(true);
+    bench.cannot_look();
+    bench.ended(true);
+    bench.ended(true);
+    assert!(bench.vip.is_held());
+    bench.done.clear();
+    bench.event(Event::DeEscalate);
+    bench.ended(false);
+    bench.cannot_look();
+    bench.ended(true);
+    bench.cannot_look();
+    assert_eq!(bench.done(), "ip addr del, look, ip addr del, look, rest");
 }
