@@ -167,8 +167,9 @@ impl Shell {
                 }
                 Action::PingTrusted => {
                     let settings = Arc::clone(&self.settings);
+                    let reporter = self.life_check.clone();
                     self.later(async move {
-                        let any = programs::ping_trusted(settings).await;
+                        let any = programs::ping_trusted(settings, reporter).await;
                         Happened::Lifecheck(Event::Pinged { any })
                     });
                 }

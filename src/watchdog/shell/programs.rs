@@ -57,7 +57,12 @@ pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool
         }
     };
     let ping = is_ping(&command);
-    let said = if ping { Stdio::piped() } else { Stdio::null() };
+    let said = match &command {
+        _ if ping => Stdio::piped(),
+        // As with `system()`.
+        Command::Shell(_) => Stdio::inherit(),
+        Command::Direct { .. } => Stdio::null(),
+    };
     program.stdin(Stdio::null()).stdout(said).process_group(0);
     let ended = async {
         let child = program.spawn()?;
@@ -108,8 +113,9 @@ fn has_average(output: &[u8]) -> bool {
         .any(|average| average > 0.0)
 }
 
-/// Asks all trusted servers at once; `true`: somebody has answered.
-pub async fn ping_trusted(settings: std::sync::Arc<Settings>) -> bool {
+/// Asks all trusted servers at once; `Some(true)`: somebody has answered. `None`: a ping could not be run, which
+/// says nothing of the servers.
+pub async fn ping_trusted(settings: std::sync::Arc<Settings>, reporter: Reporter) -> Option<bool> {
     let lifecheck = &settings.lifecheck;
     let mut asking = JoinSet::new();
     for host in &lifecheck.trusted_servers {
@@ -119,17 +125,41 @@ pub async fn ping_trusted(settings: std::sync::Arc<Settings>) -> bool {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        asking.spawn_local(async move {
-            let ended = timeout(PING_LIMIT, program.status()).await;
-            matches!(ended, Ok(Ok(status)) if status.success())
-        });
+        let host = host.clone();
+        asking.spawn_local(async move { (host, timeout(PING_LIMIT, program.status()).await) });
     }
-    while let Some(answered) = asking.join_next().await {
-        if matches!(answered, Ok(true)) {
-            return true;
-        }
+    let mut failed = Vec::new();
+    let mut asked = true;
+    while let Some(ended) = asking.join_next().await {
+        // A task that has panicked has told so itself.
+        let Ok((host, ended)) = ended else {
+            asked = false;
+            continue;
+        };
+        let why = match ended {
+            Ok(Ok(status)) if status.success() => return Some(true),
+            Ok(Ok(status)) => {
+                // Of the shell: it has not found the program, or may not run it.
+                asked &= !matches!(status.code(), Some(126 | 127));
+                status.to_string()
+            }
+            Ok(Err(error)) => {
+                asked = false;
+                errors::message(&error)
+            }
+            Err(_) => format!("no answer within {} s", PING_LIMIT.as_secs()),
+        };
+        failed.push((host, why));
     }
-    false
+    for (host, why) in failed {
+        reporter.emit(
+            Severity::Warning,
+            format_args!("watchdog failed to ping host\"{host}\""),
+            &why,
+            "",
+        );
+    }
+    asked.then_some(false)
 }
 
 fn ping(lifecheck: &LifecheckSettings, host: &str) -> Program {
@@ -232,8 +262,19 @@ mod tests {
         let mut settings = testing::settings(0, 3);
         settings.lifecheck.trusted_servers = vec!["no".to_owned(), "yes".to_owned()];
         settings.lifecheck.trusted_server_command = Some("test %h = yes".to_owned());
-        assert!(local(ping_trusted(settings.clone().into())));
+        let asked = |settings: &Settings| {
+            local(ping_trusted(
+                settings.clone().into(),
+                Reporter::new("life_check"),
+            ))
+        };
+        assert_eq!(asked(&settings), Some(true));
         settings.lifecheck.trusted_servers.pop();
-        assert!(!local(ping_trusted(settings.into())));
+        assert_eq!(asked(&settings), Some(false));
+        settings.lifecheck.trusted_server_command = Some("/nonexistent/ping %h".to_owned());
+        assert_eq!(asked(&settings), None);
+        settings.lifecheck.trusted_server_command = None;
+        settings.lifecheck.ping_path = "/nonexistent".to_owned();
+        assert_eq!(asked(&settings), None);
     }
 }
