@@ -1,8 +1,8 @@
 //! Lifecheck: which nodes are alive, by heartbeats or by queries, and whether this one is cut off.
 //!
 //! A core like [`super::core`]: the shell sends and receives datagrams, runs queries and pings, and
-//! hands [`Action::Report`] to the watchdog's core. With the method `external` it does nothing but
-//! the trusted servers; the reports come through the local socket.
+//! hands [`Action::Report`] to the watchdog's core. With the method `external` it does nothing, not even ask
+//! the trusted servers, as in the original; the reports come through the local socket.
 //!
 //! Other than in the original each node is watched from its first sign of life on: one that never
 //! appears does not switch the check off for all.
@@ -40,9 +40,9 @@ pub enum Event {
         peer: PeerId,
         answered: bool,
     },
-    /// Somebody among the trusted servers has answered, or nobody.
+    /// Somebody among the trusted servers has answered (`Some(true)`), or nobody. `None`: they could not be asked.
     Pinged {
-        any: bool,
+        any: Option<bool>,
     },
     /// Online recovery goes on: nobody is judged meanwhile.
     Recovering(bool),
@@ -88,6 +88,8 @@ pub struct Lifecheck {
     next_send: Option<Instant>,
     next_round: Option<Instant>,
     pinging: bool,
+    /// It was said that the trusted servers cannot be asked.
+    complained: bool,
     recovering: bool,
     wake: Option<Instant>,
     out: Vec<Action>,
@@ -109,6 +111,7 @@ impl Lifecheck {
             next_send: None,
             next_round: None,
             pinging: false,
+            complained: false,
             recovering: false,
             wake: None,
             out: Vec::new(),
@@ -199,7 +202,9 @@ impl Lifecheck {
     }
 
     fn round(&mut self) {
-        if !self.settings.lifecheck.trusted_servers.is_empty() && !self.pinging {
+        let lifecheck = &self.settings.lifecheck;
+        let external = lifecheck.method == LifecheckMethod::External;
+        if !external && !lifecheck.trusted_servers.is_empty() && !self.pinging {
             self.pinging = true;
             self.out.push(Action::PingTrusted);
         }
@@ -288,12 +293,20 @@ impl Lifecheck {
         self.out.push(Action::Report { peer, alive });
     }
 
-    fn pinged(&mut self, any: bool) {
+    fn pinged(&mut self, any: Option<bool>) {
         self.pinging = false;
-        if !any && !self.recovering {
-            self.out.push(Action::LocalDead {
-                reason: "no trusted server can be reached".to_owned(),
-            });
+        let complained = std::mem::replace(&mut self.complained, any.is_none());
+        match any {
+            Some(false) if !self.recovering => self.out.push(Action::LocalDead {
+                reason: "trusted server is unreachable: none of trusted_servers has answered to ping"
+                    .to_owned(),
+            }),
+            None if !complained => self.out.push(Action::Log(Entry {
+                severity: Severity::Warning,
+                message: "failed to check the ping status of trusted servers: the ping cannot be run, so nobody knows whether this node is cut off".to_owned(),
+                hint: "look at ping_path or trusted_server_command, and at the limits of processes and open files; it is tried again each wd_interval".to_owned(),
+            })),
+            _ => {}
         }
     }
 

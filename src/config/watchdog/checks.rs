@@ -90,8 +90,25 @@ impl Check<'_> {
     }
 
     fn commands(&mut self) {
-        if super::delegate_ip(self.values, self.dialect).is_empty() {
+        let ip = super::delegate_ip(self.values, self.dialect);
+        if ip.is_empty() {
             return;
+        }
+        if ip.parse::<std::net::IpAddr>().is_err() {
+            let name = if self.dialect >= Release::V4_4 {
+                "delegate_ip"
+            } else {
+                "delegate_IP"
+            };
+            let text = format!(
+                "{name} is \"{ip}\", which is no IP address: whether it is on this host cannot be told, and no guard removes it when pgpool is killed"
+            );
+            self.warn(
+                name,
+                None,
+                text,
+                "write the address, without a prefix length",
+            );
         }
         for name in ["if_up_cmd", "if_down_cmd", "arping_cmd"] {
             let command = self.values.text(name, None);

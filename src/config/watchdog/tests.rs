@@ -174,6 +174,9 @@ fn a_virtual_ip_needs_commands_that_name_it() {
         " x".repeat(22)
     ));
     assert!(said[0].contains("has 24 words, and 23 are run"), "{said:?}");
+    let (settings, said) = with("delegate_IP = '10.0.0.9/24'");
+    assert!(settings.is_some(), "the original takes any text");
+    assert!(said[0].contains("no IP address"), "{said:?}");
     let (_, said) = with("");
     assert_eq!(said, Vec::<String>::new());
 }

@@ -214,8 +214,9 @@ impl Shell {
                 }
                 Action::PingTrusted => {
                     let settings = Arc::clone(&self.settings);
+                    let reporter = self.life_check.clone();
                     self.later(async move {
-                        let any = programs::ping_trusted(settings).await;
+                        let any = programs::ping_trusted(settings, reporter).await;
                         Happened::Lifecheck(Event::Pinged { any })
                     });
                 }
@@ -246,20 +247,22 @@ impl Shell {
                         Happened::Vip(Event::Ended { call, success })
                     });
                 }
-                Action::Abandon { call } => {
-                    if let Some(running) = self.running.remove(&call) {
-                        running.kill();
+                Action::Abandon { call, kill } => {
+                    if let Some(running) = self.running.remove(&call).filter(|_| kill) {
+                        running.kill(&self.utility);
                     }
                 }
                 Action::LookForAddress { call } => {
                     let present = host::has_address(&self.settings.delegate_ip);
-                    let present = present.unwrap_or(false);
                     self.vip(Event::Looked { call, present });
                 }
                 // There is no query cache yet.
                 Action::ClearQueryCache => {}
                 Action::AtRest => self.at_rest(),
             }
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.note(self.vip.may_be_here(), clock::now());
         }
     }
 

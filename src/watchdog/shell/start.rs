@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    guarding::Guarding,
     handle::{Handle, Order},
     heartbeat, host, listen, local,
     near::Near,
@@ -72,14 +73,12 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
     if shared.watchdog.set(handle).is_err() {
         return Err(Fatal::new("the watchdog is started twice"));
     }
+    let utility = Reporter::new("watchdog_utility");
     let shell = Shell {
+        guard: Guarding::new(&settings, &config.settings, utility.clone()),
         core,
         lifecheck: Lifecheck::new(Arc::clone(&settings), now),
-        vip: Vip::new(
-            settings.escalation.clone(),
-            settings.delegate_ip.clone(),
-            now,
-        ),
+        vip: Vip::new(&settings, now),
         wakes: [None; 3],
         links: BTreeMap::new(),
         accepted: 0,
@@ -101,7 +100,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         shown: None,
         told: Told::default(),
         reporter,
-        utility: Reporter::new("watchdog_utility"),
+        utility,
         life_check: Reporter::new("life_check"),
         settings,
         shared: Arc::clone(shared),
@@ -150,6 +149,7 @@ impl Watchdog {
         {
             let mut shell = near.shell.borrow_mut();
             shell.core(core::Event::Backends(backends));
+            shell.tell_guard();
             shell.vip(vip::Event::Start);
             let memory = shell.memory();
             shell.warn_of_swept_memory();

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     connection::{self, Link, Unwritten},
+    guarding::Guarding,
     handle::Order,
     heartbeat, host,
     near::Near,
@@ -69,6 +70,8 @@ pub(super) struct Shell {
     pub core: Core,
     pub lifecheck: Lifecheck,
     pub vip: Vip,
+    /// There with a virtual IP.
+    pub guard: Option<Guarding>,
     /// Of the three cores, in the time of [`clock::now`].
     pub wakes: [Option<Instant>; 3],
     pub links: BTreeMap<Conn, Link>,
@@ -194,10 +197,7 @@ impl Shell {
             Order::Stop { done } => {
                 self.stopping = Some(done);
                 self.core(core::Event::Stop);
-                // Without an escalation there is nothing to give up, and nothing says so.
-                if self.running.is_empty() && !self.vip.is_held() {
-                    self.at_rest();
-                }
+                self.vip(vip::Event::Stop);
             }
         }
     }
@@ -255,7 +255,14 @@ impl Shell {
         let _ = reply.send(answer);
     }
 
+    pub(super) fn tell_guard(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.tell(self.vip.may_be_here(), clock::now());
+        }
+    }
+
     fn look_at_host(&mut self) {
+        self.tell_guard();
         let now = clock::now();
         if self.touched.is_none_or(|last| now >= last + TOUCH) {
             self.touched = Some(now);
@@ -267,8 +274,8 @@ impl Shell {
         if !monitored.is_empty() && !host::any_runs(monitored) {
             self.core(core::Event::NetworkLost);
         }
-        if self.vip.is_held() && host::has_address(&self.settings.delegate_ip) == Some(false) {
-            self.vip(vip::Event::AddressRemoved);
+        if let Some(present) = host::has_address(&self.settings.delegate_ip) {
+            self.vip(vip::Event::Seen { present });
         }
     }
 }
