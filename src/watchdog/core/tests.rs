@@ -3,6 +3,7 @@
 
 mod election;
 mod failover;
+mod hostile;
 mod lease;
 mod links;
 mod replay;
