@@ -100,6 +100,46 @@ class Election(WatchdogCase):
         self.assertNotIn("LEADER", proc.run([*ask, "-k", "wrong"]).out)
 
 
+class LogTexts(WatchdogCase):
+    """What monitors and scripts look for in the log; the words are those of stock nodes."""
+
+    def assert_logged(self, pool, *patterns, timeout=30):
+        for pattern in patterns:
+            pool.wait_log(pattern, timeout=timeout)
+
+    def test_the_words_of_the_log_are_those_that_monitors_look_for(self):
+        self.pgpools.start()
+        number = self.pgpools.leader()
+        leader, (first, second) = self.pgpools[number], self.others(number)
+        self.assert_logged(
+            leader,
+            r"watchdog node state changed from \[[A-Z ]+\] to \[LEADER\]",
+            r"I am announcing my self as leader/coordinator watchdog node",
+            r"I am the cluster leader node",
+            r"[Ss]tarting escalation process",
+            r'adding watchdog node ".+" to the standby list',
+        )
+        for pool in (first, second):
+            self.assert_logged(pool, r"watchdog node state changed from \[[A-Z ]+\] to \[STANDBY\]", r"successfully joined the watchdog cluster as standby node")
+        for pool in self.pgpools:
+            self.assert_logged(pool, r"lifecheck started", timeout=60)
+        self.cluster[1].stop("immediate")
+        self.pgpools.wait_backends("up", "down")
+        self.assert_logged(
+            leader,
+            r"watchdog is processing the failover command \[DEGENERATE_BACKEND_REQUEST\] received from",
+            r"failover requires the majority vote, waiting for consensus",
+            r"failover request noted",
+            r"we have got the consensus to perform the failover",
+        )
+        first.stop()
+        self.assert_logged(leader, r'remote node ".+" is shutting down', r'removing watchdog node ".+" from the standby list')
+        second.stop()
+        self.assert_logged(leader, r"We have lost the quorum")
+        self.cluster[0].stop("immediate")
+        self.assert_logged(leader, r"Rejecting the failover request", r"is changed to quarantine node request by watchdog")
+
+
 class Together(WatchdogCase):
     """Failovers, and what operators say to one node of several."""
 
@@ -225,7 +265,7 @@ class LifecheckCase(WatchdogCase):
         frozen = self.pgpools[number]
         # Each is watched from its first sign of life on.
         for pool in self.others(number):
-            pool.wait_log(r"lifecheck started|lifecheck of watchdog node \S+ begins", timeout=60)
+            pool.wait_log(r"lifecheck started", timeout=60)
         time.sleep(4)
         self.freeze(frozen, signal.SIGSTOP)
         self.addCleanup(lambda: frozen.running and self.freeze(frozen, signal.SIGCONT))

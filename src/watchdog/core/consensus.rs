@@ -126,6 +126,13 @@ impl Votes {
         }
     }
 
+    /// Votes so far for what this request asks for.
+    pub fn count(&self, request: &FailoverRequest) -> usize {
+        let mut all = self.ballots.iter();
+        let same = all.find(|b| (b.request.kind, b.request.node) == (request.kind, request.node));
+        same.map_or(0, |ballot| ballot.count)
+    }
+
     /// The backend has gone down by another way.
     pub fn drop_backend(&mut self, node: NodeId) {
         self.ballots.retain(|ballot| ballot.request.node != node);

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::watchdog::codec::{Service, config_data::ConfigData};
 
+/// The quorum of a leader that was confirmed just now.
+pub(super) const NOT_LOOKED: i32 = -2;
+
 impl Core {
     pub(super) fn begin_leading(&mut self) {
         self.priority = self.settings.priority;
@@ -24,6 +27,7 @@ impl Core {
         }
         self.timer = Some(self.now + times::REPLY);
         let active = self.active();
+        self.say_declaring(active.is_empty());
         if active.is_empty() {
             // Nobody can object. Stock nodes wait for four seconds all the same.
             return self.confirm_leadership();
@@ -35,7 +39,7 @@ impl Core {
     pub(super) fn confirm_leadership(&mut self) {
         self.leader = Some(Leader::Own);
         // So that the first look at the quorum sees a change, whatever it finds.
-        self.quorum = -2;
+        self.quorum = NOT_LOOKED;
         self.lease_leading();
         self.settle_down();
     }
@@ -93,7 +97,7 @@ impl Core {
                 self.peers[peer].lost_since = Some(self.now);
             }
             self.log(format!(
-                "watchdog node {} is not our standby any more",
+                "removing watchdog node \"{}\" from the standby list",
                 self.peer_label(peer)
             ));
         }

@@ -30,6 +30,7 @@ mod states;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::{
     sync::Arc,

@@ -61,7 +61,10 @@ impl Core {
                 self.send(peer, id, Message::Reject);
             }
             Message::Reject if self.state == State::Loading => self.warn(
-                format!("{} refuses this node", self.peer_label(peer)),
+                format!(
+                    "add to watchdog cluster request is rejected by node \"{}:{}\"",
+                    self.peers[peer].member.host, self.peers[peer].member.wd_port
+                ),
                 "compare wd_authkey, host names, ports and node ids in the files of both nodes",
             ),
             // FAILOVER START says nothing that END does not; the rest is nobody's question.
@@ -163,6 +166,10 @@ impl Core {
         self.send_new(peer, Message::AskConfig);
         self.peers[peer].missed_beacons = 0;
         if !self.standbys.contains(&peer) {
+            self.log(format!(
+                "adding watchdog node \"{}\" to the standby list",
+                self.peer_label(peer)
+            ));
             self.standbys.push(peer);
         }
         self.lease_new_standby(peer);
