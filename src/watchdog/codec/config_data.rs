@@ -68,6 +68,15 @@ pub fn required_settings() -> impl Iterator<Item = &'static str> {
     BEFORE_LISTS.iter().map(|(name, _)| *name)
 }
 
+pub fn settings_since_4_4() -> impl Iterator<Item = &'static str> {
+    SINCE_4_4.iter().map(|(name, _)| *name)
+}
+
+/// On or off.
+pub fn is_switch(name: &str) -> bool {
+    BEFORE_LISTS.iter().any(|known| *known == (name, Bool))
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigData {
     /// Plain settings by name, booleans as 0 and 1. Received from another release some may be missing.

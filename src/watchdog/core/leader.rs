@@ -8,7 +8,7 @@ use super::{
     peer::LostReason,
     times,
 };
-use crate::watchdog::codec::{Service, config_data::ConfigData};
+use crate::watchdog::codec::Service;
 
 /// The quorum of a leader that was confirmed just now.
 pub(super) const NOT_LOOKED: i32 = -2;
@@ -157,32 +157,6 @@ impl Core {
         Some(again.min(heard + times::LEADER_SILENT))
     }
 
-    /// The leader only looks at what concerns failover; differences of the rest are the shell's to show.
-    pub(super) fn config_came(&mut self, peer: PeerId, data: &ConfigData) {
-        if self.state != State::Leader {
-            return;
-        }
-        self.votes.heed(data);
-        let label = self.peer_label(peer);
-        let consensus = self.settings.consensus;
-        for (name, own) in [
-            ("failover_when_quorum_exists", consensus.when_quorum_exists),
-            ("failover_require_consensus", consensus.require_consensus),
-            (
-                "allow_multiple_failover_requests_from_node",
-                consensus.allow_multiple,
-            ),
-        ] {
-            let theirs = data.number(name).map(|number| number != 0);
-            if theirs.is_some_and(|theirs| theirs != own) {
-                self.warn(
-                    format!("{name} is {} here and {} on {label}", on(own), on(!own)),
-                    "the leader's setting counts; make them the same on all nodes",
-                );
-            }
-        }
-    }
-
     /// This leader cannot reach the primary, and the others can.
     pub(super) fn resign(&mut self) {
         self.warn(
@@ -207,8 +181,4 @@ impl Core {
         request.flags = request.flags.with(Flags::WATCHDOG);
         self.out.push(Action::Failover(request));
     }
-}
-
-fn on(value: bool) -> &'static str {
-    if value { "on" } else { "off" }
 }

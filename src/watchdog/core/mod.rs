@@ -15,6 +15,7 @@
 //! | [`Action::Exit`] | stops pgpool, after de-escalation |
 
 mod commands;
+mod config;
 pub mod consensus;
 mod events;
 mod failover;

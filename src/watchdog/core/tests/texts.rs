@@ -111,6 +111,21 @@ fn a_standby_and_the_loss_of_its_leader_are_logged_in_the_words_of_stock_nodes()
 }
 
 #[test]
+fn a_leader_warns_of_each_setting_that_differs_and_a_standby_does_not() {
+    let words = "\"backend_hostname0\" on this node is db while on";
+    let mut other = testing::settings(1, 3).announced;
+    other.backends[0].0 = "elsewhere".to_owned();
+    let mut bench = Bench::new();
+    bench.lead(&[info_of(0, State::Standby)]);
+    bench.say(0, Message::Config(Box::new(other.clone())));
+    assert_said(&mut bench, &[words]);
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.say(0, Message::Config(Box::new(other)));
+    assert!(!said(&bench).iter().any(|line| line.contains(words)));
+}
+
+#[test]
 fn with_an_old_file_the_leader_is_called_master() {
     let mut bench = Bench::with(|settings| settings.local_numbers = true);
     bench.lead_alone();
