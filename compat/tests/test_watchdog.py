@@ -91,6 +91,14 @@ class Election(WatchdogCase):
         self.addCleanup(self.pgpools[2].cleanup)
         proc.never(lambda: self.pgpools.states(0)[2] in ("STANDBY", "LEADER"), "the stranger joins", 8)
 
+    def test_one_node_is_asked_for_by_its_node_id(self):
+        self.pgpools.start()
+        for asked in self.pgpools:
+            for number, pool in enumerate(self.pgpools):
+                shown = tools.pcp_ok(asked, "watchdog_info", "-n", str(number), "-w").out
+                self.assertRegex(shown.splitlines()[-1], rf"^127\.0\.0\.1:{pool.port} ")
+            self.assertIn("Not_Set", tools.pcp_ok(asked, "watchdog_info", "-n", "3", "-w").out)
+
     def test_wd_cli_lists_the_nodes_and_needs_the_key(self):
         self.pgpools.start()
         pool = self.pgpools[0]
