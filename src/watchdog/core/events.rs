@@ -61,6 +61,10 @@ pub enum Event {
     LocalDead {
         reason: String,
     },
+    /// The virtual IP has come to this host, or has gone from it. False until said otherwise.
+    Address {
+        here: bool,
+    },
     /// No monitored network device is up any more: likewise.
     NetworkLost,
     /// One of our own parts asks for a failover.

@@ -46,7 +46,7 @@ use self::{
     lease::{Lease, Memory},
     links::Links,
     peer::Peer,
-    summary::Summary,
+    summary::Summaries,
 };
 use super::{
     codec::{Message, Service, function::FailoverRequest, node_info::State, status::BackendStatus},
@@ -95,8 +95,8 @@ pub struct Core {
     /// The silent leader was asked: when.
     asked_leader: Option<Instant>,
     serving: bool,
-    /// The last line about who leads.
-    summary: Option<Summary>,
+    /// Lines about who leads.
+    summaries: Summaries,
     wake: Option<Instant>,
     ended: bool,
     out: Vec<Action>,
@@ -135,7 +135,7 @@ impl Core {
             said: Vec::new(),
             asked_leader: None,
             serving: true,
-            summary: None,
+            summaries: Summaries::default(),
             wake: None,
             ended: false,
             out: Vec::new(),
@@ -205,6 +205,7 @@ impl Core {
             Event::Garbled { conn, id, kind } => self.garbled(conn, id, kind),
             Event::Lifecheck { peer, alive } => self.lifecheck(peer, alive),
             Event::LocalDead { reason } => self.exit(State::Lost, reason),
+            Event::Address { here } => self.summaries.address_is_here = here,
             Event::NetworkLost => self.exit(
                 State::InNetworkTrouble,
                 "system has lost the network".to_owned(),
@@ -335,6 +336,7 @@ impl Core {
         add(self.next_silence());
         add(self.next_removal());
         add(self.votes.next());
+        add(self.summaries.next());
         add(self.failovers.next(self.now));
         add(self.lease.next(self.state, self.now));
         wake

@@ -7,6 +7,7 @@ mod hostile;
 mod lease;
 mod links;
 mod replay;
+mod summary;
 mod texts;
 
 use std::{

@@ -81,6 +81,8 @@ pub(super) struct Shell {
     /// The memory is being written, and this waits for it.
     pub keeping: bool,
     pub held_back: VecDeque<core::Action>,
+    /// As the core was told last.
+    pub address_is_here: bool,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
     /// Who leads, and whether this node decides, as the supervisor was told last.
@@ -153,9 +155,18 @@ impl Shell {
         let early = due.filter(|due| *due > now);
         if early.is_none() {
             self.shown = Some(now);
+            self.tell_address();
             self.show(now);
         }
         early
+    }
+
+    /// Not at once: the core may be in the middle of the actions that have led to it.
+    fn tell_address(&mut self) {
+        let here = self.vip.is_held();
+        if std::mem::replace(&mut self.address_is_here, here) != here {
+            self.core(core::Event::Address { here });
+        }
     }
 
     /// For tools, which read it without asking.
