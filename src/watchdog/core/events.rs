@@ -41,6 +41,17 @@ pub enum Event {
     Closed {
         conn: Conn,
     },
+    /// Why the one of [`Action::Connect`] could not be made; its end is told as for all others.
+    Unreachable {
+        conn: Conn,
+        why: String,
+    },
+    /// Why a packet says nothing, or the connection has to end; told before [`Event::Garbled`] or
+    /// [`Event::Closed`].
+    Unreadable {
+        conn: Conn,
+        why: String,
+    },
     Received {
         conn: Conn,
         id: u32,

@@ -40,7 +40,7 @@ impl Links {
     }
 
     /// Whose connection it is; `None`: unknown, or not open any more.
-    fn peer(&self, conn: Conn) -> Option<PeerId> {
+    pub(super) fn peer(&self, conn: Conn) -> Option<PeerId> {
         match conn {
             Conn::Out { .. } => self.outbound.get(&conn).copied(),
             Conn::In(_) => self.inbound.get(&conn)?.peer,
@@ -104,6 +104,7 @@ impl Core {
         let Some(peer) = self.links.peer(conn) else {
             return self.out.push(Action::Close { conn });
         };
+        self.reached(peer);
         self.peers[peer].out_is_up = true;
         self.peers[peer].send_failures = 0;
         let id = self.ticket();
@@ -251,6 +252,7 @@ impl Core {
             self.links.remove(old);
             self.out.push(Action::Close { conn: old });
         }
+        self.introduced_anew(peer);
         self.accept(peer, id, info);
     }
 

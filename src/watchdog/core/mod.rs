@@ -32,6 +32,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod troubles;
 
 use std::{
     sync::Arc,
@@ -201,6 +202,8 @@ impl Core {
             Event::Accepted { conn, source } => self.links.accepted(conn, source),
             Event::Connected { conn } => self.connected(conn),
             Event::Closed { conn } => self.closed(conn),
+            Event::Unreachable { conn, why } => self.unreachable(conn, why),
+            Event::Unreadable { conn, why } => self.unreadable(conn, why),
             Event::Received { conn, id, message } => self.received(conn, id, message),
             Event::Garbled { conn, id, kind } => self.garbled(conn, id, kind),
             Event::Lifecheck { peer, alive } => self.lifecheck(peer, alive),

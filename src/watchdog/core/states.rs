@@ -308,7 +308,7 @@ impl Core {
         } else {
             self.warn(
                 format!("remote node \"{label}\" is lost: {}", reason.text()),
-                "",
+                reason.hint(),
             );
             let record = &mut self.peers[peer];
             record.state = State::Lost;

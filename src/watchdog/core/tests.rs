@@ -9,6 +9,7 @@ mod links;
 mod replay;
 mod summary;
 mod texts;
+mod troubles;
 
 use std::{
     sync::Arc,

@@ -14,10 +14,13 @@ use tokio::{
 };
 
 use super::task::Happened;
-use crate::watchdog::{
-    codec::{Message, take_frame},
-    core::{Conn, Event},
-    settings::Member,
+use crate::{
+    sys::errors,
+    watchdog::{
+        codec::{Message, take_frame},
+        core::{Conn, Event},
+        settings::Member,
+    },
 };
 
 /// A host that does not answer at all would hold a connect up for minutes.
@@ -80,16 +83,25 @@ pub fn dial(
 ) -> Link {
     let (outbox, queue) = mpsc::channel(BACKLOG);
     drop(tokio::task::spawn_local(async move {
-        let connecting = TcpStream::connect((member.host.as_str(), member.wd_port));
-        if let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, connecting).await
-            && prepare(&stream).is_ok()
-        {
-            tell(&events, Event::Connected { conn }).await;
-            run(conn, stream, (queue, unwritten), &events, None).await;
+        match connect(&member).await {
+            Ok(stream) => {
+                tell(&events, Event::Connected { conn }).await;
+                run(conn, stream, (queue, unwritten), &events, None).await;
+            }
+            Err(why) => tell(&events, Event::Unreachable { conn, why }).await,
         }
         tell(&events, Event::Closed { conn }).await;
     }));
     Link { outbox }
+}
+
+async fn connect(member: &Member) -> Result<TcpStream, String> {
+    let connecting = TcpStream::connect((member.host.as_str(), member.wd_port));
+    let stream = match timeout(CONNECT_LIMIT, connecting).await {
+        Ok(stream) => stream.and_then(|stream| prepare(&stream).map(|()| stream)),
+        Err(_) => return Err(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
+    };
+    stream.map_err(|error| errors::message(&error))
 }
 
 /// As stock nodes have their sockets.
@@ -141,16 +153,23 @@ async fn read(
                             id: frame.id,
                             message,
                         },
-                        Err(_) => Event::Garbled {
-                            conn,
-                            id: frame.id,
-                            kind: frame.kind,
-                        },
+                        Err(error) => {
+                            let why = error.to_string();
+                            tell(events, Event::Unreadable { conn, why }).await;
+                            Event::Garbled {
+                                conn,
+                                id: frame.id,
+                                kind: frame.kind,
+                            }
+                        }
                     };
                     tell(events, event).await;
                 }
                 Ok(None) => break,
-                Err(_) => return,
+                Err(error) => {
+                    let why = error.to_string();
+                    return tell(events, Event::Unreadable { conn, why }).await;
+                }
             }
         }
         if first_packet.is_some() && input.len() > FIRST_LARGEST {
@@ -246,6 +265,10 @@ mod tests {
             ));
             assert!(matches!(
                 next(&mut happened).await,
+                Event::Unreadable { why, .. } if why.starts_with("its body is not a JSON object")
+            ));
+            assert!(matches!(
+                next(&mut happened).await,
                 Event::Garbled { kind: b'I', .. }
             ));
             assert!(matches!(
@@ -269,6 +292,10 @@ mod tests {
                 .write_all(b"A\0\0\0\x01\xff\xff\xff\xff")
                 .await
                 .unwrap();
+            assert!(matches!(
+                next(&mut happened).await,
+                Event::Unreadable { why, .. } if why.contains("length field")
+            ));
             assert!(matches!(next(&mut happened).await, Event::Closed { .. }));
             let mut rest = Vec::new();
             theirs.read_to_end(&mut rest).await.unwrap();
@@ -329,6 +356,10 @@ mod tests {
                 attempt: 1,
             };
             let _link = dial(conn, member, events, mpsc::channel(1).0);
+            assert!(matches!(
+                next(&mut happened).await,
+                Event::Unreachable { why, .. } if why == "Connection refused"
+            ));
             assert!(matches!(next(&mut happened).await, Event::Closed { .. }));
         });
     }
