@@ -1,6 +1,6 @@
 //! One TCP connection to another node, whoever has opened it: bytes to packets and back.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -15,6 +15,7 @@ use tokio::{
 
 use super::task::Happened;
 use crate::{
+    control::backend_client,
     sys::errors,
     watchdog::{
         codec::{Message, take_frame},
@@ -25,6 +26,8 @@ use crate::{
 
 /// A host that does not answer at all would hold a connect up for minutes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The same of each address, where a name has several: the next one may be the one that works.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 /// Whoever has not said who he is by then is sent away; nodes do so at once.
 const FIRST_PACKET: Duration = Duration::from_secs(10);
 /// How long we read on after a failed write or our own close, so that nothing sent before is lost
@@ -96,12 +99,35 @@ pub fn dial(
 }
 
 async fn connect(member: &Member) -> Result<TcpStream, String> {
-    let connecting = TcpStream::connect((member.host.as_str(), member.wd_port));
-    let stream = match timeout(CONNECT_LIMIT, connecting).await {
-        Ok(stream) => stream.and_then(|stream| prepare(&stream).map(|()| stream)),
-        Err(_) => return Err(format!("no answer within {} s", CONNECT_LIMIT.as_secs())),
+    // While no name server answers, the addresses that were found before count.
+    let found = backend_client::resolve(&member.host, member.wd_port, Some(CONNECT_LIMIT)).await;
+    let addresses = found.map_err(|failure| failure.to_string())?;
+    first_that_answers(&addresses).await
+}
+
+async fn first_that_answers(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let limit = match addresses {
+        [_] => CONNECT_LIMIT,
+        _ => ADDRESS_LIMIT,
     };
-    stream.map_err(|error| errors::message(&error))
+    let mut reasons = Vec::new();
+    for address in addresses {
+        let why = match timeout(limit, TcpStream::connect(address)).await {
+            Ok(stream) => match stream.and_then(|stream| prepare(&stream).map(|()| stream)) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => errors::message(&error),
+            },
+            Err(_) => format!("no answer within {} s", limit.as_secs()),
+        };
+        reasons.push(match addresses {
+            [_] => why,
+            _ => format!("{}: {why}", address.ip()),
+        });
+    }
+    if reasons.is_empty() {
+        return Err("its name has no address".to_owned());
+    }
+    Err(reasons.join(", "))
 }
 
 /// As stock nodes have their sockets.
@@ -334,6 +360,41 @@ mod tests {
             drop(theirs);
             assert!(matches!(next(&mut happened).await, Event::Received { .. }));
             assert!(matches!(next(&mut happened).await, Event::Closed { .. }));
+        });
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
+        local(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let nobody = {
+                let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                other.local_addr().unwrap()
+            };
+            // Takes part in a handshake with nobody: its queue is full.
+            let full =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+                .unwrap();
+            full.listen(0).unwrap();
+            let silent = full.local_addr().unwrap().as_socket().unwrap();
+            let _first = TcpStream::connect(silent).await.unwrap();
+            let mut waiting = Vec::new();
+            for _ in 0..3 {
+                let connecting = TcpStream::connect(silent);
+                waiting.push(tokio::task::spawn_local(connecting));
+            }
+            tokio::task::yield_now().await;
+            let stream = first_that_answers(&[nobody, silent, address])
+                .await
+                .unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), address);
+            let why = first_that_answers(&[nobody, nobody]).await.unwrap_err();
+            assert_eq!(
+                why,
+                "127.0.0.1: Connection refused, 127.0.0.1: Connection refused"
+            );
         });
     }
 
