@@ -33,6 +33,10 @@ pub enum Event {
         conn: Conn,
         source: String,
     },
+    /// One from there was closed at once, as [`Core::place_for`](super::Core::place_for) wants it.
+    TurnedAway {
+        source: String,
+    },
     /// The one of [`Action::Connect`] stands.
     Connected {
         conn: Conn,

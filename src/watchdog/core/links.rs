@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Conn, Core, Leader, Message, PeerId, peer::LostReason, times};
+use super::{
+    Action, Conn, Core, Leader, Message, PeerId, peer::LostReason, strangers::short, times,
+};
 use crate::watchdog::codec::{
     Service,
     ipc_answer::Membership,
@@ -24,14 +26,26 @@ pub(super) struct Links {
 }
 
 #[derive(Debug)]
-struct Inbound {
-    source: String,
+pub(super) struct Inbound {
+    pub source: String,
+    pub since: Instant,
     peer: Option<PeerId>,
 }
 
 impl Links {
-    pub fn accepted(&mut self, conn: Conn, source: String) {
-        self.inbound.insert(conn, Inbound { source, peer: None });
+    pub fn accepted(&mut self, conn: Conn, source: String, since: Instant) {
+        let inbound = Inbound {
+            source,
+            since,
+            peer: None,
+        };
+        self.inbound.insert(conn, inbound);
+    }
+
+    /// Accepted, and not known whose.
+    pub fn strangers(&self) -> impl Iterator<Item = (Conn, &Inbound)> {
+        let strangers = self.inbound.iter().filter(|(_, i)| i.peer.is_none());
+        strangers.map(|(conn, inbound)| (*conn, inbound))
     }
 
     pub fn all(&self) -> Vec<Conn> {
@@ -137,7 +151,7 @@ impl Core {
         }
     }
 
-    fn close(&mut self, conn: Conn) {
+    pub(super) fn close(&mut self, conn: Conn) {
         self.closed(conn);
         self.out.push(Action::Close { conn });
     }
@@ -213,36 +227,40 @@ impl Core {
 
     /// The first packet of an accepted connection.
     fn introduced(&mut self, conn: Conn, id: u32, info: Box<NodeInfo>) {
-        if info.node_id == Some(self.settings.node_id) {
-            let text = format!(
-                "a node at {} uses the same node id {} as this one",
-                info.host, self.settings.node_id
-            );
-            return self.warn(text, "give every node its own number in pgpool_node_id");
-        }
         let source = self.links.inbound.get(&conn).map(|i| i.source.clone());
         let source = source.unwrap_or_default();
+        let host = short(&info.host);
+        // Before anything else: nobody learns more without it.
         let known = info.is_signed_with(&self.settings.authkey);
+        if known && info.node_id == Some(self.settings.node_id) {
+            let text = format!(
+                "a node at {host} uses the same node id {} as this one",
+                self.settings.node_id
+            );
+            // No answer, as by stock nodes; the end comes with that of the time for introductions.
+            return self.say_refusal(
+                &source,
+                text,
+                "give every node its own number in pgpool_node_id",
+            );
+        }
         let peer = (0..self.peers.len()).find(|peer| self.matches(*peer, &info, &source));
         let Some(peer) = peer.filter(|_| known) else {
             let (text, hint) = if known {
                 (
                     format!(
                         "node \"{}\" from {source} (wd_port {}, pgpool port {}, node id {:?}) is none of the configured watchdog nodes and is refused",
-                        info.host, info.wd_port, info.pgpool_port, info.node_id
+                        host, info.wd_port, info.pgpool_port, info.node_id
                     ),
                     "host names, ports and node ids must be the same in the files of all nodes",
                 )
             } else {
                 (
-                    format!(
-                        "node \"{}\" from {source} has another wd_authkey and is refused",
-                        info.host
-                    ),
+                    format!("node \"{host}\" from {source} has another wd_authkey and is refused"),
                     "wd_authkey must be the same on all nodes",
                 )
             };
-            self.warn(text, hint);
+            self.say_refusal(&source, text, hint);
             return self.reject(conn, id);
         };
         if let Some(entry) = self.links.inbound.get_mut(&conn) {
@@ -253,6 +271,7 @@ impl Core {
             self.out.push(Action::Close { conn: old });
         }
         self.introduced_anew(peer);
+        self.is_welcome(&source);
         self.accept(peer, id, info);
     }
 

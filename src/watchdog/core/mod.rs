@@ -28,6 +28,7 @@ mod picture;
 pub mod quorum;
 mod split_brain;
 mod states;
+mod strangers;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::events::{Action, Conn, Entry, Event, Leader};
 use self::{
     commands::Pending,
     consensus::Votes,
@@ -47,7 +47,12 @@ use self::{
     lease::{Lease, Memory},
     links::Links,
     peer::Peer,
+    strangers::Refusals,
     summary::Summaries,
+};
+pub use self::{
+    events::{Action, Conn, Entry, Event, Leader},
+    strangers::Place,
 };
 use super::{
     codec::{Message, Service, function::FailoverRequest, node_info::State, status::BackendStatus},
@@ -96,6 +101,7 @@ pub struct Core {
     /// The silent leader was asked: when.
     asked_leader: Option<Instant>,
     serving: bool,
+    refusals: Refusals,
     /// Lines about who leads.
     summaries: Summaries,
     wake: Option<Instant>,
@@ -136,6 +142,7 @@ impl Core {
             said: Vec::new(),
             asked_leader: None,
             serving: true,
+            refusals: Refusals::default(),
             summaries: Summaries::default(),
             wake: None,
             ended: false,
@@ -199,7 +206,8 @@ impl Core {
         match event {
             Event::Start { memory } => self.start(memory),
             Event::Timer => {}
-            Event::Accepted { conn, source } => self.links.accepted(conn, source),
+            Event::Accepted { conn, source } => self.links.accepted(conn, source, self.now),
+            Event::TurnedAway { source } => self.turned_away(&source),
             Event::Connected { conn } => self.connected(conn),
             Event::Closed { conn } => self.closed(conn),
             Event::Unreachable { conn, why } => self.unreachable(conn, why),
@@ -270,6 +278,7 @@ impl Core {
             self.timer = None;
             self.state_timeout();
         }
+        self.close_strangers();
         self.redial();
         self.drop_unreachable();
         self.watch_leader();
@@ -340,6 +349,7 @@ impl Core {
         add(self.next_removal());
         add(self.votes.next());
         add(self.summaries.next());
+        add(self.next_stranger());
         add(self.failovers.next(self.now));
         add(self.lease.next(self.state, self.now));
         wake

@@ -7,6 +7,7 @@ mod hostile;
 mod lease;
 mod links;
 mod replay;
+mod strangers;
 mod summary;
 mod texts;
 mod troubles;

@@ -1,6 +1,6 @@
 //! Why another node cannot be reached or understood: one line for each change, however often it is tried.
 
-use super::{Conn, Core, PeerId, State};
+use super::{Conn, Core, PeerId, State, strangers::short};
 
 /// Of one other node.
 #[derive(Debug, Default)]
@@ -61,6 +61,7 @@ impl Core {
         let Some(peer) = self.links.peer(conn) else {
             return;
         };
+        let why = short(&why);
         let record = &mut self.peers[peer];
         let known = &mut record.troubles.unreadable;
         if known.len() >= KINDS || known.contains(&why) {

@@ -28,8 +28,6 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The same of each address, where a name has several: the next one may be the one that works.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
-/// Whoever has not said who he is by then is sent away; nodes do so at once.
-const FIRST_PACKET: Duration = Duration::from_secs(10);
 /// How long we read on after a failed write or our own close, so that nothing sent before is lost
 /// and what we have sent is not cut off by a reset.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -64,14 +62,8 @@ pub fn accepted(
 ) -> Link {
     let (outbox, queue) = mpsc::channel(BACKLOG);
     drop(tokio::task::spawn_local(async move {
-        run(
-            conn,
-            stream,
-            (queue, unwritten),
-            &events,
-            Some(FIRST_PACKET),
-        )
-        .await;
+        // How long it may stay without an introduction is the core's to say.
+        run(conn, stream, (queue, unwritten), &events, true).await;
         tell(&events, Event::Closed { conn }).await;
     }));
     Link { outbox }
@@ -89,7 +81,7 @@ pub fn dial(
         match connect(&member).await {
             Ok(stream) => {
                 tell(&events, Event::Connected { conn }).await;
-                run(conn, stream, (queue, unwritten), &events, None).await;
+                run(conn, stream, (queue, unwritten), &events, false).await;
             }
             Err(why) => tell(&events, Event::Unreachable { conn, why }).await,
         }
@@ -147,10 +139,10 @@ async fn run(
     stream: TcpStream,
     (queue, unwritten): (mpsc::Receiver<Vec<u8>>, Unwritten),
     events: &mpsc::Sender<Happened>,
-    first_packet: Option<Duration>,
+    is_stranger: bool,
 ) {
     let (from, to) = stream.into_split();
-    let mut reading = std::pin::pin!(read(conn, from, events, first_packet));
+    let mut reading = std::pin::pin!(read(conn, from, events, is_stranger));
     let writing = std::pin::pin!(write(to, queue, unwritten));
     tokio::select! {
         () = &mut reading => {}
@@ -165,14 +157,14 @@ async fn read(
     conn: Conn,
     mut from: OwnedReadHalf,
     events: &mpsc::Sender<Happened>,
-    mut first_packet: Option<Duration>,
+    mut is_stranger: bool,
 ) {
     let mut input = BytesMut::new();
     loop {
         loop {
             match take_frame(&mut input) {
                 Ok(Some(frame)) => {
-                    first_packet = None;
+                    is_stranger = false;
                     let event = match Message::decode(&frame) {
                         Ok(message) => Event::Received {
                             conn,
@@ -198,19 +190,11 @@ async fn read(
                 }
             }
         }
-        if first_packet.is_some() && input.len() > FIRST_LARGEST {
+        if is_stranger && input.len() > FIRST_LARGEST {
             return;
         }
         input.reserve(READ_AHEAD);
-        let reading = from.read_buf(&mut input);
-        let got = match first_packet {
-            Some(limit) => match timeout(limit, reading).await {
-                Ok(got) => got,
-                Err(_) => return,
-            },
-            None => reading.await,
-        };
-        match got {
+        match from.read_buf(&mut input).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }

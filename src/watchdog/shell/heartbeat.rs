@@ -173,13 +173,14 @@ pub async fn receive(
             continue;
         };
         let datagram = datagram.get(..length).unwrap_or_default();
-        let Ok((heartbeat, signed)) = Heartbeat::decode(datagram, &settings.authkey) else {
+        // What is not signed is nobody's, and must not wait in front of what other nodes send.
+        let Ok((heartbeat, true)) = Heartbeat::decode(datagram, &settings.authkey) else {
             continue;
         };
         let event = Event::Heartbeat {
             heartbeat,
             source: from.ip().to_string(),
-            signed,
+            signed: true,
         };
         if events.send(Happened::Lifecheck(event)).await.is_err() {
             return;
@@ -194,7 +195,10 @@ mod tests {
     use tokio::{task::LocalSet, time::timeout};
 
     use super::*;
-    use crate::watchdog::{codec::heartbeat::Size, testing};
+    use crate::watchdog::{
+        codec::{AuthKey, heartbeat::Size},
+        testing,
+    };
 
     /// As of a name with an address of IPv6, where a stock node does not listen, before one of IPv4.
     #[test]
@@ -230,6 +234,42 @@ mod tests {
             assert_eq!(route.send_to_all(b"beat", &addresses).await, Ok(()));
             assert!(route.send_to_all(b"beat", &[nowhere]).await.is_err());
             assert!(route.send_to_all(b"beat", &[]).await.is_err());
+        });
+    }
+
+    #[test]
+    fn heartbeats_without_the_key_are_dropped_where_they_come_in() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = listen::udp("127.0.0.1:0".parse().unwrap(), "").unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let mut settings = testing::settings(1, 3);
+            settings.authkey = AuthKey::new("k");
+            // A flood would block behind the first of these.
+            let (events, mut happened) = mpsc::channel(1);
+            drop(tokio::task::spawn_local(receive(
+                socket,
+                Arc::new(settings),
+                events,
+            )));
+            let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let beat = |sent: u32| Heartbeat {
+                host: "10.0.0.2".to_owned(),
+                pgpool_port: 9999,
+                sent: (sent, 0),
+            };
+            for (sent, key) in [(1, ""), (2, "other"), (3, "k")] {
+                let bytes = beat(sent).encode(Size::Long, &AuthKey::new(key)).unwrap();
+                sender.send_to(&bytes, ("127.0.0.1", port)).await.unwrap();
+            }
+            let got = timeout(Duration::from_secs(20), happened.recv()).await;
+            let Some(Happened::Lifecheck(Event::Heartbeat { heartbeat, .. })) = got.unwrap() else {
+                panic!("no heartbeat");
+            };
+            assert_eq!(heartbeat.sent, (3, 0));
         });
     }
 
