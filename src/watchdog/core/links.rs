@@ -18,11 +18,22 @@ use crate::watchdog::codec::{
     node_info::{NodeInfo, State},
 };
 
-/// Accepted connections: address, and whose it is once that is known.
+const WRONG_KEY: &str = "its wd_authkey is not that of this node";
+
+/// Accepted connections: address, and whose it is once that is known. Our own: whom they lead to, and whether
+/// whoever has answered there has shown the key.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     inbound: BTreeMap<Conn, Inbound>,
-    outbound: BTreeMap<Conn, PeerId>,
+    outbound: BTreeMap<Conn, Outbound>,
+}
+
+#[derive(Debug)]
+struct Outbound {
+    peer: PeerId,
+    has_shown_key: bool,
+    /// When it was last asked to.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -56,7 +67,7 @@ impl Links {
     /// Whose connection it is; `None`: unknown, or not open any more.
     pub(super) fn peer(&self, conn: Conn) -> Option<PeerId> {
         match conn {
-            Conn::Out { .. } => self.outbound.get(&conn).copied(),
+            Conn::Out { .. } => self.outbound.get(&conn).map(|out| out.peer),
             Conn::In(_) => self.inbound.get(&conn)?.peer,
         }
     }
@@ -85,7 +96,12 @@ impl Core {
         record.out = Some(conn);
         record.out_is_up = false;
         record.dialled = Some(self.now);
-        self.links.outbound.insert(conn, peer);
+        let outbound = Outbound {
+            peer,
+            has_shown_key: false,
+            asked: None,
+        };
+        self.links.outbound.insert(conn, outbound);
         self.out.push(Action::Connect { conn, peer });
     }
 
@@ -189,13 +205,53 @@ impl Core {
                 _ => self.close(conn),
             };
         };
-        self.peers[peer].heard = Some(self.now);
-        if let Message::AddNode(info) = &message
-            && !self.is_acceptable(peer, info)
-        {
-            return self.reject(conn, id);
+        match &message {
+            Message::AddNode(info) if !self.is_acceptable(peer, info) => {
+                return self.reject(conn, id);
+            }
+            Message::NodeInfo(info) if !info.is_signed_with(&self.settings.authkey) => {
+                return self.unreadable(conn, WRONG_KEY.to_owned());
+            }
+            Message::AddNode(_) | Message::NodeInfo(_) => self.has_shown_key(conn),
+            // All that a node says whose key is another one than ours.
+            Message::Reject if self.state == State::Loading => {}
+            _ if self.is_trusted(conn, peer) => {}
+            _ => return self.ask_for_key(conn, peer),
         }
+        self.peers[peer].heard = Some(self.now);
         self.packet(peer, id, message);
+    }
+
+    /// Who has connected to us has shown the key at once; where we have connected to, anybody may have
+    /// answered who could take the port while pgpool does not run there. While a node is connected to us
+    /// its port is its own.
+    fn is_trusted(&self, conn: Conn, peer: PeerId) -> bool {
+        !self.settings.authkey.is_set()
+            || self.peers[peer].inbound.is_some()
+            || self
+                .links
+                .outbound
+                .get(&conn)
+                .is_none_or(|out| out.has_shown_key)
+    }
+
+    fn has_shown_key(&mut self, conn: Conn) {
+        if let Some(outbound) = self.links.outbound.get_mut(&conn) {
+            outbound.has_shown_key = true;
+        }
+    }
+
+    /// Every node answers with NODE INFO, in which the key is shown.
+    fn ask_for_key(&mut self, conn: Conn, peer: PeerId) {
+        let now = self.now;
+        let Some(outbound) = self.links.outbound.get_mut(&conn) else {
+            return;
+        };
+        let recently = |at: Instant| now.saturating_duration_since(at) < times::REPLY;
+        if !outbound.asked.is_some_and(recently) {
+            outbound.asked = Some(now);
+            self.send_new(peer, Message::RequestInfo);
+        }
     }
 
     /// Stock nodes end another node's pgpool for some packets that they cannot read; we answer what the
@@ -209,6 +265,9 @@ impl Core {
             }
             return;
         };
+        if !self.is_trusted(conn, peer) {
+            return;
+        }
         self.peers[peer].heard = Some(self.now);
         match kind {
             b'f' | b'r' | b'd' => {

@@ -95,6 +95,70 @@ fn the_log_cannot_be_filled_by_changing_names() {
     assert_eq!(lines, 10);
 }
 
+/// Somebody has taken the port of a node that does not run.
+#[test]
+fn whoever_answers_at_a_members_port_is_obeyed_when_he_has_shown_the_key() {
+    let key = AuthKey::new("k");
+    let mut bench = Bench::with(|s| s.authkey = AuthKey::new("k"));
+    bench.lead_alone();
+    let attempt = bench.core.peers[0].attempts;
+    let conn = Conn::Out { peer: 0, attempt };
+    bench.event(Event::Connected { conn });
+    bench.done();
+    bench.packet(conn, Message::JoinLeader);
+    assert_eq!(bench.done(), "0B", "the key, please");
+    let orders = [
+        Message::Service(crate::watchdog::codec::Service::IAmTrueLeader),
+        Message::NodeInfo(Box::new(info_of(0, State::Leader))),
+        Message::NodeInfo(Box::new(
+            info_of(0, State::Leader).sign(&AuthKey::new("other")),
+        )),
+        Message::Failover(down(0)),
+        Message::ClusterCommand(crate::watchdog::codec::function::ClusterCommand::new(
+            "SHUTDOWN_CLUSTER",
+            &[("mode", "i")],
+        )),
+    ];
+    for order in orders {
+        bench.packet(conn, order);
+        assert!(
+            !bench
+                .actions
+                .iter()
+                .any(|a| matches!(a, Action::Run { .. })),
+            "obeyed"
+        );
+        assert_eq!(bench.done(), "");
+    }
+    bench.event(Event::Garbled {
+        conn,
+        id: 5,
+        kind: b'f',
+    });
+    assert_eq!(bench.done(), "");
+    assert_eq!(bench.core.state(), State::Leader);
+    assert_eq!(bench.core.peers[0].heard, None);
+    // As stock nodes, in the answer to B.
+    let signed = info_of(0, State::Standby).sign(&key);
+    bench.packet(conn, Message::NodeInfo(Box::new(signed)));
+    bench.done();
+    bench.packet(conn, Message::JoinLeader);
+    assert!(bench.done().starts_with("0G="));
+}
+
+/// Its own connection came in with the key: nobody else can have its port.
+#[test]
+fn a_node_that_is_connected_to_us_is_trusted_on_both_connections() {
+    let key = AuthKey::new("k");
+    let mut bench = Bench::with(|s| s.authkey = AuthKey::new("k"));
+    bench.lead_alone();
+    bench.meet(info_of(0, State::Standby).sign(&key));
+    bench.done();
+    let attempt = bench.core.peers[0].attempts;
+    bench.packet(Conn::Out { peer: 0, attempt }, Message::JoinLeader);
+    assert!(bench.done().starts_with("0G="));
+}
+
 #[test]
 fn strangers_of_one_address_do_not_take_the_places_of_others() {
     let mut bench = started();
