@@ -43,7 +43,10 @@ pub(in crate::config) fn findings(
     check.commands();
     check.key();
     match members::members(values, dialect) {
-        Ok(members) => check.members(&members),
+        Ok(members) => {
+            check.number(&members);
+            check.members(&members);
+        }
         Err(Unknown::WdHostname) => check.warn(
             "wd_hostname",
             None,
@@ -110,6 +113,19 @@ impl Check<'_> {
                 let text = format!("{name} does not name the virtual IP");
                 self.warn(name, None, text, "write $_IP_$ where the address belongs");
             }
+        }
+    }
+
+    /// With a file of 4.0 or 4.1 it is nowhere to be read, and files of 4.2 and later have to list the node by it.
+    fn number(&mut self, members: &Members) {
+        if self.dialect < Release::V4_2 {
+            let text = format!(
+                "this node is watchdog node {}: {}",
+                members.node_id,
+                members.numbered_by.text()
+            );
+            let place = self.place("wd_hostname", None);
+            self.findings.push(Finding::info(place, text));
         }
     }
 
