@@ -16,9 +16,6 @@ use crate::{
     },
 };
 
-/// A longer host name does not fit into a heartbeat.
-const LONGEST_HOST: usize = 253;
-
 struct Check<'a> {
     values: &'a Values,
     dialect: Release,
@@ -165,14 +162,6 @@ impl Check<'_> {
                 );
             }
         }
-        if own.host.len() > LONGEST_HOST {
-            self.warn(
-                if old { "wd_hostname" } else { "hostname" },
-                (!old).then(|| slot(own, 0)).flatten(),
-                format!("the host name of this node is longer than {LONGEST_HOST} bytes"),
-                "no heartbeat can hold it; use a shorter name or an address on all nodes",
-            );
-        }
         if !old && i64::from(own.pgpool_port) != self.values.int("port", None) {
             let text = format!(
                 "pgpool_port{} is {}, and this node takes clients at port {}",
@@ -256,6 +245,15 @@ impl Check<'_> {
             return;
         }
         let old = self.dialect < Release::V4_2;
+        let longest = settings.heartbeat.size.longest_host();
+        if settings.own.host.len() > longest {
+            self.warn(
+                if old { "wd_hostname" } else { "hostname" },
+                (!old).then(|| slot(&settings.own, 0)).flatten(),
+                format!("the host name of this node is longer than {longest} bytes"),
+                "no heartbeat can hold it, and none is sent; use a shorter name or an address on all nodes",
+            );
+        }
         if old {
             let expected = settings.others.iter().filter(|m| !m.is_gap()).count();
             if settings.heartbeat.destinations.len() < expected {

@@ -186,6 +186,26 @@ fn a_patch_level_that_had_short_heartbeats_is_honoured() {
 }
 
 #[test]
+fn a_host_name_that_no_heartbeat_holds_is_told_by_the_size_that_is_sent() {
+    let said = |length: usize, own: &str| {
+        let name = "h".repeat(length);
+        let (_, said) = load(&old(&format!("wd_hostname = '{name}'\n")), own, "");
+        said.iter()
+            .any(|line| line.contains("the host name of this node is longer than"))
+    };
+    let short = "compat_version = '4.0.10'\n";
+    assert_eq!(
+        [
+            said(127, short),
+            said(128, short),
+            said(253, ""),
+            said(254, "")
+        ],
+        [false, true, false, true]
+    );
+}
+
+#[test]
 fn without_watchdog_there_are_no_settings() {
     let off = NEW.replace("use_watchdog = on", "use_watchdog = off");
     assert!(load(&off, "", "1\n").0.is_none());
