@@ -32,6 +32,8 @@ pub(super) struct Links {
 struct Outbound {
     peer: PeerId,
     has_shown_key: bool,
+    /// Id of our introduction there.
+    introduced_as: Option<u32>,
     /// When it was last asked to.
     asked: Option<Instant>,
 }
@@ -99,6 +101,7 @@ impl Core {
         let outbound = Outbound {
             peer,
             has_shown_key: false,
+            introduced_as: None,
             asked: None,
         };
         self.links.outbound.insert(conn, outbound);
@@ -140,6 +143,9 @@ impl Core {
         let id = self.ticket();
         let message = Message::AddNode(Box::new(self.info()));
         self.out.push(Action::Send { conn, id, message });
+        if let Some(outbound) = self.links.outbound.get_mut(&conn) {
+            outbound.introduced_as = Some(id);
+        }
         if self.peers[peer].state == State::Dead {
             self.peers[peer].state = State::AddMessageSent;
         }
@@ -213,8 +219,7 @@ impl Core {
                 return self.unreadable(conn, WRONG_KEY.to_owned());
             }
             Message::AddNode(_) | Message::NodeInfo(_) => self.has_shown_key(conn),
-            // All that a node says whose key is another one than ours.
-            Message::Reject if self.state == State::Loading => {}
+            Message::Reject if self.is_refusal(conn, id) => return self.refused(peer),
             _ if self.is_trusted(conn, peer) => {}
             _ => return self.ask_for_key(conn, peer),
         }
@@ -233,6 +238,25 @@ impl Core {
                 .outbound
                 .get(&conn)
                 .is_none_or(|out| out.has_shown_key)
+    }
+
+    fn is_refusal(&self, conn: Conn, id: u32) -> bool {
+        let outbound = self.links.outbound.get(&conn);
+        outbound.is_some_and(|outbound| outbound.introduced_as == Some(id))
+    }
+
+    /// It does not take us for a member. It is dialled on: its operator may mend that.
+    fn refused(&mut self, peer: PeerId) {
+        let member = self.peers[peer].member.clone();
+        let text = format!(
+            "add to watchdog cluster request is rejected by node \"{}:{}\"",
+            member.host, member.wd_port
+        );
+        self.say_refusal(
+            &member.label(),
+            text,
+            "compare wd_authkey, host names, ports and node ids in the files of both nodes; the log of that node says what differs",
+        );
     }
 
     fn has_shown_key(&mut self, conn: Conn) {

@@ -60,13 +60,6 @@ impl Core {
             Message::Recovery(_) => {
                 self.send(peer, id, Message::Reject);
             }
-            Message::Reject if self.state == State::Loading => self.warn(
-                format!(
-                    "add to watchdog cluster request is rejected by node \"{}:{}\"",
-                    self.peers[peer].member.host, self.peers[peer].member.wd_port
-                ),
-                "compare wd_authkey, host names, ports and node ids in the files of both nodes",
-            ),
             // FAILOVER START says nothing that END does not; the rest is nobody's question.
             _ => {}
         }

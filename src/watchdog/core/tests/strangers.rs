@@ -146,6 +146,33 @@ fn whoever_answers_at_a_members_port_is_obeyed_when_he_has_shown_the_key() {
     assert!(bench.done().starts_with("0G="));
 }
 
+#[test]
+fn a_refused_node_says_so_in_any_state_once_and_dials_on() {
+    let mut bench = Bench::with(|s| s.authkey = AuthKey::new("k"));
+    bench.lead_alone();
+    let mut lines = 0;
+    for _ in 0..5 {
+        let attempt = bench.core.peers[0].attempts;
+        let conn = Conn::Out { peer: 0, attempt };
+        bench.event(Event::Connected { conn });
+        let id = bench.sent_id(b'A');
+        bench.reply(conn, id, Message::Reject);
+        bench.event(Event::Closed { conn });
+        lines += bench
+            .actions
+            .iter()
+            .filter(|action| matches!(
+                action,
+                Action::Log(entry) if entry.message == "add to watchdog cluster request is rejected by node \"10.0.0.0:9000\""
+            ))
+            .count();
+        bench.done();
+        bench.seconds(11);
+    }
+    assert_eq!(lines, 1);
+    assert_eq!(bench.core.state(), State::Leader);
+}
+
 /// Its own connection came in with the key: nobody else can have its port.
 #[test]
 fn a_node_that_is_connected_to_us_is_trusted_on_both_connections() {
