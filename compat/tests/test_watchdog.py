@@ -77,9 +77,18 @@ class Election(WatchdogCase):
         # A stock pgpool's other processes notice later, and would keep its ports.
         if env.SUBJECT == "stock":
             self.pgpools[first].cleanup()
-        self.eventually(lambda: list(self.pgpools.seen_by(self.others(first)[0]).values()).count("LEADER") == 1, "another leader", timeout=40)
+        survivor = (first + 1) % 3
+
+        def another_leads():
+            seen = self.pgpools.seen_by(self.pgpools[survivor])
+            return seen.get(self.pgpools[first].port) == "LOST" and sorted(seen.values()) == ["LEADER", "LOST", "STANDBY"]
+
+        self.eventually(another_leads, "another leader, and the old one lost", timeout=40)
+        second = self.pgpools.leader(seen_from=survivor)
+        self.assertNotEqual(second, first)
         self.pgpools[first].start(timeout=60)
         self.eventually(lambda: sorted(self.pgpools.states(first)) == ["LEADER", "STANDBY", "STANDBY"], "all three", timeout=40)
+        self.assertEqual(self.pgpools.states(first)[second], "LEADER", "who leads goes on to lead")
 
     def test_a_node_with_another_key_is_not_let_in(self):
         self.pgpools[2].write_config(wd_authkey="not " + KEY)
@@ -87,9 +96,16 @@ class Election(WatchdogCase):
             self.pgpools[number].launch()
         for number in (0, 1):
             self.pgpools[number].wait_log(r"successfully started", timeout=60)
+        mark = self.pgpools[0].log_size()
         self.pgpools[2].launch()
         self.addCleanup(self.pgpools[2].cleanup)
+        self.pgpools[0].wait_log(r'add node from hostname:"127\.0\.0\.1" port:\d+ pgpool_port:\d+ rejected', since=mark, timeout=30)
+        self.assertIn("LEADER", self.pgpools.states(0))
         proc.never(lambda: self.pgpools.states(0)[2] in ("STANDBY", "LEADER"), "the stranger joins", 8)
+        self.pgpools[2].cleanup()
+        self.pgpools[2].write_config(wd_authkey=KEY)
+        self.pgpools[2].start(timeout=60)
+        self.eventually(lambda: self.pgpools.states(0)[2] == "STANDBY", "it with the right key", timeout=40)
 
     def test_one_node_is_asked_for_by_its_node_id(self):
         self.pgpools.start()
@@ -292,14 +308,19 @@ class Lifecheck(LifecheckCase):
         self.pgpools.start()
         gone = self.pgpools[2]
         gone.stop()
+        mark = gone.log_size()
         tools_folder = gone.file("tools")
         os.makedirs(tools_folder)
         ping = os.path.join(tools_folder, "ping")
         gone.write(ping, "#!/bin/sh\nexit 1\n", mode=0o755)
         gone.write_config(ping_path=tools_folder, trusted_servers="192.0.2.1,192.0.2.2")
         gone.launch()
-        self.assertNotEqual(gone.wait_end(60), 0)
-        self.eventually(lambda: self.pgpools.states(0)[2] in ("LOST", "SHUTDOWN", "DEAD"), "the others to see it", timeout=30)
+        # It was there before it went.
+        self.eventually(lambda: self.pgpools.states(0)[2] in ("STANDBY", "LEADER"), "it to join", timeout=40)
+        status = gone.wait_end(60)
+        self.assertEqual(status, 3) if env.SUBJECT == "ours" else self.assertNotEqual(status, 0)
+        gone.wait_log(r"trusted server", since=mark)
+        self.eventually(lambda: self.pgpools.states(0)[2] in ("LOST", "SHUTDOWN"), "the others to see it", timeout=30)
 
 
 class LifecheckByQuery(LifecheckCase):

@@ -329,20 +329,22 @@ impl Core {
         }
         let peer = (0..self.peers.len()).find(|peer| self.matches(*peer, &info, &source));
         let Some(peer) = peer.filter(|_| known) else {
-            let (text, hint) = if known {
+            let (why, hint) = if known {
+                let id = info.node_id.map_or("none".to_owned(), |id| id.to_string());
                 (
-                    format!(
-                        "node \"{}\" from {source} (wd_port {}, pgpool port {}, node id {:?}) is none of the configured watchdog nodes and is refused",
-                        host, info.wd_port, info.pgpool_port, info.node_id
-                    ),
+                    format!("with the node id {id} it is none of the configured watchdog nodes"),
                     "host names, ports and node ids must be the same in the files of all nodes",
                 )
             } else {
                 (
-                    format!("node \"{host}\" from {source} has another wd_authkey and is refused"),
+                    "it has another wd_authkey".to_owned(),
                     "wd_authkey must be the same on all nodes",
                 )
             };
+            let text = format!(
+                "add node from hostname:\"{host}\" port:{} pgpool_port:{} rejected, from {source}: {why}",
+                info.wd_port, info.pgpool_port
+            );
             self.say_refusal(&source, text, hint);
             return self.reject(conn, id);
         };

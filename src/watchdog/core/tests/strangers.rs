@@ -21,7 +21,7 @@ fn introduce(bench: &mut Bench, number: u64, info: NodeInfo) -> Vec<String> {
     bench.packet(Conn::In(number), Message::AddNode(Box::new(info)));
     let entries = bench.actions.iter().filter_map(|action| match action {
         Action::Log(entry)
-            if entry.message.contains("refused") || entry.message.contains("same node id") =>
+            if entry.message.contains("rejected") || entry.message.contains("same node id") =>
         {
             Some(entry.message.clone())
         }
