@@ -187,7 +187,7 @@ impl Lifecheck {
         if self.settings.lifecheck.method == LifecheckMethod::Heartbeat && !self.recovering {
             for peer in 0..self.nodes.len() {
                 if self.silent_at(peer).is_some_and(|at| at <= self.now) {
-                    self.report(peer, false, "no heartbeat came");
+                    self.report(peer, false, "No heartbeat signal from node");
                 }
             }
         }
@@ -240,7 +240,7 @@ impl Lifecheck {
             return;
         };
         if self.nodes[peer].clock.accepts(heartbeat.sent) {
-            self.alive(peer, "heartbeats come again");
+            self.alive(peer, "Heartbeat signal found");
         }
     }
 
@@ -255,7 +255,7 @@ impl Lifecheck {
         node.failures += 1;
         let enough = node.failures >= self.settings.lifecheck.life_point.max(1);
         if enough && node.seen.is_some() && !node.dead && !self.recovering {
-            self.report(peer, false, "it does not answer the lifecheck query");
+            self.report(peer, false, "unable to connect to node");
         }
     }
 
@@ -273,6 +273,11 @@ impl Lifecheck {
                     self.settings.others[peer].label()
                 ),
             );
+            let mut all = self.nodes.iter().zip(&self.settings.others);
+            if all.all(|(node, member)| node.seen.is_some() || member.is_gap()) {
+                // In stock nodes it begins for all at the same time.
+                self.log(Severity::Log, "watchdog: lifecheck started".to_owned());
+            }
         } else if node.dead {
             self.report(peer, true, why);
         }

@@ -90,6 +90,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         touched: None,
         keeping: false,
         held_back: VecDeque::new(),
+        address_is_here: false,
         running: HashMap::new(),
         leader: (None, false),
         stopping: None,

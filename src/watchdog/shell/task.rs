@@ -28,7 +28,7 @@ use crate::{
     watchdog::{
         clock,
         codec::{ipc::IpcFrame, ipc_answer::NodeList},
-        core::{self, Conn, Core, Leader},
+        core::{self, Conn, Core, Leader, Place},
         ipc::{self, Verdict},
         lifecheck::{self, Lifecheck},
         settings::Settings,
@@ -36,8 +36,6 @@ use crate::{
     },
 };
 
-/// Accepted connections at a time; each of 127 other nodes has one, and one that it replaces.
-const ACCEPTED: usize = 512;
 /// Between two looks at the devices and addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);
 /// What nobody has written to for ten days is swept from some folders.
@@ -84,6 +82,8 @@ pub(super) struct Shell {
     /// The memory is being written, and this waits for it.
     pub keeping: bool,
     pub held_back: VecDeque<core::Action>,
+    /// As the core was told last.
+    pub address_is_here: bool,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
     /// Who leads, and whether this node decides, as the supervisor was told last.
@@ -135,16 +135,17 @@ pub(super) async fn serve(
             () = near.changed.notified() => {}
             // A session has an answer of the primary that it may not hand on yet.
             () = shared.write_lease.wanted() => near.shell.borrow_mut().core(core::Event::Cover),
-            event = happened.recv() => match event {
-                Some(event) => near.shell.borrow_mut().happened(event),
-                None => return,
-            },
+            // Before what comes from outside, of which there may always be more.
             _ = look.tick() => {
                 let mut shell = near.shell.borrow_mut();
                 // The runtime's timers do not count the time for which the machine was suspended.
                 shell.fire();
                 shell.look_at_host();
             }
+            event = happened.recv() => match event {
+                Some(event) => near.shell.borrow_mut().happened(event),
+                None => return,
+            },
         }
     }
 }
@@ -156,9 +157,18 @@ impl Shell {
         let early = due.filter(|due| *due > now);
         if early.is_none() {
             self.shown = Some(now);
+            self.tell_address();
             self.show(now);
         }
         early
+    }
+
+    /// Not at once: the core may be in the middle of the actions that have led to it.
+    fn tell_address(&mut self) {
+        let here = self.vip.is_held();
+        if std::mem::replace(&mut self.address_is_here, here) != here {
+            self.core(core::Event::Address { here });
+        }
     }
 
     /// For tools, which read it without asking.
@@ -224,10 +234,15 @@ impl Shell {
     }
 
     fn accepted(&mut self, stream: TcpStream, source: String) {
-        let inbound = |conn: &&Conn| matches!(conn, Conn::In(_));
-        if self.links.keys().filter(inbound).count() >= ACCEPTED
-            || connection::prepare(&stream).is_err()
-        {
+        match self.core.place_for(&source, clock::now()) {
+            Place::Free => {}
+            Place::Instead(oldest) => {
+                self.links.remove(&oldest);
+                self.core(core::Event::Closed { conn: oldest });
+            }
+            Place::None => return self.core(core::Event::TurnedAway { source }),
+        }
+        if connection::prepare(&stream).is_err() {
             return;
         }
         self.accepted += 1;
