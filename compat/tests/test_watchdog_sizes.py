@@ -1,5 +1,7 @@
 """Four and seven pgpools on hosts of their own: election, quorum, who has the virtual IP; and how they start."""
 
+import signal
+
 from lib.case import stock_differs
 from lib.fleet import FleetCase
 
@@ -121,3 +123,26 @@ class Starts(SizeCase):
             seen.end()
             fleet.end()
             self.assertEqual(fleet.holders(), [])
+
+    @stock_differs("it judges nobody before it has heard of all configured nodes")
+    def test_2_a_node_that_never_appears_does_not_switch_the_lifecheck_off(self):
+        fleet = self.fleet
+        fleet.launch(0, 1, 2)
+        fleet.wait_started(0, 1, 2)
+        leader = fleet.wait_leader()
+        silent, other = self.others(fleet, leader)
+        for number in (leader, other):
+            # It is watched from its first heartbeat on.
+            fleet.nodes[number].wait_log(rf"lifecheck of watchdog node {fleet.hosts[silent].address}:\d+ begins", since=fleet.nodes[number].mark)
+        fleet.signal_all(silent, signal.SIGSTOP)
+        for number in (leader, other):
+            fleet.wait_listed(number, {silent: "LOST", 3: "DEAD"})
+        self.assertIn("REPORTED BY LIFECHECK", fleet.nodes[leader].log(since=fleet.nodes[leader].mark))
+        fleet.signal_all(silent, signal.SIGCONT)
+        fleet.wait_listed(leader, {silent: "STANDBY", 3: "DEAD"})
+        # And when it appears at last, it is one of them.
+        fleet.launch(3)
+        fleet.wait_started(3)
+        leader = fleet.wait_leader()
+        for number in range(4):
+            fleet.wait_listed(number, self.roles(fleet, leader))
