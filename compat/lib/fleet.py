@@ -43,6 +43,7 @@ CONFIG = {
     "wd_heartbeat_deadtime": 5,
     "health_check_period": 2,
     "health_check_timeout": 2,
+    "connect_timeout": 1000,
     "delegate_IP": VIP,
     "if_up_cmd": "/sbin/ip addr add $_IP_$/24 dev eth0 label eth0:0",
     "if_down_cmd": "/sbin/ip addr del $_IP_$/24 dev eth0",

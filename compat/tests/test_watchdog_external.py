@@ -7,7 +7,8 @@ from lib.fleet import FleetCase
 class External(FleetCase):
     """In the order of the file: the last ones lose nodes."""
 
-    fleets = ({"config": {"wd_lifecheck_method": "external"}},)
+    #: The dead time is for heartbeats; ours sends beacons by it, too, and so finds a silent node then at the latest.
+    fleets = ({"config": {"wd_lifecheck_method": "external", "wd_heartbeat_deadtime": 30}},)
 
     @classmethod
     def setUpClass(cls):
@@ -29,7 +30,7 @@ class External(FleetCase):
         leader = fleet.wait_leader()
         gone, other = [number for number in range(3) if number != leader]
         self.cut(f"pgpool{gone}")
-        proc.never(lambda: fleet.shown(leader)[gone] != "STANDBY", "a silent node is judged by pgpool itself", 7)
+        proc.never(lambda: fleet.shown(leader)[gone] != "STANDBY", "a silent node is judged by pgpool itself", 8)
         for number in (leader, other):
             self.tell(number, "DEAD", gone)
             fleet.wait_listed(number, {gone: "LOST"})
