@@ -303,10 +303,15 @@ class Fleet(Pgpools):
             result = client.query("SHOW pool_nodes").ok()
             return [dict(zip(result.columns, row)) for row in result.rows]
 
+    def client_at_address(self):
+        """A client outside of all hosts, at the virtual IP."""
+        with self.room.network():
+            return wire.Client(host=VIP, port=self.nodes[self.holders()[0]].port, user="app", database="app", timeout=10)
+
     def writes_through_address(self):
-        """Whether a client outside of all hosts reaches a primary at the virtual IP."""
+        """Whether such a client reaches a primary."""
         try:
-            with self.room.network(), wire.Client(host=VIP, port=self.nodes[self.holders()[0]].port, user="app", database="app", timeout=10) as client:
+            with self.client_at_address() as client:
                 return client.value("SELECT pg_is_in_recovery()") == "f"
         except (OSError, IndexError, wire.ServerError, wire.Closed, TimeoutError):
             return False

@@ -2,6 +2,7 @@
 
 import signal
 
+from lib import proc
 from lib.case import stock_differs
 from lib.fleet import FleetCase
 
@@ -105,7 +106,7 @@ class Seven(SizeCase):
         self.one_holder_at_any_time()
 
 
-class Starts(SizeCase):
+class StartsAndStops(SizeCase):
     """Four nodes are configured, and the last one does not appear until the end."""
 
     fleets = ({"nodes": 4},)
@@ -146,3 +147,20 @@ class Starts(SizeCase):
         leader = fleet.wait_leader()
         for number in range(4):
             fleet.wait_listed(number, self.roles(fleet, leader))
+
+    @stock_differs("address and place are given up at once")
+    def test_3_a_smart_stop_keeps_address_and_place_until_the_last_client_has_left(self):
+        fleet = self.fleet
+        leader = fleet.wait_leader()
+        other = self.others(fleet, leader)[0]
+        client = fleet.client_at_address()
+        self.addCleanup(client.close)
+        fleet.nodes[leader].signal(signal.SIGTERM)
+        fleet.nodes[leader].wait_log(r"shutting down by signal 15", since=fleet.nodes[leader].mark)
+        proc.never(lambda: fleet.holders() != [leader] or fleet.shown(other)[leader] != "LEADER", "the address or the place is given up", 4)
+        self.assertEqual(client.value("SELECT pg_is_in_recovery()"), "f")
+        client.close()
+        self.assertEqual(fleet.nodes[leader].wait_end(30), 0)
+        new = fleet.wait_leader(but=leader)
+        for number in fleet.running():
+            fleet.wait_listed(number, {**self.roles(fleet, new), leader: "SHUTDOWN"})
