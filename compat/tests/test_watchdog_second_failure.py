@@ -28,8 +28,9 @@ class SecondFailureCase(FleetCase):
     def setUp(self):
         for fleet in self.all:
             fleet.leads = fleet.wait_leader()
-            for number in range(3):
-                fleet.wait_listed(number, {n: "LEADER" if n == fleet.leads else "STANDBY" for n in range(3)})
+            running = fleet.running()
+            for number in running:
+                fleet.wait_listed(number, {n: "LEADER" if n == fleet.leads else "STANDBY" for n in running})
 
     def wait_picture(self, fleet, *wanted, timeout=60):
         """(status, role) of the servers, at each node that runs."""
@@ -61,7 +62,7 @@ class Servers(SecondFailureCase):
     fleets = ({"servers": 3},) * 3
 
     @stock_differs("while it works, it counts the votes about the backend anew, and runs failover_command for it twice")
-    def test_the_other_failover_follows_and_neither_is_lost_or_doubled(self):
+    def test_1_the_other_failover_follows_and_neither_is_lost_or_doubled(self):
         first = ((2, 0), (0, 2), (2, None))
         for fleet, (one, _) in zip(self.all, first):
             fleet.hold_hooks()
@@ -84,6 +85,29 @@ class Servers(SecondFailureCase):
         for fleet, (one, two) in zip(self.all, first):
             self.calls(fleet, *((backend, f"pgpool{fleet.leads}") for backend in (one, two) if backend is not None))
             self.assertEqual(fleet.settled(), fleet.leads)
+
+    @stock_differs("it cannot be started while the hook of the killed one runs")
+    def test_2_a_leader_that_is_killed_alone_comes_back_while_its_failover_command_still_runs(self):
+        fleet = self.all[2]
+        gone = next(number for number in range(3) if number not in fleet.running())
+        fleet.launch(gone)
+        fleet.wait_started(gone)
+        fleet.leads, before = fleet.wait_leader(), fleet.failovers()
+        fleet.hold_hooks()
+        fleet.cluster[0].kill()
+        self.assertEqual(fleet.wait_hook(0), f"pgpool{fleet.leads}")
+        fleet.nodes[fleet.leads].kill()
+        # The next leader cannot know how far it came.
+        second = fleet.wait_hook(0, count=2)
+        self.assertNotEqual(second, f"pgpool{fleet.leads}")
+        fleet.launch(fleet.leads)
+        fleet.wait_started(fleet.leads)
+        fleet.release_hooks()
+        self.wait_picture(fleet, ("down", "standby"), ("up", "primary"), ("down", "standby"), timeout=90)
+        fleet.wait_leader(but=fleet.leads)
+        self.eventually(fleet.writes_through_address, "a client to write through the address", timeout=40)
+        time.sleep(AFTERWARDS)
+        self.calls(fleet, *before, (0, f"pgpool{fleet.leads}"), (0, second))
 
 
 class Leaders(SecondFailureCase):
