@@ -165,6 +165,8 @@ class Pgpool:
         self.status_file = os.path.join(self.log_dir, "pgpool_status")
         self.pcppass = os.path.join(home, "pcppass")
         self.process, self._sessions = None, []
+        #: Where the tools find it: an address, or a folder with its socket.
+        self.pcp_host = "127.0.0.1"
         #: Set before the start: variables for its environment, a lib.pam.Namespace to run in, or a script
         #: for a mount namespace of its own (`proc.in_own_mounts`).
         self.extra_env, self.namespace, self.mounts = {}, None, ""

@@ -62,6 +62,7 @@ class Site(seed.Seed):
     """`subjects` says what runs on each host; `settings` go over the system's parameters (SHORT, or {} for its own)."""
 
     addresses = ()
+    vip = seed.VIP
 
     def __init__(self, home, subjects=None, settings=None, dialect=None, own=""):
         self.subjects = list(subjects or [env.SUBJECT] * 3)

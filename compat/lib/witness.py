@@ -93,14 +93,14 @@ class Watch(threading.Thread):
 
     def __init__(self, site):
         super().__init__(daemon=True)
-        self.hosts = site.hosts
+        self.hosts, self.address = site.hosts, site.vip
         #: (time, names of the hosts that have it), an entry for each change.
         self.changes = []
         self._over = threading.Event()
 
     def run(self):
         while not self._over.wait(0.02):
-            now = tuple(switch.holders(self.hosts, seed.VIP))
+            now = tuple(switch.holders(self.hosts, self.address))
             if not self.changes or self.changes[-1][1] != now:
                 self.changes.append((time.monotonic(), now))
 

@@ -10,6 +10,7 @@ import time
 
 from lib import env, proc, tools
 from lib.case import CompatCase, ours_only, promoting
+from lib.fakeleader import FakeLeader
 from lib.pgpools import KEY, Pgpools
 
 
@@ -162,6 +163,32 @@ class LogTexts(WatchdogCase):
         self.assert_logged(leader, r"We have lost the quorum")
         self.cluster[0].stop("immediate")
         self.assert_logged(leader, r"Rejecting the failover request", r"is changed to quarantine node request by watchdog")
+
+
+class SilentLeader(WatchdogCase):
+    """A leader that lets a node join and then tells it nothing, as one that dies at that moment."""
+
+    subjects = ("subject", "ours")
+    watchdog = {"wd_authkey": ""}
+
+    def test_a_start_goes_on_with_what_is_known_here(self):
+        pool = self.pgpools[0]
+        pool.write(pool.status_file, "up\ndown\n")
+        leader = FakeLeader(self.pgpools.listed, 1, pool)
+        self.addCleanup(leader.stop)
+        pool.launch()
+        leader.wait_came("d")
+        asked = time.monotonic()
+        pool.wait_log(r"successfully started", timeout=30)
+        waited = time.monotonic() - asked
+        self.assertGreater(waited, 4)
+        if env.SUBJECT == "ours":
+            # Stock waits for eight seconds.
+            self.assertLess(waited, 5 * env.SLOW + 1)
+            self.assertIn("the watchdog's leader has not told how the backends are: starting with what is known here", pool.log())
+        self.assertEqual(self.pgpools.states()[1], "LEADER")
+        self.assertEqual([status.replace("waiting", "up") for status, _ in self.pgpools.backends(pool)], ["up", "down"])
+        self.assertTrue(self.writes_through(pool))
 
 
 class Together(WatchdogCase):
