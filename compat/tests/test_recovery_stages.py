@@ -18,6 +18,8 @@ NATIVE = {"backend_clustering_mode": "native_replication", "num_init_children": 
 LOOK = 3
 SECOND_STAGE = "node recovery, starting 2nd stage"
 SECOND_FAILED = 'ERROR:  executing recovery, execution of command failed at "2nd stage"\nDETAIL:  command:"catch_up.sh"'
+#: Ends when the holder of the lock lets go.
+STATEMENT = "INSERT INTO kept SELECT 1 FROM pg_advisory_lock(7)"
 LEFT = "node recovery, all connections from clients have been closed"
 
 
@@ -100,6 +102,13 @@ class StagesCase(CompatCase):
         end = self.begin(node)
         self.second_stage()
         return end
+
+    def holder(self):
+        """Keeps STATEMENT waiting, until it is closed."""
+        holder = self.cluster[0].client()
+        self.addCleanup(holder.close)
+        holder.query("SELECT pg_advisory_lock(7)").ok()
+        return holder
 
     def status(self, node=1):
         return tools.node_info(self.pool, node)["Status Name"]
@@ -229,11 +238,12 @@ class Cut(StagesCase):
         self.stages.install()
         self.pool.reload(client_idle_limit_in_recovery=-1)
         self.lose()
-        busy, began = self.client(), time.monotonic()
-        busy.send(wire.query("INSERT INTO kept SELECT 1 FROM pg_sleep(12)"))
+        holder, busy = self.holder(), self.client()
+        busy.send(wire.query(STATEMENT))
         end = self.begin_second()
+        proc.never(lambda: SECOND in self.stages.names, "the second stage", LOOK + 1)
+        holder.close()
         said = busy.until_closed()
-        self.assertGreater(time.monotonic() - began, 11.5)
         self.assertEqual([e.fields["M"] for e in said.of("E")], ["connection terminated due to online recovery"])
         if env.SUBJECT != "stock":
             self.assertEqual(said.tags, ["INSERT 0 1"], "the answer comes first; stock drops it, and the client does not know what was done")
@@ -282,27 +292,30 @@ class TimeOut(StagesCase):
         self.assert_works(self.recover())
 
     def outlasted(self):
-        """A session whose statement goes on over the time-out although idle ones are cut, and what the recovery says."""
+        """A session whose statement goes on over the time-out although idle ones are cut, who holds it up, and the recovery."""
         self.stages.install()
         self.pool.reload(recovery_timeout=3, client_idle_limit_in_recovery=-1)
         self.lose()
-        busy = self.client()
-        busy.send(wire.query("INSERT INTO kept SELECT 1 FROM pg_sleep(20)"))
-        return busy, self.begin_second()()
+        holder, busy = self.holder(), self.client()
+        busy.send(wire.query(STATEMENT))
+        return busy, holder, self.begin_second()
 
     @ours_only("a client that is not idle ends the recovery, too; stock goes on, and what the client writes is on one node only (see the next test)")
     def test_a_statement_that_outlasts_the_time_out_ends_the_recovery(self):
-        busy, done = self.outlasted()
-        self.assert_failed(done, "ERROR:  node recovery failed, waiting connection closed in the other pgpools timeout\nDETAIL:  1 clients are still connected after recovery_timeout (3 seconds)")
+        busy, holder, end = self.outlasted()
+        self.assert_failed(end(), "ERROR:  node recovery failed, waiting connection closed in the other pgpools timeout\nDETAIL:  1 clients are still connected after recovery_timeout (3 seconds)")
         self.assertEqual(self.stages.names, [FIRST])
+        holder.close()
         self.assertEqual(busy.until().ok().tags, ["INSERT 0 1"])
         self.assertEqual(busy.value("SELECT 1"), "1", "nothing is recovered any more, so nobody is cut")
 
     @unittest.skipIf(env.SUBJECT != "stock", "only stock does this")
     def test_why_that_is_not_done_as_stock_does_it(self):
-        busy, done = self.outlasted()
-        self.assert_works(done)
+        busy, holder, end = self.outlasted()
+        self.eventually(lambda: SECOND + " done" in self.stages.names, "the second script, which this client should have kept away", timeout=30)
+        holder.close()
         busy.until_closed()
+        self.assert_works(end())
         self.assertIn("malformed conn_counter (1) detected. reset it to 0", self.pool.log(self.mark))
         self.assertEqual([s.value("SELECT count(*) FROM kept") for s in self.cluster.servers], ["1", "0"])
 
@@ -384,7 +397,10 @@ class Meanwhile(MeanwhileCase):
         self.assert_works(end())
         self.assertEqual([call[0] for call in self.hook.calls("failover")], ["1", "2"])
         self.eventually(lambda: [self.status(n) for n in (0, 1, 2)] in (["up", "up", "down"], ["up", "waiting", "down"], ["waiting", "waiting", "down"]), "node 2 down, node 1 attached")
-        late.goes_on()
+        late.join(90)
+        if env.SUBJECT != "stock":
+            # Stock's PCP, which has to be replaced after the failover, holds the attach up; it lets clients in, and then cuts them for the attach.
+            self.assertIn(late.goes_on().states[1], ("up", "waiting"))
 
     @ours_only("the node is not attached, nor its source detached, while a recovery goes on")
     def test_requests_that_would_disturb_are_refused(self):
