@@ -245,8 +245,8 @@ class Cut(StagesCase):
         holder.close()
         said = busy.until_closed()
         self.assertEqual([e.fields["M"] for e in said.of("E")], ["connection terminated due to online recovery"])
-        if env.SUBJECT != "stock":
-            self.assertEqual(said.tags, ["INSERT 0 1"], "the answer comes first; stock drops it, and the client does not know what was done")
+        # Stock drops the answer, and the client does not know what was done.
+        self.assertEqual(said.tags, [] if env.SUBJECT == "stock" else ["INSERT 0 1"])
         self.assert_works(end())
         self.assertEqual([s.value("SELECT count(*) FROM kept") for s in self.cluster.servers], ["1", "1"])
 
@@ -423,7 +423,9 @@ class SourceDies(MeanwhileCase):
         self.cluster[0].kill()
         done = end()
         self.assertEqual(done.out, "")
-        self.assertIn(SECOND_FAILED, done.err)
+        if SECOND_FAILED not in done.err:
+            # Only ours says so: its health check may be faster than the end of the session at the source.
+            self.assertIn("ERROR:  node recovery failed, node id: 1 is given up\nDETAIL:  a failover has taken node 0 away", done.err)
         self.pool.wait_log(rf"failover done\. shutdown host 127\.0\.0\.1\({self.cluster[0].port}\)", since=self.mark, timeout=30)
         self.eventually(self.can_connect, "clients at node 2")
         self.eventually(lambda: [self.status(n) for n in (0, 1)] == ["down", "down"], "PCP")
