@@ -62,9 +62,9 @@ simulation:
 compat: build drivers
 	compat/run --subject ours $(PATTERN)
 
-# The Rust programs among the drivers of applications that the compat tests run.
+# The Rust programs that the compat tests run: drivers of applications, and pgpool in modes that it refuses.
 drivers:
-	$(CARGO) build --locked --quiet --example driver-login --example driver-work
+	$(CARGO) build --locked --quiet --example driver-login --example driver-work --example any-mode
 
 # The same tests against the original: how a new test is proved.
 stock: drivers

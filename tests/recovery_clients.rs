@@ -1,7 +1,7 @@
 //! Clients at the second stage of an online recovery: who is cut, who goes on, who waits.
 //!
-//! The modes that have a second stage (native replication, snapshot isolation) are not there yet, so
-//! the data plane is told here what the recovery tells it.
+//! The data plane is told here what the recovery tells it. With servers, scripts and the whole recovery:
+//! compat/tests/test_recovery_stages.py.
 
 use std::{
     io::{Read, Write},

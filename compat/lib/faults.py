@@ -5,6 +5,7 @@ system's own. Each begins with pgpool leading on pg01, where the primary is, and
 """
 
 import glob
+import re
 import signal
 import time
 
@@ -13,6 +14,7 @@ from .witness import Witness
 
 #: The leader's host in all of them.
 LEADER = 0
+_STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
 
 
 class Report:
@@ -29,6 +31,10 @@ class Report:
         self.doubled, self.orphaned = watch.doubled(), watch.orphaned()
         self.two_primaries, self.two_primaries_until = witness.to_two_primaries()
         self.holders = watch.told(since)
+        #: Hosts that got the address after the fault, in order.
+        self.heirs = watch.heirs(since)
+        #: Seconds until the leader's host did not have the address any more; None if it never lost it.
+        self.gone = watch.gone(witness.site.hosts[LEADER].name, since)
 
     @property
     def outage(self):
@@ -84,6 +90,18 @@ class Stage:
         """pgpool's clock of a host goes before the machine's by so much; what measures intervals goes on."""
         self.site.hosts[number].write("/var/log/pgpool/clock", f"{seconds:+d}\n")
 
+    def _has_clock(self, number, seconds):
+        """The time stamps of the log tell whether pgpool goes by that clock at all."""
+        before = len(self.site.said(number))
+        # Asking leaves a line.
+        self.site.watchdog_info(number)
+        stamps = _STAMP.findall(self.site.said(number)[before:])
+        if not stamps:
+            raise AssertionError(f"{seed.NAMES[number]} has logged nothing, so nobody knows its clock")
+        ahead = time.mktime(time.strptime(stamps[-1], "%Y-%m-%d %H:%M:%S")) - time.time()
+        if abs(ahead - seconds) > 60:
+            raise AssertionError(f"the clock of {seed.NAMES[number]} was set {seconds:+d} s, and its log is {ahead:+.0f} s off: {stamps[-1]}")
+
     def promotion(self):
         """Seconds that promotions by the system's script took; 0 without one."""
         times = [float(time) for host in self.site.hosts for time in host.read(watchdog.PROMOTIONS).split()]
@@ -100,10 +118,14 @@ class Stage:
         writer.wait_writes()
 
     def settles(self, timeout=30):
-        """Until one leads and has the address alone, and clients write. Where that does not come, as stock may leave an
-        address behind, the report shows it."""
+        """Until one leads and has the address alone, and clients write. Of stock, which may leave an address behind, only
+        the writes are asked for; the report shows the rest."""
         end = time.monotonic() + timeout
-        while self.site.settled() is None and time.monotonic() < end:
+        while self.site.settled() is None:
+            if time.monotonic() > end:
+                if "ours" not in self.site.subjects:
+                    break
+                raise AssertionError(f"no leader that has the address alone; holders {self.site.holders()}\n{self.site.log()}")
             time.sleep(0.2)
         self.witness.outside.wait_writes(timeout)
 
@@ -137,14 +159,26 @@ class Stage:
         self.settles()
         return self.report("stop of the leader")
 
-    def suspend(self):
-        """SIGSTOP of all of pgpool on the leader's host for twice the dead time, then SIGCONT."""
+    def suspend(self, dead_times=6):
+        """SIGSTOP of what is called pgpool on the leader's host for some dead times, then SIGCONT."""
         self.prepare(synchronous=True)
-        self.site.signal(LEADER, signal.SIGSTOP)
-        time.sleep(2 * self.deadtime)
+        self.site.signal(LEADER, signal.SIGSTOP, "pgpool")
+        time.sleep(dead_times * self.deadtime)
         self.site.signal(LEADER, signal.SIGCONT)
+        # What it believes in its first moments.
+        time.sleep(2)
         self.settles()
         return self.report("SIGSTOP of the leader")
+
+    def kill_for_good(self):
+        """kill -9 of what is called pgpool on the leader's host; nobody starts it again before another leads."""
+        self.prepare(synchronous=True)
+        self.site.kill_pgpool(LEADER, "pgpool")
+        self.site.wait_leader(but=LEADER)
+        self.settles()
+        report = self.report("kill -9 of pgpool on the leader, without a restart")
+        self.site.start(LEADER)
+        return report
 
     def cut(self, ways=("out", "in"), timeout=120):
         """The leader's host, with the primary, is cut off silently; a client on it writes on as long as it can."""
@@ -186,6 +220,7 @@ class Stage:
         for number in (LEADER, 1):
             self.set_clock(number, seconds)
             time.sleep(2 * self.deadtime)
+            self._has_clock(number, seconds)
         self.settles()
         return self.report(f"clocks of the leader and a follower set {seconds:+d} s")
 

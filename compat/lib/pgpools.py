@@ -29,7 +29,8 @@ CONFIG = {
 class Pgpools:
     """`subjects`: one for each node, "ours" or "stock". The node's number is its wd_priority from the end: the first leads."""
 
-    def __init__(self, home, servers, subjects, config=None, per_pool=None):
+    def __init__(self, home, servers, subjects, config=None, per_pool=None, hosts=None):
+        """`hosts`: the addresses of the nodes' hosts; `per_pool`: what is in the file of one node alone."""
         ports = [(proc.free_port(), proc.free_port()) for _ in subjects]
         self.nodes = []
         for number, subject in enumerate(subjects):
@@ -39,9 +40,10 @@ class Pgpools:
         self.listed = {}
         for number, (pool, (wd_port, heartbeat_port)) in enumerate(zip(self.nodes, ports)):
             pool.wd_port = wd_port
+            host = hosts[number] if hosts else "127.0.0.1"
             self.listed.update({
-                f"hostname{number}": "127.0.0.1", f"wd_port{number}": wd_port, f"pgpool_port{number}": pool.port,
-                f"heartbeat_hostname{number}": "127.0.0.1", f"heartbeat_port{number}": heartbeat_port,
+                f"hostname{number}": host, f"wd_port{number}": wd_port, f"pgpool_port{number}": pool.port,
+                f"heartbeat_hostname{number}": host, f"heartbeat_port{number}": heartbeat_port,
             })
         for number, pool in enumerate(self.nodes):
             pool.write(pool.file("pgpool_node_id"), f"{number}\n")

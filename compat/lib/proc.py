@@ -145,6 +145,15 @@ def alive(pid):
         return False
 
 
+def name(pid):
+    """As the kernel has it, of which `pkill` and `killall` know; None when it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm") as comm:
+            return comm.read().strip()
+    except OSError:
+        return None
+
+
 def tree(pid):
     """`pid` and all its descendants."""
     children = {}

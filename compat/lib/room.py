@@ -141,6 +141,18 @@ def _network(pid):
     return os.readlink(f"/proc/{pid}/ns/net")
 
 
+def others_in_network(pid):
+    """All processes in the network of this one, without it."""
+    here, found = _network(pid), []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if _network(entry) == here and int(entry) != pid:
+                found.append(int(entry))
+        except OSError:
+            continue
+    return found
+
+
 class Host:
     """A file tree under `root`, in which tests may read and write directly, and an sshd for the account."""
 
@@ -273,14 +285,7 @@ class Host:
 
     def processes(self):
         """All that runs on a host with a network of its own, but for its sshd."""
-        here, found = _network(self.pid), []
-        for entry in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                if _network(entry) == here and int(entry) != self.pid:
-                    found.append(int(entry))
-            except OSError:
-                continue
-        return found
+        return others_in_network(self.pid)
 
     # Commands
 

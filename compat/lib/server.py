@@ -234,10 +234,10 @@ class Server:
 class Cluster:
     """Node `primary` and standbys of it, or servers that know nothing of each other; stops everything at the end."""
 
-    def __init__(self, root, nodes=1, template_dir=None, primary=0, settings=None, streaming=True):
+    def __init__(self, root, nodes=1, template_dir=None, primary=0, settings=None, streaming=True, make=Server):
         self.root = root
         source = template(template_dir or os.path.join(root, "template"))
-        self.servers = [Server(root, n).create(source) for n in range(nodes)]
+        self.servers = [make(root, n).create(source) for n in range(nodes)]
         self.primary = self.servers[primary]
         for server in self.servers:
             server.set(**(settings or {}))

@@ -147,11 +147,14 @@ def value_text(value):
 
 
 class Pgpool:
-    """Files in `home`; `start()` runs `pgpool -n` as the servers' account."""
+    """Files in `home`; `start()` runs `pgpool -n` as the servers' account.
+
+    `ours` is a program to run in the place of our own binary.
+    """
 
     def __init__(self, home, servers, *, dialect="4.3", config=None, hba=None, passwd=None, subject=None,
-                 flags=None, per_node=None, hosts=None, drop=()):
-        self.home, self.servers = home, servers
+                 flags=None, per_node=None, hosts=None, drop=(), ours=None):
+        self.home, self.servers, self.ours = home, servers, ours
         self.subject = subject or env.SUBJECT
         self.dialect = dialect
         self.port, self.pcp_port = proc.free_port(), proc.free_port()
@@ -165,6 +168,8 @@ class Pgpool:
         self.status_file = os.path.join(self.log_dir, "pgpool_status")
         self.pcppass = os.path.join(home, "pcppass")
         self.process, self._sessions = None, []
+        #: Where the tools find it: an address, or a folder with its socket.
+        self.pcp_host = "127.0.0.1"
         #: Set before the start: variables for its environment, a lib.pam.Namespace to run in, or a script
         #: for a mount namespace of its own (`proc.in_own_mounts`).
         self.extra_env, self.namespace, self.mounts = {}, None, ""
@@ -191,8 +196,9 @@ class Pgpool:
             raise AssertionError(f"no binary of the subject {self.subject!r} at {path}: build it with `make build`, or set PGPOOL_BIN")
         if self.subject == "stock":
             return path
+        path = self.ours or path
         shared = os.environ.get("COMPAT_BINARY_COPY")
-        if shared:
+        if shared and not self.ours:
             return shared
         copy = os.path.join(self.home, "bin", "pgpool")
         os.makedirs(os.path.dirname(copy), exist_ok=True)

@@ -24,7 +24,7 @@ def pcp(pool, tool, *args, user=None, host=None, timeout=30, password_file=None)
     from .subject import PCP_USER
 
     return proc.run(
-        [stock_tool(f"pcp_{tool}"), "-h", host or "127.0.0.1", "-p", str(pool.pcp_port), "-U", user or PCP_USER, "-w", *map(str, args)],
+        [stock_tool(f"pcp_{tool}"), "-h", host or pool.pcp_host, "-p", str(pool.pcp_port), "-U", user or PCP_USER, "-w", *map(str, args)],
         extra_env={"PCPPASSFILE": password_file or pool.pcppass},
         timeout=timeout,
     )

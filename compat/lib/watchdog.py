@@ -15,6 +15,8 @@ from .switch import Switch
 
 #: The clients' address: in no host.
 CLIENTS = "192.168.122.1"
+#: What removes the address of ours when pgpool cannot, as the kernel names it.
+GUARD = "address-guard"
 _BINARY = "/usr/local/sbin/pgpool"
 _FOLDER = "/etc/pgpool-II"
 _START = [_BINARY, "-f", f"{_FOLDER}/pgpool.conf", "-F", f"{_FOLDER}/pcp.conf", "-a", f"{_FOLDER}/pool_hba.conf", "-n"]
@@ -60,6 +62,7 @@ class Site(seed.Seed):
     """`subjects` says what runs on each host; `settings` go over the system's parameters (SHORT, or {} for its own)."""
 
     addresses = ()
+    vip = seed.VIP
 
     def __init__(self, home, subjects=None, settings=None, dialect=None, own=""):
         self.subjects = list(subjects or [env.SUBJECT] * 3)
@@ -170,15 +173,22 @@ class Site(seed.Seed):
         """pgpool's processes on a host, and those that it has started."""
         return [pid for pid in proc.tree(self.processes[number].pid) if pid != self.processes[number].pid]
 
-    def signal(self, number, sig):
+    def signal(self, number, sig, name=None):
+        """To all of pgpool on a host, or to what has this name there, as of an operator who goes by names."""
+        pids = [pid for pid in self.pids(number) if name in (None, proc.name(pid))]
         # nsenter, their parent, stops with its child and does not go on with it.
-        for pid in (self.processes[number].pid, *self.pids(number)) if sig == signal.SIGCONT else self.pids(number):
+        for pid in (self.processes[number].pid, *pids) if sig == signal.SIGCONT else pids:
             _kill(pid, sig)
 
-    def kill_pgpool(self, number):
-        """kill -9 of all of pgpool on a host."""
-        self.signal(number, signal.SIGKILL)
+    def kill_pgpool(self, number, name=None):
+        """kill -9 of all of pgpool on a host, or of what has this name."""
+        self.signal(number, signal.SIGKILL, name)
         self.ended(number)
+
+    def guard(self, number):
+        """The process of ours that removes the address when pgpool cannot; None without one."""
+        found = [pid for pid in self.hosts[number].processes() if proc.name(pid) == GUARD]
+        return found[0] if found else None
 
     def kill_host(self, number):
         """kill -9 of everything on a host, but its network stays as it was."""

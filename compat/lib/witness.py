@@ -93,14 +93,14 @@ class Watch(threading.Thread):
 
     def __init__(self, site):
         super().__init__(daemon=True)
-        self.hosts = site.hosts
+        self.hosts, self.address = site.hosts, site.vip
         #: (time, names of the hosts that have it), an entry for each change.
         self.changes = []
         self._over = threading.Event()
 
     def run(self):
         while not self._over.wait(0.02):
-            now = tuple(switch.holders(self.hosts, seed.VIP))
+            now = tuple(switch.holders(self.hosts, self.address))
             if not self.changes or self.changes[-1][1] != now:
                 self.changes.append((time.monotonic(), now))
 
@@ -125,6 +125,19 @@ class Watch(threading.Thread):
     def orphaned(self):
         """For how many seconds at most no host had it."""
         return self._longest(lambda count: count == 0)
+
+    def heirs(self, since):
+        """Hosts that had the address alone after `since`, in order; who has it at that moment is not among them."""
+        before = [names for at, names in self.changes if at <= since]
+        found = [*before[-1]] if before else []
+        for at, names in self.changes:
+            if at > since and len(names) == 1 and names[0] not in found[-1:]:
+                found.append(names[0])
+        return found[len(before[-1]) if before else 0:]
+
+    def gone(self, name, since):
+        """Seconds from `since` until this host did not have the address for the first time; None if it has it still."""
+        return next((at - since for at, names in self.changes if at > since and name not in names), None)
 
     def told(self, since):
         return ", ".join(f"{at - since:+.1f} s {'+'.join(name.partition('.')[0] for name in names) or 'nobody'}" for at, names in self.changes)

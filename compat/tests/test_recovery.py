@@ -4,8 +4,9 @@ import threading
 import time
 
 from lib import tools
-from lib.case import CompatCase, ours_only, promoting, slow
+from lib.case import CompatCase, ours_only, promoting, slow, stock_differs
 from lib.recovery import Scripts
+from lib.subject import md5
 
 RECOVERY = {"num_init_children": 4, "sr_check_period": 1, "recovery_user": "repmgr", "recovery_password": "rep123",
             "recovery_1st_stage_command": "basebackup.sh", "recovery_2nd_stage_command": "echo second", "recovery_timeout": 30}
@@ -86,6 +87,21 @@ class Works(RecoveryCase):
         second = self.recover()
         self.assertEqual(second.err, "FATAL:  process recovery request failed\nDETAIL:  pgpool-II is already processing another recovery request.\n\n")
         self.assertIn("Command Successful", end().out)
+
+
+class Md5Password(RecoveryCase):
+    config = {**RECOVERY, "recovery_password": f"md5{md5('rep123' + 'repmgr')}"}
+
+    @stock_differs("it refuses the hash")
+    def test_a_hash_does_for_servers_that_ask_for_md5(self):
+        self.scripts.install()
+        self.lose()
+        done = self.recover()
+        self.assertEqual((done.out, done.err), ("pcp_recovery_node -- Command Successful\n", ""))
+        self.eventually(lambda: self.status() == "waiting", "the node to be attached")
+        self.assertEqual(self.cluster[0].value("SHOW password_encryption"), "scram-sha-256")
+        self.assertEqual(self.cluster[0].value("SELECT left(rolpassword, 3) FROM pg_authid WHERE rolname = 'repmgr'"), "md5")
+
 
 
 class Refused(CompatCase):

@@ -170,12 +170,28 @@ class ScriptsInUse(CompatCase):
         self.pcp("detach_node", 0)
         self.wait_states(("down", "standby"), ("up", "primary"), ("up", "standby"), timeout=15)
         time.sleep(1.5)  # as above
+        self.what_the_script_asks_is_as_it_should_be(node=0, primary=1)
         done = cluster[0].run("/opt/postgres/scripts/recover_failed_node.sh", timeout=60)
         self.assertEqual(done.code, 0, done)
-        self.assertIn("attach node back since it is in recovery streaming from 1", done.out)
+        # What it has read is part of a failure.
+        read = "\n".join(cluster[0].read(f"/tmp/{name}") for name in ("pool_nodes.log", "stat_wal_receiver.tmp"))
+        self.assertIn("attach node back since it is in recovery streaming from 1", done.out, read)
         self.wait_states(("up", "standby"), ("up", "primary"), ("up", "standby"), timeout=15)
         again = cluster[0].run("/opt/postgres/scripts/recover_failed_node.sh")
         self.assertRegex(again.out, r"pgpool status for node pg01\.localnet is (up|waiting) and role \w+, nothing to do")
+
+    def what_the_script_asks_is_as_it_should_be(self, node, primary):
+        """Waits for it: the script ends without a word of failure when the standby's receiver is between two connections,
+        when the lock of the last recovery is still there, or when no line of the primary is free of the word "down". Stock
+        says that in pg_status of a server that has not answered a ping within connect_timeout, as on a machine that stands still."""
+        cluster, name = self.cluster, seed.NAMES[primary]
+
+        def lines_of_the_primary():
+            return [n["node_id"] for n in cluster.pool_nodes() if "primary" in n.values() and "down" not in n.values()]
+
+        self.eventually(lambda: lines_of_the_primary() == [str(primary)], lambda: f"show pool_nodes to name the primary: {cluster.pool_nodes()}")
+        self.eventually(lambda: f"host={name}" in cluster.sql(node, "select conninfo from pg_stat_wal_receiver where status = 'streaming'"), "the standby to stream")
+        self.assertEqual(cluster.sql(primary, "select count(*) from repmgr.recover_failed_lock", "repmgr"), "0", "the recovery has given its lock back")
 
     def nothing_is_lost(self):
         """Replication is asynchronous here, so what was acknowledged in the last second before a kill may be."""

@@ -10,6 +10,7 @@ import time
 
 from lib import env, proc, tools
 from lib.case import CompatCase, ours_only, promoting
+from lib.fakeleader import FakeLeader
 from lib.pgpools import KEY, Pgpools
 
 
@@ -77,9 +78,18 @@ class Election(WatchdogCase):
         # A stock pgpool's other processes notice later, and would keep its ports.
         if env.SUBJECT == "stock":
             self.pgpools[first].cleanup()
-        self.eventually(lambda: list(self.pgpools.seen_by(self.others(first)[0]).values()).count("LEADER") == 1, "another leader", timeout=40)
+        survivor = (first + 1) % 3
+
+        def another_leads():
+            seen = self.pgpools.seen_by(self.pgpools[survivor])
+            return seen.get(self.pgpools[first].port) == "LOST" and sorted(seen.values()) == ["LEADER", "LOST", "STANDBY"]
+
+        self.eventually(another_leads, "another leader, and the old one lost", timeout=40)
+        second = self.pgpools.leader(seen_from=survivor)
+        self.assertNotEqual(second, first)
         self.pgpools[first].start(timeout=60)
         self.eventually(lambda: sorted(self.pgpools.states(first)) == ["LEADER", "STANDBY", "STANDBY"], "all three", timeout=40)
+        self.assertEqual(self.pgpools.states(first)[second], "LEADER", "who leads goes on to lead")
 
     def test_a_node_with_another_key_is_not_let_in(self):
         self.pgpools[2].write_config(wd_authkey="not " + KEY)
@@ -87,9 +97,24 @@ class Election(WatchdogCase):
             self.pgpools[number].launch()
         for number in (0, 1):
             self.pgpools[number].wait_log(r"successfully started", timeout=60)
+        mark = self.pgpools[0].log_size()
         self.pgpools[2].launch()
         self.addCleanup(self.pgpools[2].cleanup)
+        self.pgpools[0].wait_log(r'add node from hostname:"127\.0\.0\.1" port:\d+ pgpool_port:\d+ rejected', since=mark, timeout=30)
+        self.assertIn("LEADER", self.pgpools.states(0))
         proc.never(lambda: self.pgpools.states(0)[2] in ("STANDBY", "LEADER"), "the stranger joins", 8)
+        self.pgpools[2].cleanup()
+        self.pgpools[2].write_config(wd_authkey=KEY)
+        self.pgpools[2].start(timeout=60)
+        self.eventually(lambda: self.pgpools.states(0)[2] == "STANDBY", "it with the right key", timeout=40)
+
+    def test_one_node_is_asked_for_by_its_node_id(self):
+        self.pgpools.start()
+        for asked in self.pgpools:
+            for number, pool in enumerate(self.pgpools):
+                shown = tools.pcp_ok(asked, "watchdog_info", "-n", str(number), "-w").out
+                self.assertRegex(shown.splitlines()[-1], rf"^127\.0\.0\.1:{pool.port} ")
+            self.assertIn("Not_Set", tools.pcp_ok(asked, "watchdog_info", "-n", "3", "-w").out)
 
     def test_wd_cli_lists_the_nodes_and_needs_the_key(self):
         self.pgpools.start()
@@ -98,6 +123,72 @@ class Election(WatchdogCase):
         done = proc.run([*ask, "-k", KEY])
         self.assertEqual(len(re.findall(r'^\d \d "(?:LEADER|STANDBY)"', done.out, re.M)), 3, repr(done))
         self.assertNotIn("LEADER", proc.run([*ask, "-k", "wrong"]).out)
+
+
+class LogTexts(WatchdogCase):
+    """What monitors and scripts look for in the log; the words are those of stock nodes."""
+
+    def assert_logged(self, pool, *patterns, timeout=30):
+        for pattern in patterns:
+            pool.wait_log(pattern, timeout=timeout)
+
+    def test_the_words_of_the_log_are_those_that_monitors_look_for(self):
+        self.pgpools.start()
+        number = self.pgpools.leader()
+        leader, (first, second) = self.pgpools[number], self.others(number)
+        self.assert_logged(
+            leader,
+            r"watchdog node state changed from \[[A-Z ]+\] to \[LEADER\]",
+            r"I am announcing my self as leader/coordinator watchdog node",
+            r"I am the cluster leader node",
+            r"[Ss]tarting escalation process",
+            r'adding watchdog node ".+" to the standby list',
+        )
+        for pool in (first, second):
+            self.assert_logged(pool, r"watchdog node state changed from \[[A-Z ]+\] to \[STANDBY\]", r"successfully joined the watchdog cluster as standby node")
+        for pool in self.pgpools:
+            self.assert_logged(pool, r"lifecheck started", timeout=60)
+        self.cluster[1].stop("immediate")
+        self.pgpools.wait_backends("up", "down")
+        self.assert_logged(
+            leader,
+            r"watchdog is processing the failover command \[DEGENERATE_BACKEND_REQUEST\] received from",
+            r"failover requires the majority vote, waiting for consensus",
+            r"failover request noted",
+            r"we have got the consensus to perform the failover",
+        )
+        first.stop()
+        self.assert_logged(leader, r'remote node ".+" is shutting down', r'removing watchdog node ".+" from the standby list')
+        second.stop()
+        self.assert_logged(leader, r"We have lost the quorum")
+        self.cluster[0].stop("immediate")
+        self.assert_logged(leader, r"Rejecting the failover request", r"is changed to quarantine node request by watchdog")
+
+
+class SilentLeader(WatchdogCase):
+    """A leader that lets a node join and then tells it nothing, as one that dies at that moment."""
+
+    subjects = ("subject", "ours")
+    watchdog = {"wd_authkey": ""}
+
+    def test_a_start_goes_on_with_what_is_known_here(self):
+        pool = self.pgpools[0]
+        pool.write(pool.status_file, "up\ndown\n")
+        leader = FakeLeader(self.pgpools.listed, 1, pool)
+        self.addCleanup(leader.stop)
+        pool.launch()
+        leader.wait_came("d")
+        asked = time.monotonic()
+        pool.wait_log(r"successfully started", timeout=30)
+        waited = time.monotonic() - asked
+        self.assertGreater(waited, 4)
+        if env.SUBJECT == "ours":
+            # Stock waits for eight seconds.
+            self.assertLess(waited, 5 * env.SLOW + 1)
+            self.assertIn("the watchdog's leader has not told how the backends are: starting with what is known here", pool.log())
+        self.assertEqual(self.pgpools.states()[1], "LEADER")
+        self.assertEqual([status.replace("waiting", "up") for status, _ in self.pgpools.backends(pool)], ["up", "down"])
+        self.assertTrue(self.writes_through(pool))
 
 
 class Together(WatchdogCase):
@@ -225,7 +316,7 @@ class LifecheckCase(WatchdogCase):
         frozen = self.pgpools[number]
         # Each is watched from its first sign of life on.
         for pool in self.others(number):
-            pool.wait_log(r"lifecheck started|lifecheck of watchdog node \S+ begins", timeout=60)
+            pool.wait_log(r"lifecheck started", timeout=60)
         time.sleep(4)
         self.freeze(frozen, signal.SIGSTOP)
         self.addCleanup(lambda: frozen.running and self.freeze(frozen, signal.SIGCONT))
@@ -244,14 +335,19 @@ class Lifecheck(LifecheckCase):
         self.pgpools.start()
         gone = self.pgpools[2]
         gone.stop()
+        mark = gone.log_size()
         tools_folder = gone.file("tools")
         os.makedirs(tools_folder)
         ping = os.path.join(tools_folder, "ping")
         gone.write(ping, "#!/bin/sh\nexit 1\n", mode=0o755)
         gone.write_config(ping_path=tools_folder, trusted_servers="192.0.2.1,192.0.2.2")
         gone.launch()
-        self.assertNotEqual(gone.wait_end(60), 0)
-        self.eventually(lambda: self.pgpools.states(0)[2] in ("LOST", "SHUTDOWN", "DEAD"), "the others to see it", timeout=30)
+        # It was there before it went.
+        self.eventually(lambda: self.pgpools.states(0)[2] in ("STANDBY", "LEADER"), "it to join", timeout=40)
+        status = gone.wait_end(60)
+        self.assertEqual(status, 3) if env.SUBJECT == "ours" else self.assertNotEqual(status, 0)
+        gone.wait_log(r"trusted server", since=mark)
+        self.eventually(lambda: self.pgpools.states(0)[2] in ("LOST", "SHUTDOWN"), "the others to see it", timeout=30)
 
 
 class LifecheckByQuery(LifecheckCase):

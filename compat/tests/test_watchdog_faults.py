@@ -4,10 +4,13 @@ The rules are the same for all: no acknowledged row is lost, no old primary is w
 two hosts never have the address for longer than the dead time. How long it takes is measured by the bench.
 """
 
+import os
+import signal
 import sys
+import time
 
-from lib import env, faults
-from lib.case import stock_differs
+from lib import env, faults, proc
+from lib.case import ours_only, stock_differs
 from lib.watchdog_case import WatchdogCase
 
 DEADTIME = 5
@@ -25,6 +28,12 @@ class FaultCase(WatchdogCase):
         if self.stage.witness is not None:
             self.stage.witness.end()
 
+    def moves(self, report):
+        """Beside the rules: another host took the address, so that the fault was one."""
+        self.keeps_the_rules(report)
+        self.assertTrue(report.heirs, f"nobody took over; {report}")
+        return report
+
     def keeps_the_rules(self, report):
         # `compat/run -v` shows it.
         print(report, file=sys.stderr)
@@ -37,7 +46,7 @@ class FaultCase(WatchdogCase):
 class Kills(FaultCase):
     @stock_differs("the address stays where the killed process had it, for ever")
     def test_kill_9_of_pgpool_on_the_leader(self):
-        self.keeps_the_rules(self.stage.kill_pgpool())
+        self.moves(self.stage.kill_pgpool())
 
     @stock_differs("the address stays where the killed process had it, for ever")
     def test_kill_9_of_everything_on_the_leaders_host(self):
@@ -47,10 +56,38 @@ class Kills(FaultCase):
         self.keeps_the_rules(self.stage.kill_primary())
 
 
-class Pauses(FaultCase):
-    def test_a_suspended_leader(self):
-        self.keeps_the_rules(self.stage.suspend())
+class Guard(FaultCase):
+    """What a process cannot do that is killed or suspended: give up the address."""
 
+    @stock_differs("the address stays where the killed process had it, for ever")
+    def test_kill_9_of_pgpool_on_the_leader_without_a_restart(self):
+        report = self.moves(self.stage.kill_for_good())
+        self.assertIsNotNone(report.gone, report)
+        self.assertLessEqual(report.gone, DEADTIME, f"seconds until the address was gone from the killed pgpool's host; {report}")
+        self.assertIn("has ended: giving it up", self.site.log(faults.LEADER))
+
+    @stock_differs("the address stays where the suspended process had it")
+    def test_a_suspended_leader(self):
+        report = self.moves(self.stage.suspend())
+        self.assertIn("does not run on", self.site.log(faults.LEADER))
+        self.assertIsNotNone(self.site.guard(faults.LEADER), "the guard goes on watching")
+        self.assertEqual(self.site.holders(), report.heirs[-1:], report)
+
+    @ours_only("a guard that was killed is started again, and ends with pgpool")
+    def test_the_guard_of_the_address(self):
+        self.stage.prepare()
+        first = self.site.guard(faults.LEADER)
+        os.kill(first, signal.SIGTERM)
+        time.sleep(0.5)
+        self.assertEqual(self.site.guard(faults.LEADER), first, "a signal for all of pgpool does not end it")
+        os.kill(first, signal.SIGKILL)
+        proc.wait_for(lambda: self.site.guard(faults.LEADER) not in (None, first), "another guard", timeout=15)
+        self.assertIn("the guard of the virtual IP has ended", self.site.log(faults.LEADER))
+        self.site.stop_pgpool(faults.LEADER)
+        proc.wait_for(lambda: self.site.guard(faults.LEADER) is None, "the guard to end with pgpool", timeout=2)
+
+
+class Clocks(FaultCase):
     @stock_differs("the others look dead for a moment, and the address is given up")
     def test_clocks_that_are_set_forward(self):
         self.goes_on_undisturbed(self.stage.clocks(3600))

@@ -19,6 +19,7 @@ use crate::{
     observe::Reporter,
     process::{client, fatal::Fatal, log_sink::LogSink, start, wiring},
     sys::errors,
+    watchdog::guard,
 };
 
 /// The whole program. `command_line` with the program name in front.
@@ -26,6 +27,9 @@ pub fn run(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command_line: Vec<OsString> = command_line.into_iter().collect();
     let program = command_line.first().cloned().unwrap_or_default();
     let sink = LogSink::install();
+    if program == guard::NAME {
+        return ExitCode::from(guard::run(&sink));
+    }
     let args = match args::parse(command_line) {
         Ok(args) => args,
         Err(error) => {

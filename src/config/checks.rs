@@ -78,11 +78,17 @@ impl Check<'_> {
     }
 
     fn node_id(&mut self, mode: LoadMode, read: Read<'_>) {
-        if !self.values.bool("use_watchdog") || self.dialect < Release::V4_2 {
+        if !self.values.bool("use_watchdog") {
             return;
         }
         let path = self.paths.node_id();
+        // Files of 4.0 and 4.1 need none; but what is there was written for a reason.
+        let old = self.dialect < Release::V4_2;
+        if old && read(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return;
+        }
         let (text, detail) = match read_node_id(&path, read) {
+            Ok(_) if old => return,
             Ok(id) => {
                 let index = usize::try_from(id).unwrap_or_default();
                 if self.values.indexes("wd_port").contains(&index) {

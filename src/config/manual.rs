@@ -167,6 +167,7 @@ fn context(p: &Parameter) -> String {
         Context::Internal => "none",
     };
     match p.context_before {
+        _ if p.needs_restart(p.last) => word(Context::Startup).to_owned(),
         Some((release, before)) => {
             format!("{} ({} before {release})", word(p.context), word(before))
         }
@@ -245,6 +246,7 @@ pub fn render_sample() -> String {
 
 fn sample_entry(sample: &mut String, p: &Parameter) {
     let mark = match p.context {
+        _ if p.needs_restart(p.last) => " (restart)",
         Context::Startup => " (restart)",
         Context::Session => " (session)",
         Context::Reload | Context::Internal => "",

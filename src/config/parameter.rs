@@ -126,6 +126,14 @@ impl Parameter {
         self.ours || self.first.is_some_and(|first| first <= release) && release <= self.last
     }
 
+    /// Those of the watchdog are read at the start alone, as the manual says of the original, too, whose table
+    /// has other contexts for some of them.
+    pub fn needs_restart(&self, release: Release) -> bool {
+        let of_watchdog = matches!(self.group, "watchdog" | "watchdog_lifecheck");
+        self.context_in(release) == Context::Startup
+            || (of_watchdog && self.context_in(release) == Context::Reload)
+    }
+
     pub fn context_in(&self, release: Release) -> Context {
         match self.context_before {
             Some((changed, before)) if release < changed => before,

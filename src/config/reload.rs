@@ -10,7 +10,7 @@ use super::{
     Config, checks,
     finding::{Finding, Place},
     load::{self, LoadMode},
-    parameter::{Context, Key, Values, find_in},
+    parameter::{Key, Values, find_in},
     paths::Paths,
     source, typed, value,
 };
@@ -75,7 +75,7 @@ impl Config {
             let Some(parameter) = find_in(name, self.dialect) else {
                 continue;
             };
-            if parameter.context_in(self.dialect) != Context::Startup {
+            if !parameter.needs_restart(self.dialect) {
                 continue;
             }
             let running = self.values.get(name, index).cloned();

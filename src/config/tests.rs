@@ -552,6 +552,27 @@ mod in_a_folder {
         );
     }
 
+    /// Its tasks have them from the start: a new value must not be shown as if it counted.
+    #[test]
+    fn a_reload_says_that_parameters_of_the_watchdog_need_a_restart() {
+        let start = "wd_authkey = 'a'\nwd_escalation_command = 'a'\nwd_remove_shutdown_nodes = off\nhostname0 = 'a'\nbackend_port0 = 5432\n";
+        let folder = Folder::with(start);
+        let running = folder.start();
+        folder.write(
+            "pgpool.conf",
+            "wd_authkey = 'b'\nwd_escalation_command = 'b'\nwd_remove_shutdown_nodes = on\nhostname0 = 'b'\nbackend_port0 = 5432\n",
+        );
+        let (config, findings) = running.reload(&folder.paths);
+        assert_eq!(config.values.text("wd_authkey", None), "a");
+        let text = loud(&findings);
+        assert_eq!(text.len(), 4, "{text:?}");
+        assert!(
+            text.iter()
+                .all(|line| line.ends_with("has changed, which needs a restart"))
+        );
+        assert!(!text.concat().contains("'b'"), "a key is not for the log");
+    }
+
     #[test]
     fn a_bad_setting_keeps_its_running_value_and_the_others_take_effect() {
         let folder =

@@ -35,6 +35,7 @@ pub(super) fn settings(values: &Values, dialect: Release) -> Option<Settings> {
         own,
         others,
         node_id,
+        ..
     } = members::members(values, dialect).ok()?;
     let old = dialect < Release::V4_2;
     let listen_port = match port(values, "wd_listen_port", None) {

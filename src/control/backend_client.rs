@@ -41,6 +41,7 @@ use crate::{
 };
 
 pub use ask::{Asked, ScramSalt, ask};
+pub(crate) use names::resolve;
 
 /// No message that we ask for comes near this size.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;

@@ -184,6 +184,12 @@ impl LogSink {
             })
     }
 
+    /// For a process that has no configuration of its own. What cannot be opened is left out.
+    pub fn adopt(&self, config: LogConfig) {
+        self.set_level(config.min_messages);
+        let _ = lock(&self.inner.outputs).configure(config, SystemTime::now());
+    }
+
     /// The settings of a reload. Never blocks; errors go to the log.
     pub fn reconfigure(&self, settings: &Settings) {
         let config = LogConfig::of(settings, &self.inner.base);

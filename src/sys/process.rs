@@ -90,6 +90,28 @@ pub(super) fn start_time_in(stat: &[u8]) -> Option<u64> {
     (!matches!(state, b"Z" | b"X")).then_some(started)
 }
 
+/// How the kernel shows this process; 15 bytes at most.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: `name` ends with a NUL and is read before the call returns. It cannot fail.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Who has started this process; 1 when that one has ended.
+pub fn parent() -> Pid {
+    // SAFETY: takes no pointer.
+    unsafe { libc::getppid() }
+}
+
+/// From now on these signals do nothing to this process; programs that it starts have the defaults, which
+/// they would not have if they were ignored.
+pub fn outlive_signals(signals: &[i32]) {
+    extern "C" fn nothing(_: i32) {}
+    for signal in signals {
+        // SAFETY: the handler does nothing, so it may run at any moment.
+        unsafe { libc::signal(*signal, nothing as *const () as libc::sighandler_t) };
+    }
+}
+
 /// Waits for a child and returns its exit status, 128 plus the signal if one ended it.
 pub fn wait(child: Pid) -> io::Result<i32> {
     let mut status = 0;

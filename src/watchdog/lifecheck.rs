@@ -1,8 +1,8 @@
 //! Lifecheck: which nodes are alive, by heartbeats or by queries, and whether this one is cut off.
 //!
 //! A core like [`super::core`]: the shell sends and receives datagrams, runs queries and pings, and
-//! hands [`Action::Report`] to the watchdog's core. With the method `external` it does nothing but
-//! the trusted servers; the reports come through the local socket.
+//! hands [`Action::Report`] to the watchdog's core. With the method `external` it does nothing, not even ask
+//! the trusted servers, as in the original; the reports come through the local socket.
 //!
 //! Other than in the original each node is watched from its first sign of life on: one that never
 //! appears does not switch the check off for all.
@@ -40,9 +40,9 @@ pub enum Event {
         peer: PeerId,
         answered: bool,
     },
-    /// Somebody among the trusted servers has answered, or nobody.
+    /// Somebody among the trusted servers has answered (`Some(true)`), or nobody. `None`: they could not be asked.
     Pinged {
-        any: bool,
+        any: Option<bool>,
     },
     /// Online recovery goes on: nobody is judged meanwhile.
     Recovering(bool),
@@ -88,6 +88,8 @@ pub struct Lifecheck {
     next_send: Option<Instant>,
     next_round: Option<Instant>,
     pinging: bool,
+    /// It was said that the trusted servers cannot be asked.
+    complained: bool,
     recovering: bool,
     wake: Option<Instant>,
     out: Vec<Action>,
@@ -109,6 +111,7 @@ impl Lifecheck {
             next_send: None,
             next_round: None,
             pinging: false,
+            complained: false,
             recovering: false,
             wake: None,
             out: Vec::new(),
@@ -184,7 +187,7 @@ impl Lifecheck {
         if self.settings.lifecheck.method == LifecheckMethod::Heartbeat && !self.recovering {
             for peer in 0..self.nodes.len() {
                 if self.silent_at(peer).is_some_and(|at| at <= self.now) {
-                    self.report(peer, false, "no heartbeat came");
+                    self.report(peer, false, "No heartbeat signal from node");
                 }
             }
         }
@@ -199,7 +202,9 @@ impl Lifecheck {
     }
 
     fn round(&mut self) {
-        if !self.settings.lifecheck.trusted_servers.is_empty() && !self.pinging {
+        let lifecheck = &self.settings.lifecheck;
+        let external = lifecheck.method == LifecheckMethod::External;
+        if !external && !lifecheck.trusted_servers.is_empty() && !self.pinging {
             self.pinging = true;
             self.out.push(Action::PingTrusted);
         }
@@ -235,7 +240,7 @@ impl Lifecheck {
             return;
         };
         if self.nodes[peer].clock.accepts(heartbeat.sent) {
-            self.alive(peer, "heartbeats come again");
+            self.alive(peer, "Heartbeat signal found");
         }
     }
 
@@ -250,7 +255,7 @@ impl Lifecheck {
         node.failures += 1;
         let enough = node.failures >= self.settings.lifecheck.life_point.max(1);
         if enough && node.seen.is_some() && !node.dead && !self.recovering {
-            self.report(peer, false, "it does not answer the lifecheck query");
+            self.report(peer, false, "unable to connect to node");
         }
     }
 
@@ -268,6 +273,11 @@ impl Lifecheck {
                     self.settings.others[peer].label()
                 ),
             );
+            let mut all = self.nodes.iter().zip(&self.settings.others);
+            if all.all(|(node, member)| node.seen.is_some() || member.is_gap()) {
+                // In stock nodes it begins for all at the same time.
+                self.log(Severity::Log, "watchdog: lifecheck started".to_owned());
+            }
         } else if node.dead {
             self.report(peer, true, why);
         }
@@ -288,12 +298,20 @@ impl Lifecheck {
         self.out.push(Action::Report { peer, alive });
     }
 
-    fn pinged(&mut self, any: bool) {
+    fn pinged(&mut self, any: Option<bool>) {
         self.pinging = false;
-        if !any && !self.recovering {
-            self.out.push(Action::LocalDead {
-                reason: "no trusted server can be reached".to_owned(),
-            });
+        let complained = std::mem::replace(&mut self.complained, any.is_none());
+        match any {
+            Some(false) if !self.recovering => self.out.push(Action::LocalDead {
+                reason: "trusted server is unreachable: none of trusted_servers has answered to ping"
+                    .to_owned(),
+            }),
+            None if !complained => self.out.push(Action::Log(Entry {
+                severity: Severity::Warning,
+                message: "failed to check the ping status of trusted servers: the ping cannot be run, so nobody knows whether this node is cut off".to_owned(),
+                hint: "look at ping_path or trusted_server_command, and at the limits of processes and open files; it is tried again each wd_interval".to_owned(),
+            })),
+            _ => {}
         }
     }
 

@@ -10,6 +10,7 @@
 //! | [`core`] | membership, election, quorum, consensus, the write lease |
 //! | [`lifecheck`] | who is alive |
 //! | [`vip`] | escalation, the virtual IP |
+//! | [`guard`] | the process that removes the virtual IP when pgpool cannot |
 //! | [`ipc`] | what tools get for an answer |
 //! | [`shell`] | sockets, programs, timers, files: does what the cores say |
 //! | [`write_lease`] | what sessions know of the write lease |
@@ -38,6 +39,7 @@
 pub mod clock;
 pub mod codec;
 pub mod core;
+pub mod guard;
 pub mod ipc;
 pub mod lifecheck;
 pub mod settings;

@@ -107,6 +107,17 @@ pub struct LifecheckSettings {
     pub ping_path: String,
 }
 
+impl LifecheckSettings {
+    /// For how long a node may show no sign of life until others call it dead, and take the virtual IP.
+    pub fn silence(&self) -> Duration {
+        match self.method {
+            LifecheckMethod::Query => self.interval.saturating_mul(self.life_point.max(1)),
+            // An external program has a time of its own, of which nothing is known here.
+            LifecheckMethod::Heartbeat | LifecheckMethod::External => self.deadtime,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuorumSettings {
     /// Exactly half of an even number is enough (always so in 4.0).

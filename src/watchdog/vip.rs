@@ -10,19 +10,30 @@
 //! cannot be run counts as failed; stock takes it for a success.
 
 mod commands;
+mod step;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use self::step::Step;
 
 pub use self::commands::Command;
-use super::{core::Entry, settings::EscalationSettings};
+use super::{
+    core::Entry,
+    settings::{EscalationSettings, Settings},
+};
 use crate::observe::Severity;
 
 /// An address that could not be had is tried for again.
 const AGAIN: Duration = Duration::from_secs(10);
-/// How long a command of the other direction may still run.
+/// How long a command of the other direction may still run. As in the original.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Looks at the addresses come once a second: this process, or the machine, was suspended.
+const PAUSE: Duration = Duration::from_secs(4);
 /// Pings, and attempts to remove.
 const ATTEMPTS: u32 = 3;
 
@@ -32,18 +43,24 @@ pub enum Event {
     Start,
     Escalate,
     DeEscalate,
+    /// pgpool ends, and waits for [`Action::AtRest`].
+    Stop,
     /// The command has ended. `success`: with status 0; for a ping an average time could be read, too.
     Ended {
         call: u64,
         success: bool,
     },
     /// What [`Action::LookForAddress`] has found.
+    ///
+    /// `None`: that cannot be told.
     Looked {
         call: u64,
+        present: Option<bool>,
+    },
+    /// From a look at the kernel's addresses, once a second.
+    Seen {
         present: bool,
     },
-    /// The kernel says that the address has gone.
-    AddressRemoved,
     Timer,
 }
 
@@ -56,9 +73,10 @@ pub enum Action {
         call: u64,
         command: Command,
     },
-    /// Kill it with its process group; its end is of no interest.
+    /// Its end is of no interest any more; `kill` it with its process group, or let it go on.
     Abandon {
         call: u64,
+        kill: bool,
     },
     LookForAddress {
         call: u64,
@@ -69,33 +87,15 @@ pub enum Action {
     AtRest,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Is the address here, before anything is done?
-    Leftover,
-    EscalationCommand,
-    Up,
-    UpLook,
-    Arping,
-    Ping {
-        attempt: u32,
-    },
-    DeEscalationCommand,
-    Down {
-        attempt: u32,
-    },
-    DownLook {
-        attempt: u32,
-    },
-}
-
-impl Step {
-    fn is_up(self) -> bool {
-        matches!(
-            self,
-            Step::EscalationCommand | Step::Up | Step::UpLook | Step::Arping | Step::Ping { .. }
-        )
-    }
+#[derive(Debug)]
+struct Running {
+    call: u64,
+    step: Step,
+    /// The command line; empty while the address is looked for.
+    line: String,
+    since: Instant,
+    /// It is waited for until then.
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -108,28 +108,35 @@ pub struct Vip {
     dirty: bool,
     /// It was seen here, and announced.
     held: bool,
-    running: Option<(u64, Step)>,
-    /// A command of the other direction is waited for until then.
-    patience: Option<Instant>,
+    /// So long after the last sign of life of this node others take the address.
+    deadtime: Duration,
+    stopping: bool,
+    running: Option<Running>,
     again: Option<Instant>,
+    /// When [`Event::Seen`] came last.
+    looked: Option<Instant>,
     last_call: u64,
     now: Instant,
+    wake: Option<Instant>,
     out: Vec<Action>,
 }
 
 impl Vip {
-    pub fn new(settings: EscalationSettings, ip: String, now: Instant) -> Vip {
+    pub fn new(settings: &Settings, now: Instant) -> Vip {
         Vip {
-            settings,
-            ip,
+            settings: settings.escalation.clone(),
+            ip: settings.delegate_ip.clone(),
             wanted: false,
             dirty: false,
             held: false,
+            deadtime: settings.lifecheck.silence(),
+            stopping: false,
             running: None,
-            patience: None,
             again: None,
+            looked: None,
             last_call: 0,
             now,
+            wake: None,
             out: Vec::new(),
         }
     }
@@ -137,6 +144,11 @@ impl Vip {
     /// The address is here, as far as was seen.
     pub fn is_held(&self) -> bool {
         self.held
+    }
+
+    /// By what was done, the address may be here.
+    pub fn may_be_here(&self) -> bool {
+        self.dirty
     }
 
     #[must_use = "the caller has to carry the actions out"]
@@ -148,19 +160,16 @@ impl Vip {
                     self.look(Step::Leftover);
                 }
             }
-            Event::Escalate => self.want(true),
+            Event::Escalate => self.want(!self.stopping),
             Event::DeEscalate => self.want(false),
+            Event::Stop => self.stop(),
             Event::Ended { call, success } => self.ended(call, success),
             Event::Looked { call, present } => self.looked(call, present),
-            Event::AddressRemoved => {
-                self.held = false;
-                if self.wanted && self.running.is_none() {
-                    self.log("the virtual IP has gone from this host: bringing it up again");
-                    self.begin_up();
-                }
-            }
-            Event::Timer => self.timer(),
+            Event::Seen { present } => self.seen(present),
+            Event::Timer => self.wake = None,
         }
+        self.timer();
+        self.wake_when_due();
         std::mem::take(&mut self.out)
     }
 
@@ -170,23 +179,63 @@ impl Vip {
         }
         self.wanted = wanted;
         self.again = None;
-        match self.running {
+        match &mut self.running {
             None => self.turn(),
-            // What runs is of the other direction, unless that was wanted before.
-            Some((_, step)) if step.is_up() != wanted => self.be_patient(),
-            Some(_) => self.patience = None,
+            Some(running) => {
+                running.until = running.since + running.step.limit(self.deadtime, self.stopping);
+                if running.step.is_up() != wanted {
+                    running.until = running.until.min(self.now + PATIENCE);
+                }
+            }
         }
     }
 
-    fn be_patient(&mut self) {
-        let until = self.now + PATIENCE;
-        self.patience = Some(until);
-        self.out.push(Action::WakeAt(until));
+    /// The address is given up within what an end of pgpool may take: what hangs is not waited for.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.want(false);
+        self.again = None;
+        match &mut self.running {
+            Some(running) if running.step.is_up() => running.until = self.now,
+            Some(running) => {
+                let limit = running.step.limit(self.deadtime, true);
+                running.until = running.until.min(running.since + limit);
+            }
+            None => self.begin_down(1),
+        }
+    }
+
+    fn seen(&mut self, present: bool) {
+        let before = self.looked.replace(self.now);
+        let paused = before.is_some_and(|at| self.now.saturating_duration_since(at) >= PAUSE);
+        let idle = self.running.is_none() && self.again.is_none() && !self.stopping;
+        if !present && self.held {
+            self.held = false;
+            if self.wanted && idle && paused {
+                // Others may lead by now, and what they say is not read yet.
+                self.log("the virtual IP has gone from this host while this process stood still: it is brought up again in ten seconds if this node leads still");
+                self.retry_later();
+            } else if self.wanted && idle {
+                self.log("the virtual IP has gone from this host: bringing it up again");
+                self.begin_up();
+            }
+        } else if present && !self.wanted && idle {
+            // A command that was given up has worked after all (nobody but root can kill what sudo runs), or
+            // somebody else has added it.
+            self.warn(
+                format!(
+                    "the virtual IP {} is on this host, and does not belong here: giving it up",
+                    self.ip
+                ),
+                "another node may hold it, too",
+            );
+            self.dirty = true;
+            self.begin_down(1);
+        }
     }
 
     /// Nothing runs: begin what is wanted now.
     fn turn(&mut self) {
-        self.patience = None;
         if self.wanted {
             if self.settings.clear_query_cache {
                 self.out.push(Action::ClearQueryCache);
@@ -229,25 +278,30 @@ impl Vip {
     }
 
     fn run(&mut self, step: Step, command: Command) {
-        let call = self.call(step);
+        let call = self.call(step, command.line());
         self.out.push(Action::Run { call, command });
     }
 
     fn look(&mut self, step: Step) {
-        let call = self.call(step);
+        let call = self.call(step, String::new());
         self.out.push(Action::LookForAddress { call });
     }
 
-    fn call(&mut self, step: Step) -> u64 {
+    fn call(&mut self, step: Step, line: String) -> u64 {
         self.last_call += 1;
-        self.running = Some((self.last_call, step));
+        self.running = Some(Running {
+            call: self.last_call,
+            step,
+            line,
+            since: self.now,
+            until: self.now + step.limit(self.deadtime, self.stopping),
+        });
         self.last_call
     }
 
     /// Takes what has ended, if it is what runs. `None`: of no interest, or something else is wanted now.
     fn take(&mut self, call: u64) -> Option<Step> {
-        let (_, step) = self.running.filter(|(running, _)| *running == call)?;
-        self.running = None;
+        let step = self.running.take_if(|running| running.call == call)?.step;
         if step != Step::Leftover && step.is_up() != self.wanted {
             self.turn();
             return None;
@@ -256,7 +310,12 @@ impl Vip {
     }
 
     fn ended(&mut self, call: u64, success: bool) {
-        let Some(step) = self.take(call) else { return };
+        if let Some(step) = self.take(call) {
+            self.has_ended(step, success);
+        }
+    }
+
+    fn has_ended(&mut self, step: Step, success: bool) {
         match step {
             Step::EscalationCommand => {
                 self.judge_command("escalation", success);
@@ -266,8 +325,9 @@ impl Vip {
                 self.judge_command("de-escalation", success);
                 self.begin_down(1);
             }
-            Step::Up if success => self.look(Step::UpLook),
-            Step::Up => self.failed("if_up_cmd has failed"),
+            // Whatever its status: `ip addr add` fails for an address that is here already, as it is after
+            // an attempt of which only a later step has failed.
+            Step::Up => self.look(Step::UpLook { success }),
             Step::Arping if success => self.ping(1),
             Step::Arping => self.failed("arping_cmd has failed"),
             Step::Ping { .. } if success => {
@@ -280,8 +340,8 @@ impl Vip {
             Step::Ping { attempt } if attempt < ATTEMPTS => self.ping(attempt + 1),
             Step::Ping { .. } => self.failed("it does not answer to ping"),
             // Whatever its status: what counts is whether the address is still here.
-            Step::Down { attempt } => self.look(Step::DownLook { attempt }),
-            Step::UpLook | Step::DownLook { .. } | Step::Leftover => {}
+            Step::Down { attempt } => self.look(Step::DownLook { attempt, success }),
+            Step::UpLook { .. } | Step::DownLook { .. } | Step::Leftover => {}
         }
     }
 
@@ -301,8 +361,9 @@ impl Vip {
         }
     }
 
-    fn looked(&mut self, call: u64, present: bool) {
+    fn looked(&mut self, call: u64, seen: Option<bool>) {
         let Some(step) = self.take(call) else { return };
+        let present = seen.unwrap_or_else(|| self.suppose(step));
         match step {
             Step::Leftover if self.wanted => {
                 self.dirty |= present;
@@ -310,19 +371,21 @@ impl Vip {
             }
             Step::Leftover if present => {
                 self.dirty = true;
-                self.warn(
-                    format!("the virtual IP {} is on this host, left by a process that was killed: giving it up", self.ip),
-                    "",
-                );
+                let how = match seen {
+                    Some(_) => "is on this host, left by a process that was killed: giving it up",
+                    None => "may be on this host, which cannot be told: giving it up",
+                };
+                self.warn(format!("the virtual IP {} {how}", self.ip), "");
                 self.turn();
             }
             Step::Leftover => self.rest(),
-            Step::UpLook if present => match Command::arping(&self.settings, &self.ip) {
+            Step::UpLook { .. } if present => match Command::arping(&self.settings, &self.ip) {
                 Some(command) => self.run(Step::Arping, command),
                 None => self.ping(1),
             },
-            Step::UpLook => self
+            Step::UpLook { success: true } => self
                 .failed("if_up_cmd says that it has worked, and the address is not on this host"),
+            Step::UpLook { success: false } => self.failed("if_up_cmd has failed"),
             Step::DownLook { .. } if !present => {
                 self.dirty = false;
                 self.log(format!(
@@ -331,16 +394,37 @@ impl Vip {
                 ));
                 self.rest();
             }
-            Step::DownLook { attempt } if attempt < ATTEMPTS => self.begin_down(attempt + 1),
+            Step::DownLook { attempt, .. } if attempt < ATTEMPTS => self.begin_down(attempt + 1),
             Step::DownLook { .. } => {
+                let how = match seen {
+                    Some(_) => "is still on this host after if_down_cmd",
+                    None => "may still be on this host after if_down_cmd, which cannot be told",
+                };
+                let next = if self.stopping {
+                    "pgpool ends without having removed it"
+                } else {
+                    "it is tried again"
+                };
                 self.warn(
-                    format!("the virtual IP {} is still on this host after if_down_cmd; it is tried again", self.ip),
+                    format!("the virtual IP {} {how}; {next}", self.ip),
                     "another node may hold it, too: remove it by hand (ip addr del) and correct if_down_cmd",
                 );
                 self.retry_later();
                 self.rest();
             }
             _ => {}
+        }
+    }
+
+    /// The address cannot be looked for. What is no address (a name: the commands may understand it) never can, and
+    /// the commands' status has to do. Otherwise (out of descriptors) the ping tells whether it is here, and
+    /// it is removed to be sure.
+    fn suppose(&self, step: Step) -> bool {
+        let never = self.ip.parse::<IpAddr>().is_err();
+        match step {
+            Step::UpLook { success } => success,
+            Step::DownLook { success, .. } => !(never && success),
+            _ => !never,
         }
     }
 
@@ -356,24 +440,53 @@ impl Vip {
     }
 
     fn retry_later(&mut self) {
-        let at = self.now + AGAIN;
-        self.again = Some(at);
-        self.out.push(Action::WakeAt(at));
+        self.again = (!self.stopping).then(|| self.now + AGAIN);
     }
 
     fn timer(&mut self) {
-        if self.patience.is_some_and(|at| at <= self.now) {
-            if let Some((call, _)) = self.running.take() {
-                self.out.push(Action::Abandon { call });
+        let now = self.now;
+        if let Some(late) = self.running.take_if(|running| running.until <= now) {
+            self.abandon(&late);
+            // An end like any other: after a step that changes something the address is looked for.
+            if late.step != Step::Leftover && late.step.is_up() != self.wanted {
+                self.turn();
+            } else {
+                self.has_ended(late.step, false);
             }
-            self.turn();
-        } else if self.again.is_some_and(|at| at <= self.now) && self.running.is_none() {
+        } else if self.again.is_some_and(|at| at <= now) && self.running.is_none() {
             self.again = None;
             if self.wanted {
                 self.begin_up();
             } else {
                 self.begin_down(1);
             }
+        }
+    }
+
+    fn abandon(&mut self, late: &Running) {
+        let kill = !late.step.is_the_operators();
+        self.out.push(Action::Abandon {
+            call: late.call,
+            kill,
+        });
+        let seconds = self.now.saturating_duration_since(late.since).as_secs_f32();
+        let what = if kill {
+            "it is killed"
+        } else {
+            "it runs on, and the virtual IP does not wait for it"
+        };
+        self.warn(
+            format!("a command of the watchdog has not ended after {seconds:.0} s, {what}: {}", late.line),
+            "run the command by hand as the user of pgpool, and look what it waits for: a name server, a password for sudo",
+        );
+    }
+
+    fn wake_when_due(&mut self) {
+        let due = self.running.as_ref().map(|running| running.until);
+        let wake = due.into_iter().chain(self.again).min();
+        if wake != self.wake {
+            self.wake = wake;
+            self.out.extend(wake.map(Action::WakeAt));
         }
     }
 

@@ -16,9 +16,6 @@ use crate::{
     },
 };
 
-/// A longer host name does not fit into a heartbeat.
-const LONGEST_HOST: usize = 253;
-
 struct Check<'a> {
     values: &'a Values,
     dialect: Release,
@@ -43,7 +40,10 @@ pub(in crate::config) fn findings(
     check.commands();
     check.key();
     match members::members(values, dialect) {
-        Ok(members) => check.members(&members),
+        Ok(members) => {
+            check.number(&members);
+            check.members(&members);
+        }
         Err(Unknown::WdHostname) => check.warn(
             "wd_hostname",
             None,
@@ -90,8 +90,25 @@ impl Check<'_> {
     }
 
     fn commands(&mut self) {
-        if super::delegate_ip(self.values, self.dialect).is_empty() {
+        let ip = super::delegate_ip(self.values, self.dialect);
+        if ip.is_empty() {
             return;
+        }
+        if ip.parse::<std::net::IpAddr>().is_err() {
+            let name = if self.dialect >= Release::V4_4 {
+                "delegate_ip"
+            } else {
+                "delegate_IP"
+            };
+            let text = format!(
+                "{name} is \"{ip}\", which is no IP address: whether it is on this host cannot be told, and no guard removes it when pgpool is killed"
+            );
+            self.warn(
+                name,
+                None,
+                text,
+                "write the address, without a prefix length",
+            );
         }
         for name in ["if_up_cmd", "if_down_cmd", "arping_cmd"] {
             let command = self.values.text(name, None);
@@ -110,6 +127,19 @@ impl Check<'_> {
                 let text = format!("{name} does not name the virtual IP");
                 self.warn(name, None, text, "write $_IP_$ where the address belongs");
             }
+        }
+    }
+
+    /// With a file of 4.0 or 4.1 it is nowhere to be read, and files of 4.2 and later have to list the node by it.
+    fn number(&mut self, members: &Members) {
+        if self.dialect < Release::V4_2 {
+            let text = format!(
+                "this node is watchdog node {}: {}",
+                members.node_id,
+                members.numbered_by.text()
+            );
+            let place = self.place("wd_hostname", None);
+            self.findings.push(Finding::info(place, text));
         }
     }
 
@@ -148,14 +178,6 @@ impl Check<'_> {
                     "give each node its own host or wd_port",
                 );
             }
-        }
-        if own.host.len() > LONGEST_HOST {
-            self.warn(
-                if old { "wd_hostname" } else { "hostname" },
-                (!old).then(|| slot(own, 0)).flatten(),
-                format!("the host name of this node is longer than {LONGEST_HOST} bytes"),
-                "no heartbeat can hold it; use a shorter name or an address on all nodes",
-            );
         }
         if !old && i64::from(own.pgpool_port) != self.values.int("port", None) {
             let text = format!(
@@ -240,6 +262,15 @@ impl Check<'_> {
             return;
         }
         let old = self.dialect < Release::V4_2;
+        let longest = settings.heartbeat.size.longest_host();
+        if settings.own.host.len() > longest {
+            self.warn(
+                if old { "wd_hostname" } else { "hostname" },
+                (!old).then(|| slot(&settings.own, 0)).flatten(),
+                format!("the host name of this node is longer than {longest} bytes"),
+                "no heartbeat can hold it, and none is sent; use a shorter name or an address on all nodes",
+            );
+        }
         if old {
             let expected = settings.others.iter().filter(|m| !m.is_gap()).count();
             if settings.heartbeat.destinations.len() < expected {

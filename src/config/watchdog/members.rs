@@ -14,6 +14,28 @@ pub(super) struct Members {
     pub own: Member,
     pub others: Vec<Member>,
     pub node_id: u32,
+    pub numbered_by: Rule,
+}
+
+/// Where the number of the own node comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    File,
+    Setting,
+    Backend,
+    Rank,
+}
+
+impl Rule {
+    /// Completes "this node is watchdog node N: ".
+    pub fn text(self) -> &'static str {
+        match self {
+            Rule::File => "so says the file pgpool_node_id",
+            Rule::Setting => "so says node_id in pgpool-rs.conf",
+            Rule::Backend => "the number of the backend on its host",
+            Rule::Rank => "its place among all nodes sorted by host name and wd_port",
+        }
+    }
 }
 
 /// Why the own node cannot be told.
@@ -39,12 +61,13 @@ pub(super) fn members(values: &Values, dialect: Release) -> Result<Members, Unkn
         pgpool_port: port(values, "port", None),
     };
     let others = old_others(values);
-    let node_id = own_number(values, &own, &others);
+    let (node_id, numbered_by) = own_number(values, &own, &others);
     own.node_id = Some(node_id);
     Ok(Members {
         own,
         others,
         node_id,
+        numbered_by,
     })
 }
 
@@ -73,6 +96,7 @@ fn listed(values: &Values) -> Result<Members, Unknown> {
         own: own.ok_or(Unknown::NodeId)?,
         others,
         node_id,
+        numbered_by: Rule::File,
     })
 }
 
@@ -101,9 +125,12 @@ fn old_others(values: &Values) -> Vec<Member> {
 /// result: `pgpool_node_id` if that file is there; else `node_id` of `pgpool-rs.conf`; else, when every
 /// member runs on a host of its own that is also a backend's, the number of that backend; else the
 /// place among all members sorted by host and port.
-fn own_number(values: &Values, own: &Member, others: &[Member]) -> u32 {
-    if let Some(number) = values.node_id.or_else(|| configured(values)) {
-        return number;
+fn own_number(values: &Values, own: &Member, others: &[Member]) -> (u32, Rule) {
+    if let Some(number) = values.node_id {
+        return (number, Rule::File);
+    }
+    if let Some(number) = configured(values) {
+        return (number, Rule::Setting);
     }
     let slots = checks::used_slots(values);
     let backend = |member: &Member| {
@@ -116,13 +143,14 @@ fn own_number(values: &Values, own: &Member, others: &[Member]) -> u32 {
     let mut numbers: Vec<usize> = all().filter_map(backend).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let number = if numbers.len() == all().count() {
-        backend(own)
+    let (number, rule) = if numbers.len() == all().count() {
+        (backend(own).unwrap_or_default(), Rule::Backend)
     } else {
         let key = |member: &Member| (member.host.clone(), member.wd_port);
-        Some(others.iter().filter(|m| key(m) < key(own)).count())
+        let before = others.iter().filter(|m| key(m) < key(own));
+        (before.count(), Rule::Rank)
     };
-    number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+    (u32::try_from(number).unwrap_or_default(), rule)
 }
 
 fn configured(values: &Values) -> Option<u32> {

@@ -123,11 +123,86 @@ fn in_an_old_file_the_number_is_found_in_four_ways() {
 }
 
 #[test]
+fn a_node_id_file_that_is_there_and_wrong_is_not_passed_over() {
+    let (settings, said) = load(&old(""), "", "two\n");
+    assert!(settings.is_none());
+    assert!(
+        said.iter()
+            .any(|line| line.contains("pgpool_node_id is not a numeric value")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn the_check_says_which_number_an_old_file_gives_and_why() {
+    let told = |conf: &str, own: &str, file: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("pgpool.conf"), conf).unwrap();
+        std::fs::write(path("pgpool-rs.conf"), own).unwrap();
+        if !file.is_empty() {
+            std::fs::write(path("pgpool_node_id"), file).unwrap();
+        }
+        let paths = crate::config::Paths {
+            config: path("pgpool.conf"),
+            pcp: path("pcp.conf"),
+            hba: path("pool_hba.conf"),
+            key: None,
+        };
+        let (_, findings) = Config::load(&paths, crate::config::LoadMode::Check).unwrap();
+        let lines = findings.iter().map(ToString::to_string);
+        lines
+            .filter_map(|l| {
+                l.split_once("this node is watchdog node ")
+                    .map(|(_, t)| t.to_owned())
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(&old(""), "", ""),
+        ["0: the number of the backend on its host"]
+    );
+    assert_eq!(
+        told(&old("backend_hostname2 = 'z'\n"), "", ""),
+        ["2: its place among all nodes sorted by host name and wd_port"]
+    );
+    assert_eq!(
+        told(&old(""), "node_id = 7\n", ""),
+        ["7: so says node_id in pgpool-rs.conf"]
+    );
+    assert_eq!(
+        told(&old(""), "", "5\n"),
+        ["5: so says the file pgpool_node_id"]
+    );
+    assert!(told(NEW, "", "1\n").is_empty());
+}
+
+#[test]
 fn a_patch_level_that_had_short_heartbeats_is_honoured() {
     let size = |own: &str| load(&old(""), own, "").0.unwrap().heartbeat.size;
     assert_eq!(size("compat_version = '4.0.10'\n"), Size::Short);
     assert_eq!(size("compat_version = '4.0'\n"), Size::Long);
     assert_eq!(size(""), Size::Long);
+}
+
+#[test]
+fn a_host_name_that_no_heartbeat_holds_is_told_by_the_size_that_is_sent() {
+    let said = |length: usize, own: &str| {
+        let name = "h".repeat(length);
+        let (_, said) = load(&old(&format!("wd_hostname = '{name}'\n")), own, "");
+        said.iter()
+            .any(|line| line.contains("the host name of this node is longer than"))
+    };
+    let short = "compat_version = '4.0.10'\n";
+    assert_eq!(
+        [
+            said(127, short),
+            said(128, short),
+            said(253, ""),
+            said(254, "")
+        ],
+        [false, true, false, true]
+    );
 }
 
 #[test]
@@ -174,6 +249,9 @@ fn a_virtual_ip_needs_commands_that_name_it() {
         " x".repeat(22)
     ));
     assert!(said[0].contains("has 24 words, and 23 are run"), "{said:?}");
+    let (settings, said) = with("delegate_IP = '10.0.0.9/24'");
+    assert!(settings.is_some(), "the original takes any text");
+    assert!(said[0].contains("no IP address"), "{said:?}");
     let (_, said) = with("");
     assert_eq!(said, Vec::<String>::new());
 }

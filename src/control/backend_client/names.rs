@@ -52,7 +52,7 @@ fn known() -> MutexGuard<'static, Known> {
 /// # Errors
 ///
 /// [`Failure::Unreachable`] for a name that is gone, [`Failure::Local`] for one that nobody can tell us.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     host: &str,
     port: u16,
     limit: Option<Duration>,

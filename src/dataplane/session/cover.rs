@@ -13,7 +13,11 @@
 //! | of what changes no data and settings only, of ROLLBACK | never |
 //! | of SELECT and FETCH outside a transaction block | unless the statement calls no function and writes nothing |
 //! | of anything else, a FunctionCall's answer | outside a transaction block |
-//! | the ReadyForQuery that follows one of these | as they do: a pipeline commits there |
+//! | PortalSuspended | never, but see below |
+//! | the ReadyForQuery that follows one of these, or a PortalSuspended outside a block | as they do: a pipeline commits there |
+//!
+//! Behind a ROLLBACK of the same message or pipeline a block has ended. What is not seen: a view, a rule or a policy
+//! that calls a function which writes; the SELECT that uses it does not wait.
 
 use crate::routing::facts::{Facts, Statement};
 
@@ -26,6 +30,8 @@ pub struct Cover {
     prepared_may_write: bool,
     /// Since the last ReadyForQuery something was committed, or will be by it.
     acknowledged: bool,
+    /// The transaction block of the last ReadyForQuery was rolled back since.
+    left_block: bool,
 }
 
 /// An answer that waits, with all that came in the same read.
@@ -45,7 +51,15 @@ impl Cover {
             select_may_write: false,
             prepared_may_write: !from_the_start,
             acknowledged: false,
+            left_block: false,
         }
+    }
+
+    /// Something goes to the primary while no lease is kept; its answer may come, or what it prepares may be used, when
+    /// one is.
+    pub fn missed(&mut self) {
+        self.select_may_write = true;
+        self.prepared_may_write = true;
     }
 
     /// A message of the client goes to the primary; `body` may have been cut.
@@ -67,12 +81,22 @@ impl Cover {
     /// A message of the primary; true: it tells of something committed. `transaction`: as its last ReadyForQuery had
     /// it. `owes_nothing`: this is the last answer.
     pub fn answered(&mut self, kind: u8, body: &[u8], transaction: u8, owes_nothing: bool) -> bool {
+        let outside = transaction != b'T' || self.left_block;
         let tells = match kind {
-            b'C' => self.completes(body.strip_suffix(b"\0").unwrap_or(body), transaction),
-            b'V' => transaction != b'T',
+            b'C' => {
+                let tag = body.strip_suffix(b"\0").unwrap_or(body);
+                self.left_block |= tag == b"ROLLBACK";
+                self.completes(tag, outside)
+            }
+            b'V' => outside,
+            b's' => {
+                self.acknowledged |= outside;
+                false
+            }
             b'Z' => {
                 let tells = self.acknowledged && body.first() != Some(&b'T');
                 self.acknowledged = false;
+                self.left_block = false;
                 self.select_may_write &= !owes_nothing;
                 return tells;
             }
@@ -82,9 +106,8 @@ impl Cover {
         tells
     }
 
-    fn completes(&self, tag: &[u8], transaction: u8) -> bool {
+    fn completes(&self, tag: &[u8], outside: bool) -> bool {
         let word = tag.split(|&b| b == b' ').next().unwrap_or_default();
-        let outside = transaction != b'T';
         match word {
             b"COMMIT" => true,
             b"PREPARE" => tag == b"PREPARE TRANSACTION",
@@ -194,6 +217,41 @@ mod tests {
         assert!(!cover.answered(b'C', b"SELECT 1\0", b'I', false));
         cover.sent(b'P', b"s\0SELECT f($1)\0\0\0");
         assert!(cover.answered(b'C', b"SELECT 1\0", b'I', false));
+    }
+
+    #[test]
+    fn what_is_written_behind_a_rollback_of_the_same_message_waits() {
+        let mut cover = Cover::new(true);
+        cover.sent(b'Q', &query("ROLLBACK; INSERT INTO t VALUES (1)"));
+        assert!(!cover.answered(b'C', b"ROLLBACK\0", b'T', false));
+        assert!(cover.answered(b'C', b"INSERT 0 1\0", b'T', false));
+        assert!(cover.answered(b'Z', b"I", b'T', true));
+        assert!(
+            !cover.answered(b'C', b"INSERT 0 1\0", b'T', false),
+            "of the next block"
+        );
+    }
+
+    #[test]
+    fn what_a_suspended_portal_has_written_is_committed_with_the_ready_for_query() {
+        let mut cover = Cover::new(true);
+        cover.sent(b'P', b"\0INSERT INTO t VALUES (1) RETURNING a\0\0\0");
+        assert!(!cover.answered(b's', b"", b'I', false));
+        assert!(cover.answered(b'Z', b"I", b'I', true));
+        assert!(!cover.answered(b's', b"", b'T', false));
+        assert!(!cover.answered(b'Z', b"T", b'T', true));
+    }
+
+    #[test]
+    fn what_went_out_while_no_lease_was_kept_may_write() {
+        let mut cover = Cover::new(true);
+        cover.missed();
+        assert!(cover.answered(b'C', b"SELECT 1\0", b'I', false));
+        assert!(cover.answered(b'Z', b"I", b'I', true));
+        assert!(
+            cover.answered(b'C', b"SELECT 1\0", b'I', false),
+            "prepared then"
+        );
     }
 
     #[test]

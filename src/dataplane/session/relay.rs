@@ -264,6 +264,15 @@ impl Relay {
         node != self.target || self.worker.shared.write_lease.allows(self.term)
     }
 
+    /// Is what goes to the primary now to be looked at for [`Cover`]?
+    pub(super) fn covers(&mut self) -> bool {
+        let covers = self.worker.shared.write_lease.is_limited();
+        if !covers {
+            self.cover.missed();
+        }
+        covers
+    }
+
     /// Hands on the answer that waits for it, when it is covered.
     fn poll_cover(&mut self, cx: &mut Context<'_>) -> Result<bool, Exit> {
         let Some(uncovered) = &self.uncovered else {
@@ -366,6 +375,7 @@ impl Relay {
         let node = self.target;
         let mut rest = bytes;
         let mut refused = None;
+        let covers = self.covers();
         loop {
             let Some(ledger) = self.ledgers.get_mut(node) else {
                 return Err(Exit::Killed(Kill::NodeGone(node)));
@@ -378,7 +388,7 @@ impl Relay {
                     backend_pid(&self.entry, node),
                 ),
                 owed: &mut ledger.owed,
-                cover: (self.worker.shared.write_lease.is_limited()).then_some(&mut self.cover),
+                cover: covers.then_some(&mut self.cover),
             };
             // A Query that is no admin command after all.
             if let Some(len) = refused.take() {

@@ -332,7 +332,7 @@ impl Relay {
     fn observe(&mut self, sending: &Sending, message: Message<'_>) {
         let mut nodes = sending.followers;
         nodes.insert(sending.leader);
-        if nodes.contains(self.target) && self.worker.shared.write_lease.is_limited() {
+        if nodes.contains(self.target) && self.covers() {
             self.cover.sent(message.kind, message.body());
         }
         for node in nodes.iter() {

@@ -206,6 +206,30 @@ impl Core {
         }
     }
 
+    /// The leader's primary, unless it is none of our nodes, or down by the same picture.
+    fn known_here(&self, adopted: &Adopted, out: &mut Vec<Action>) -> AdoptedPrimary {
+        match adopted.primary {
+            AdoptedPrimary::Node(node) if self.view.has_primary() && !self.view.is_valid(node) => {
+                let entry = Entry::warning(
+                    Source::Main,
+                    format!(
+                        "the leader \"{}\" takes node {node} for the primary, which is {} here: not taken over",
+                        adopted.from,
+                        if self.view.node(node).is_some() {
+                            "down"
+                        } else {
+                            "no node"
+                        }
+                    ),
+                );
+                let hint = "give every backend the same number, host name and port in the files of all watchdog nodes";
+                out.push(Action::Log(entry.with_hint(hint)));
+                AdoptedPrimary::Nobody
+            }
+            known => known,
+        }
+    }
+
     /// The leader's picture becomes ours. Whatever went on here is over.
     pub(super) fn adopt_status(&mut self, adopted: &Adopted, now: Now, out: &mut Vec<Action>) {
         let Some(together) = self.together.as_mut().filter(|t| !t.leads) else {
@@ -235,7 +259,8 @@ impl Core {
         }
         let before = (self.view.primary, self.view.primary_search_running);
         let ours = self.view.primary.or(self.quarantined_primary.take());
-        self.view.primary = match adopted.primary {
+        let primary = self.known_here(adopted, out);
+        self.view.primary = match primary {
             AdoptedPrimary::Node(node) if self.view.has_primary() => Some(node),
             AdoptedPrimary::Unknown => self.view.primary,
             // The leader does not reach it, which is no reason for us.

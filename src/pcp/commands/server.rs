@@ -37,16 +37,14 @@ pub async fn pool_status(env: &Environment) -> Outcome {
     })
 }
 
-/// `number`: -1 all nodes, 0 this one, k the k-th other one.
+/// `number`: -1 all nodes; else one, by its node id, or with a file of 4.0 and 4.1 0 this one, k the k-th other.
 pub fn watchdog_info(env: &Environment, number: &Number) -> Outcome {
     let Some(watchdog) = env.shared.watchdog.get() else {
         return no_watchdog(env);
     };
     let mut list = NodeList::clone(&watchdog.picture());
     if number.value != -1 {
-        let asked = usize::try_from(number.value).ok();
-        let node = asked.and_then(|node| list.nodes.get(node).cloned());
-        list.nodes = vec![node.unwrap_or_else(ListedNode::unknown)];
+        keep_only(&mut list, number.value);
     }
     match list.for_pcp(env.emulates_before(Release::V4_2)) {
         Ok(json) => Outcome::made(|out| codec::put_texts(out, b'w', &["CommandComplete", &json])),
@@ -54,6 +52,13 @@ pub fn watchdog_info(env: &Environment, number: &Number) -> Outcome {
             "PCP: informing watchdog info failed",
             format!("no tool could read it: {error}"),
         ),
+    }
+}
+
+fn keep_only(list: &mut NodeList, id: i32) {
+    list.nodes.retain(|node| node.id == id);
+    if list.nodes.is_empty() {
+        list.nodes.push(ListedNode::unknown());
     }
 }
 
@@ -144,4 +149,30 @@ pub fn rotate_log(env: &Environment, scope: Scope) -> Outcome {
 
 pub fn invalidate_query_cache() -> Outcome {
     Outcome::error("query cache is not enabled", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use super::*;
+    use crate::watchdog::{core::Core, testing};
+
+    #[test]
+    fn one_watchdog_node_is_asked_for_by_the_number_that_it_is_listed_with() {
+        let hosts = |local_numbers: bool| {
+            let mut settings = testing::settings(1, 3);
+            settings.local_numbers = local_numbers;
+            let core = Core::new(Arc::new(settings), "own".to_owned(), Instant::now());
+            [0, 1, 2, 3].map(|id| {
+                let mut list = core.node_list(None);
+                keep_only(&mut list, id);
+                assert_eq!(list.nodes.len(), 1);
+                list.nodes.remove(0).host
+            })
+        };
+        let host = |n: u32| Some(format!("10.0.0.{n}"));
+        assert_eq!(hosts(false), [host(0), host(1), host(2), None]);
+        assert_eq!(hosts(true), [host(1), host(0), host(2), None]);
+    }
 }

@@ -68,6 +68,15 @@ pub fn required_settings() -> impl Iterator<Item = &'static str> {
     BEFORE_LISTS.iter().map(|(name, _)| *name)
 }
 
+pub fn settings_since_4_4() -> impl Iterator<Item = &'static str> {
+    SINCE_4_4.iter().map(|(name, _)| *name)
+}
+
+/// On or off.
+pub fn is_switch(name: &str) -> bool {
+    BEFORE_LISTS.iter().any(|known| *known == (name, Bool))
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigData {
     /// Plain settings by name, booleans as 0 and 1. Received from another release some may be missing.
@@ -135,18 +144,20 @@ impl ConfigData {
         let mut data = ConfigData::default();
         for (name, kind) in BEFORE_LISTS.iter().chain(SINCE_4_4) {
             let number = match kind {
-                Int => o.optional_int(name)?,
+                // More than 32 bits no node has, and nobody shall count with.
+                Int => o.optional_int::<i32>(name)?.map(i64::from),
                 Bool => o.optional_bool(name)?.map(i64::from),
             };
             data.numbers.extend(number.map(|number| (*name, number)));
         }
         for item in o.objects("health_check_params")?.unwrap_or_default() {
+            let int = |key| item.int::<i32>(key).map(i64::from);
             data.health_checks.push(HealthCheckParams {
-                timeout: item.int("health_check_timeout")?,
-                period: item.int("health_check_period")?,
-                max_retries: item.int("health_check_max_retries")?,
-                retry_delay: item.int("health_check_retry_delay")?,
-                connect_timeout: item.int("connect_timeout")?,
+                timeout: int("health_check_timeout")?,
+                period: int("health_check_period")?,
+                max_retries: int("health_check_max_retries")?,
+                retry_delay: int("health_check_retry_delay")?,
+                connect_timeout: int("connect_timeout")?,
             });
         }
         for item in o.objects("backend_desc")?.unwrap_or_default() {

@@ -49,7 +49,8 @@ pub enum FailoverKind {
 }
 
 impl FailoverKind {
-    fn word(self) -> &'static str {
+    /// On the wire, and in log lines.
+    pub fn word(self) -> &'static str {
         match self {
             FailoverKind::Degenerate => "DEGENERATE_BACKEND_REQUEST",
             FailoverKind::Failback => "FAILBACK_REQUEST",

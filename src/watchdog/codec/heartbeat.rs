@@ -38,6 +38,11 @@ impl Size {
         }
     }
 
+    /// In bytes; a longer name fits into no heartbeat.
+    pub fn longest_host(self) -> usize {
+        self.host() - 1
+    }
+
     fn host(self) -> usize {
         match self {
             Size::Long => 254,

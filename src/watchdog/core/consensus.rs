@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// Whatever a node says of its health checks: a vote that nobody joins in so long says nothing any more.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// Who votes. The leader has no vote that it does not cast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voter {
@@ -55,7 +58,7 @@ pub struct Expired {
 impl Votes {
     pub fn new(lifetime: Duration) -> Votes {
         Votes {
-            lifetime,
+            lifetime: lifetime.min(LONGEST),
             ballots: Vec::new(),
         }
     }
@@ -76,7 +79,7 @@ impl Votes {
             let of_backend = round(check.period, check.retry_delay, check.max_retries);
             longest = longest.max(of_backend);
         }
-        self.lifetime = self.lifetime.max(longest);
+        self.lifetime = self.lifetime.max(longest).min(LONGEST);
     }
 
     pub fn cast(
@@ -121,6 +124,13 @@ impl Votes {
         } else {
             Outcome::Building { first }
         }
+    }
+
+    /// Votes so far for what this request asks for.
+    pub fn count(&self, request: &FailoverRequest) -> usize {
+        let mut all = self.ballots.iter();
+        let same = all.find(|b| (b.request.kind, b.request.node) == (request.kind, request.node));
+        same.map_or(0, |ballot| ballot.count)
     }
 
     /// The backend has gone down by another way.
@@ -250,6 +260,23 @@ mod tests {
         });
         let _ = votes.cast(&down(0, Flags::default()), Voter::Own, 2, false, now);
         assert_eq!(votes.next(), Some(now + Duration::from_secs(40)));
+    }
+
+    #[test]
+    fn no_health_check_makes_a_vote_live_for_ever() {
+        let now = Instant::now();
+        for huge in [i64::from(i32::MAX), i64::MAX] {
+            let mut votes = Votes::new(Duration::from_secs(15));
+            votes.heed(&ConfigData {
+                numbers: vec![("health_check_period", huge)],
+                ..ConfigData::default()
+            });
+            let _ = votes.cast(&down(0, Flags::default()), Voter::Own, 2, false, now);
+            assert_eq!(votes.next(), Some(now + LONGEST));
+        }
+        let mut votes = Votes::new(Duration::from_secs(u64::MAX));
+        let _ = votes.cast(&down(0, Flags::default()), Voter::Own, 2, false, now);
+        assert_eq!(votes.next(), Some(now + LONGEST));
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub enum Event {
         conn: Conn,
         source: String,
     },
+    /// One from there was closed at once, as [`Core::place_for`](super::Core::place_for) wants it.
+    TurnedAway {
+        source: String,
+    },
     /// The one of [`Action::Connect`] stands.
     Connected {
         conn: Conn,
@@ -40,6 +44,17 @@ pub enum Event {
     /// It could not be made, has ended, or a write has failed.
     Closed {
         conn: Conn,
+    },
+    /// Why the one of [`Action::Connect`] could not be made; its end is told as for all others.
+    Unreachable {
+        conn: Conn,
+        why: String,
+    },
+    /// Why a packet says nothing, or the connection has to end; told before [`Event::Garbled`] or
+    /// [`Event::Closed`].
+    Unreadable {
+        conn: Conn,
+        why: String,
     },
     Received {
         conn: Conn,
@@ -60,6 +75,10 @@ pub enum Event {
     /// The lifecheck says that this node is cut off or broken: the end of this process.
     LocalDead {
         reason: String,
+    },
+    /// The virtual IP has come to this host, or has gone from it. False until said otherwise.
+    Address {
+        here: bool,
     },
     /// No monitored network device is up any more: likewise.
     NetworkLost,

@@ -189,6 +189,11 @@ impl Core {
 
     fn decide(&mut self, voter: Voter, request: &FailoverRequest) -> FailoverResult {
         let settings = self.settings.consensus;
+        let from = match voter {
+            Voter::Own => None,
+            Voter::Peer(peer) => Some(peer),
+        };
+        self.say_processing(request, from);
         if request.kind == FailoverKind::Degenerate && self.is_settled(request.node) {
             if let Voter::Peer(peer) = voter {
                 // It has missed how the backend went down.
@@ -203,6 +208,7 @@ impl Core {
             return FailoverResult::Proceed;
         }
         if self.quorum < 0 {
+            self.log("Rejecting the failover request: failover requires the quorum to hold, which is not present at the moment");
             return FailoverResult::NoQuorum;
         }
         if !settings.require_consensus {
@@ -212,10 +218,25 @@ impl Core {
         let outcome = self
             .votes
             .cast(request, voter, needed, settings.allow_multiple, now);
+        let votes = self.votes.count(request);
         match outcome {
-            Outcome::Passed(_) => FailoverResult::Proceed,
-            Outcome::Duplicate => FailoverResult::ConsensusMayFail,
+            Outcome::Passed(_) => {
+                self.log(format!(
+                    "we have got the consensus to perform the failover: {needed} node(s) voted in the favor"
+                ));
+                FailoverResult::Proceed
+            }
+            Outcome::Duplicate => {
+                let label = from.map_or_else(|| self.name.clone(), |peer| self.peer_label(peer));
+                self.log(format!(
+                    "Duplicate failover request from \"{label}\" node: request ignored"
+                ));
+                FailoverResult::ConsensusMayFail
+            }
             Outcome::Building { .. } => {
+                self.log(format!(
+                    "failover requires the majority vote, waiting for consensus: failover request noted, {votes} of {needed} votes"
+                ));
                 self.broadcast(Message::WaitingForConsensus);
                 if voter != Voter::Own {
                     self.consensus_is_missing();

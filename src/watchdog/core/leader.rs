@@ -8,7 +8,10 @@ use super::{
     peer::LostReason,
     times,
 };
-use crate::watchdog::codec::{Service, config_data::ConfigData};
+use crate::watchdog::codec::Service;
+
+/// The quorum of a leader that was confirmed just now.
+pub(super) const NOT_LOOKED: i32 = -2;
 
 impl Core {
     pub(super) fn begin_leading(&mut self) {
@@ -24,6 +27,7 @@ impl Core {
         }
         self.timer = Some(self.now + times::REPLY);
         let active = self.active();
+        self.say_declaring(active.is_empty());
         if active.is_empty() {
             // Nobody can object. Stock nodes wait for four seconds all the same.
             return self.confirm_leadership();
@@ -35,7 +39,7 @@ impl Core {
     pub(super) fn confirm_leadership(&mut self) {
         self.leader = Some(Leader::Own);
         // So that the first look at the quorum sees a change, whatever it finds.
-        self.quorum = -2;
+        self.quorum = NOT_LOOKED;
         self.lease_leading();
         self.settle_down();
     }
@@ -93,7 +97,7 @@ impl Core {
                 self.peers[peer].lost_since = Some(self.now);
             }
             self.log(format!(
-                "watchdog node {} is not our standby any more",
+                "removing watchdog node \"{}\" from the standby list",
                 self.peer_label(peer)
             ));
         }
@@ -162,32 +166,6 @@ impl Core {
         deaf.into_iter().chain([next]).min()
     }
 
-    /// The leader only looks at what concerns failover; differences of the rest are the shell's to show.
-    pub(super) fn config_came(&mut self, peer: PeerId, data: &ConfigData) {
-        if self.state != State::Leader {
-            return;
-        }
-        self.votes.heed(data);
-        let label = self.peer_label(peer);
-        let consensus = self.settings.consensus;
-        for (name, own) in [
-            ("failover_when_quorum_exists", consensus.when_quorum_exists),
-            ("failover_require_consensus", consensus.require_consensus),
-            (
-                "allow_multiple_failover_requests_from_node",
-                consensus.allow_multiple,
-            ),
-        ] {
-            let theirs = data.number(name).map(|number| number != 0);
-            if theirs.is_some_and(|theirs| theirs != own) {
-                self.warn(
-                    format!("{name} is {} here and {} on {label}", on(own), on(!own)),
-                    "the leader's setting counts; make them the same on all nodes",
-                );
-            }
-        }
-    }
-
     /// This leader cannot reach the primary, and the others can.
     pub(super) fn resign(&mut self) {
         self.warn(
@@ -212,8 +190,4 @@ impl Core {
         request.flags = request.flags.with(Flags::WATCHDOG);
         self.out.push(Action::Failover(request));
     }
-}
-
-fn on(value: bool) -> &'static str {
-    if value { "on" } else { "off" }
 }

@@ -9,29 +9,56 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Action, Conn, Core, Leader, Message, PeerId, peer::LostReason, times};
+use super::{
+    Action, Conn, Core, Leader, Message, PeerId, peer::LostReason, strangers::short, times,
+};
 use crate::watchdog::codec::{
     Service,
     ipc_answer::Membership,
     node_info::{NodeInfo, State},
 };
 
-/// Accepted connections: address, and whose it is once that is known.
+const WRONG_KEY: &str = "its wd_authkey is not that of this node";
+
+/// Accepted connections: address, and whose it is once that is known. Our own: whom they lead to, and whether
+/// whoever has answered there has shown the key.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     inbound: BTreeMap<Conn, Inbound>,
-    outbound: BTreeMap<Conn, PeerId>,
+    outbound: BTreeMap<Conn, Outbound>,
 }
 
 #[derive(Debug)]
-struct Inbound {
-    source: String,
+struct Outbound {
+    peer: PeerId,
+    has_shown_key: bool,
+    /// Id of our introduction there.
+    introduced_as: Option<u32>,
+    /// When it was last asked to.
+    asked: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inbound {
+    pub source: String,
+    pub since: Instant,
     peer: Option<PeerId>,
 }
 
 impl Links {
-    pub fn accepted(&mut self, conn: Conn, source: String) {
-        self.inbound.insert(conn, Inbound { source, peer: None });
+    pub fn accepted(&mut self, conn: Conn, source: String, since: Instant) {
+        let inbound = Inbound {
+            source,
+            since,
+            peer: None,
+        };
+        self.inbound.insert(conn, inbound);
+    }
+
+    /// Accepted, and not known whose.
+    pub fn strangers(&self) -> impl Iterator<Item = (Conn, &Inbound)> {
+        let strangers = self.inbound.iter().filter(|(_, i)| i.peer.is_none());
+        strangers.map(|(conn, inbound)| (*conn, inbound))
     }
 
     pub fn all(&self) -> Vec<Conn> {
@@ -40,9 +67,9 @@ impl Links {
     }
 
     /// Whose connection it is; `None`: unknown, or not open any more.
-    fn peer(&self, conn: Conn) -> Option<PeerId> {
+    pub(super) fn peer(&self, conn: Conn) -> Option<PeerId> {
         match conn {
-            Conn::Out { .. } => self.outbound.get(&conn).copied(),
+            Conn::Out { .. } => self.outbound.get(&conn).map(|out| out.peer),
             Conn::In(_) => self.inbound.get(&conn)?.peer,
         }
     }
@@ -71,7 +98,13 @@ impl Core {
         record.out = Some(conn);
         record.out_is_up = false;
         record.dialled = Some(self.now);
-        self.links.outbound.insert(conn, peer);
+        let outbound = Outbound {
+            peer,
+            has_shown_key: false,
+            introduced_as: None,
+            asked: None,
+        };
+        self.links.outbound.insert(conn, outbound);
         self.out.push(Action::Connect { conn, peer });
     }
 
@@ -104,11 +137,15 @@ impl Core {
         let Some(peer) = self.links.peer(conn) else {
             return self.out.push(Action::Close { conn });
         };
+        self.reached(peer);
         self.peers[peer].out_is_up = true;
         self.peers[peer].send_failures = 0;
         let id = self.ticket();
         let message = Message::AddNode(Box::new(self.info()));
         self.out.push(Action::Send { conn, id, message });
+        if let Some(outbound) = self.links.outbound.get_mut(&conn) {
+            outbound.introduced_as = Some(id);
+        }
         if self.peers[peer].state == State::Dead {
             self.peers[peer].state = State::AddMessageSent;
         }
@@ -136,7 +173,7 @@ impl Core {
         }
     }
 
-    fn close(&mut self, conn: Conn) {
+    pub(super) fn close(&mut self, conn: Conn) {
         self.closed(conn);
         self.out.push(Action::Close { conn });
     }
@@ -174,13 +211,71 @@ impl Core {
                 _ => self.close(conn),
             };
         };
-        self.peers[peer].heard = Some(self.now);
-        if let Message::AddNode(info) = &message
-            && !self.is_acceptable(peer, info)
-        {
-            return self.reject(conn, id);
+        match &message {
+            Message::AddNode(info) if !self.is_acceptable(peer, info) => {
+                return self.reject(conn, id);
+            }
+            Message::NodeInfo(info) if !info.is_signed_with(&self.settings.authkey) => {
+                return self.unreadable(conn, WRONG_KEY.to_owned());
+            }
+            Message::AddNode(_) | Message::NodeInfo(_) => self.has_shown_key(conn),
+            Message::Reject if self.is_refusal(conn, id) => return self.refused(peer),
+            _ if self.is_trusted(conn, peer) => {}
+            _ => return self.ask_for_key(conn, peer),
         }
+        self.peers[peer].heard = Some(self.now);
         self.packet(peer, id, message);
+    }
+
+    /// Who has connected to us has shown the key at once; where we have connected to, anybody may have
+    /// answered who could take the port while pgpool does not run there. While a node is connected to us
+    /// its port is its own.
+    fn is_trusted(&self, conn: Conn, peer: PeerId) -> bool {
+        !self.settings.authkey.is_set()
+            || self.peers[peer].inbound.is_some()
+            || self
+                .links
+                .outbound
+                .get(&conn)
+                .is_none_or(|out| out.has_shown_key)
+    }
+
+    fn is_refusal(&self, conn: Conn, id: u32) -> bool {
+        let outbound = self.links.outbound.get(&conn);
+        outbound.is_some_and(|outbound| outbound.introduced_as == Some(id))
+    }
+
+    /// It does not take us for a member. It is dialled on: its operator may mend that.
+    fn refused(&mut self, peer: PeerId) {
+        let member = self.peers[peer].member.clone();
+        let text = format!(
+            "add to watchdog cluster request is rejected by node \"{}:{}\"",
+            member.host, member.wd_port
+        );
+        self.say_refusal(
+            &member.label(),
+            text,
+            "compare wd_authkey, host names, ports and node ids in the files of both nodes; the log of that node says what differs",
+        );
+    }
+
+    fn has_shown_key(&mut self, conn: Conn) {
+        if let Some(outbound) = self.links.outbound.get_mut(&conn) {
+            outbound.has_shown_key = true;
+        }
+    }
+
+    /// Every node answers with NODE INFO, in which the key is shown.
+    fn ask_for_key(&mut self, conn: Conn, peer: PeerId) {
+        let now = self.now;
+        let Some(outbound) = self.links.outbound.get_mut(&conn) else {
+            return;
+        };
+        let recently = |at: Instant| now.saturating_duration_since(at) < times::REPLY;
+        if !outbound.asked.is_some_and(recently) {
+            outbound.asked = Some(now);
+            self.send_new(peer, Message::RequestInfo);
+        }
     }
 
     /// Stock nodes end another node's pgpool for some packets that they cannot read; we answer what the
@@ -194,6 +289,9 @@ impl Core {
             }
             return;
         };
+        if !self.is_trusted(conn, peer) {
+            return;
+        }
         self.peers[peer].heard = Some(self.now);
         match kind {
             b'f' | b'r' | b'd' => {
@@ -212,36 +310,42 @@ impl Core {
 
     /// The first packet of an accepted connection.
     fn introduced(&mut self, conn: Conn, id: u32, info: Box<NodeInfo>) {
-        if info.node_id == Some(self.settings.node_id) {
-            let text = format!(
-                "a node at {} uses the same node id {} as this one",
-                info.host, self.settings.node_id
-            );
-            return self.warn(text, "give every node its own number in pgpool_node_id");
-        }
         let source = self.links.inbound.get(&conn).map(|i| i.source.clone());
         let source = source.unwrap_or_default();
+        let host = short(&info.host);
+        // Before anything else: nobody learns more without it.
         let known = info.is_signed_with(&self.settings.authkey);
+        if known && info.node_id == Some(self.settings.node_id) {
+            let text = format!(
+                "a node at {host} uses the same node id {} as this one",
+                self.settings.node_id
+            );
+            // No answer, as by stock nodes; the end comes with that of the time for introductions.
+            return self.say_refusal(
+                &source,
+                text,
+                "give every node its own number in pgpool_node_id",
+            );
+        }
         let peer = (0..self.peers.len()).find(|peer| self.matches(*peer, &info, &source));
         let Some(peer) = peer.filter(|_| known) else {
-            let (text, hint) = if known {
+            let (why, hint) = if known {
+                let id = info.node_id.map_or("none".to_owned(), |id| id.to_string());
                 (
-                    format!(
-                        "node \"{}\" from {source} (wd_port {}, pgpool port {}, node id {:?}) is none of the configured watchdog nodes and is refused",
-                        info.host, info.wd_port, info.pgpool_port, info.node_id
-                    ),
+                    format!("with the node id {id} it is none of the configured watchdog nodes"),
                     "host names, ports and node ids must be the same in the files of all nodes",
                 )
             } else {
                 (
-                    format!(
-                        "node \"{}\" from {source} has another wd_authkey and is refused",
-                        info.host
-                    ),
+                    "it has another wd_authkey".to_owned(),
                     "wd_authkey must be the same on all nodes",
                 )
             };
-            self.warn(text, hint);
+            let text = format!(
+                "add node from hostname:\"{host}\" port:{} pgpool_port:{} rejected, from {source}: {why}",
+                info.wd_port, info.pgpool_port
+            );
+            self.say_refusal(&source, text, hint);
             return self.reject(conn, id);
         };
         if let Some(entry) = self.links.inbound.get_mut(&conn) {
@@ -251,6 +355,8 @@ impl Core {
             self.links.remove(old);
             self.out.push(Action::Close { conn: old });
         }
+        self.introduced_anew(peer);
+        self.is_welcome(&source);
         self.accept(peer, id, info);
     }
 

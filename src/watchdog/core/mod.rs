@@ -15,6 +15,7 @@
 //! | [`Action::Exit`] | stops pgpool, after de-escalation |
 
 mod commands;
+mod config;
 pub mod consensus;
 mod events;
 mod failover;
@@ -27,16 +28,18 @@ mod picture;
 pub mod quorum;
 mod split_brain;
 mod states;
+mod strangers;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod texts;
+mod troubles;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-pub use self::events::{Action, Conn, Entry, Event, Leader};
 use self::{
     commands::Pending,
     consensus::Votes,
@@ -44,7 +47,12 @@ use self::{
     lease::{Lease, Memory},
     links::Links,
     peer::Peer,
-    summary::Summary,
+    strangers::Refusals,
+    summary::Summaries,
+};
+pub use self::{
+    events::{Action, Conn, Entry, Event, Leader},
+    strangers::Place,
 };
 use super::{
     codec::{Message, Service, function::FailoverRequest, node_info::State, status::BackendStatus},
@@ -93,10 +101,11 @@ pub struct Core {
     /// The silent leader was asked: when.
     asked_leader: Option<Instant>,
     serving: bool,
+    refusals: Refusals,
+    /// Lines about who leads.
+    summaries: Summaries,
     /// As last looked at by [`Core::begin_to_decide`].
     decides: bool,
-    /// The last line about who leads.
-    summary: Option<Summary>,
     wake: Option<Instant>,
     ended: bool,
     out: Vec<Action>,
@@ -135,8 +144,9 @@ impl Core {
             said: Vec::new(),
             asked_leader: None,
             serving: true,
+            refusals: Refusals::default(),
+            summaries: Summaries::default(),
             decides: false,
-            summary: None,
             wake: None,
             ended: false,
             out: Vec::new(),
@@ -199,13 +209,17 @@ impl Core {
         match event {
             Event::Start { memory } => self.start(memory),
             Event::Timer => {}
-            Event::Accepted { conn, source } => self.links.accepted(conn, source),
+            Event::Accepted { conn, source } => self.links.accepted(conn, source, self.now),
+            Event::TurnedAway { source } => self.turned_away(&source),
             Event::Connected { conn } => self.connected(conn),
             Event::Closed { conn } => self.closed(conn),
+            Event::Unreachable { conn, why } => self.unreachable(conn, why),
+            Event::Unreadable { conn, why } => self.unreadable(conn, why),
             Event::Received { conn, id, message } => self.received(conn, id, message),
             Event::Garbled { conn, id, kind } => self.garbled(conn, id, kind),
             Event::Lifecheck { peer, alive } => self.lifecheck(peer, alive),
             Event::LocalDead { reason } => self.exit(State::Lost, reason),
+            Event::Address { here } => self.summaries.address_is_here = here,
             Event::NetworkLost => self.exit(
                 State::InNetworkTrouble,
                 "system has lost the network".to_owned(),
@@ -269,6 +283,7 @@ impl Core {
             self.timer = None;
             self.state_timeout();
         }
+        self.close_strangers();
         self.redial();
         self.drop_unreachable();
         self.watch_leader();
@@ -338,6 +353,8 @@ impl Core {
         add(self.next_silence());
         add(self.next_removal());
         add(self.votes.next());
+        add(self.summaries.next());
+        add(self.next_stranger());
         add(self.failovers.next(self.now));
         add(self.lease.next(self.state, self.now));
         wake

@@ -57,10 +57,6 @@ impl Core {
             Message::Recovery(_) => {
                 self.send(peer, id, Message::Reject);
             }
-            Message::Reject if self.state == State::Loading => self.warn(
-                format!("{} refuses this node", self.peer_label(peer)),
-                "compare wd_authkey, host names, ports and node ids in the files of both nodes",
-            ),
             // FAILOVER START says nothing that END does not; the rest is nobody's question.
             _ => {}
         }
@@ -160,6 +156,10 @@ impl Core {
         self.send_new(peer, Message::AskConfig);
         self.peers[peer].missed_beacons = 0;
         if !self.standbys.contains(&peer) {
+            self.log(format!(
+                "adding watchdog node \"{}\" to the standby list",
+                self.peer_label(peer)
+            ));
             self.standbys.push(peer);
         }
         self.lease_new_standby(peer);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Conn;
+use super::{Conn, troubles::Troubles};
 use crate::watchdog::{
     codec::{
         ipc_answer::Membership,
@@ -35,6 +35,22 @@ impl LostReason {
             LostReason::Silence => "SILENT LEADER",
         }
     }
+
+    pub fn hint(self) -> &'static str {
+        match self {
+            LostReason::Lifecheck => {
+                "its heartbeats or answers to the lifecheck have ended: look at that host"
+            }
+            LostReason::NotReachable => {
+                "its connections have ended without a word: was its pgpool killed?"
+            }
+            LostReason::Shutdown => "",
+            LostReason::SendFailures
+            | LostReason::MissingBeaconReplies
+            | LostReason::ReceiveTimeout
+            | LostReason::Silence => "its pgpool or the network to it hangs",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -59,6 +75,7 @@ pub(super) struct Peer {
     pub membership: Membership,
     /// Since when it is lost, for its removal.
     pub lost_since: Option<Instant>,
+    pub troubles: Troubles,
 }
 
 impl Peer {
@@ -81,6 +98,7 @@ impl Peer {
             has_lost_us: false,
             membership: Membership::Member,
             lost_since: None,
+            troubles: Troubles::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, Core, PeerId, State};
+use super::{Action, Core, PeerId, State, leader::NOT_LOOKED};
 use crate::watchdog::{codec::ipc_answer::Membership, settings::QuorumSettings};
 
 /// 1 there is one, 0 on the edge (half of an even number), -1 none. `remote`: members besides the
@@ -59,6 +59,7 @@ impl Core {
         }
         if quorum != self.quorum {
             let before = std::mem::replace(&mut self.quorum, quorum);
+            self.say_quorum(before == NOT_LOOKED, before, quorum);
             if quorum >= 0 {
                 self.escalate();
             } else {

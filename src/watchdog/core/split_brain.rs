@@ -56,14 +56,18 @@ impl Core {
         match judge(own, other) {
             Winner::Own => {
                 self.warn(
-                    format!("{label} leads, too; this node stays leader and tells it"),
+                    format!(
+                        "We are in split brain, and I am the best candidate for leader/coordinator: \"{label}\" leads, too, and is asked to step down"
+                    ),
                     "the network between the nodes was interrupted",
                 );
                 self.send_new(peer, Message::Service(Service::IAmTrueLeader));
             }
             Winner::Other => {
                 self.warn(
-                    format!("{label} leads, too, and has more right to; this node gives way"),
+                    format!(
+                        "We are in split brain, and \"{label}\" node is the best candidate for leader/coordinator: this node gives way"
+                    ),
                     "the network between the nodes was interrupted",
                 );
                 self.broadcast_service(Service::IAmNotTrueLeader, None);
@@ -72,7 +76,7 @@ impl Core {
             Winner::Unknown => {
                 self.warn(
                     format!(
-                        "{label} leads, too, and does not say for how long: a new election is held"
+                        "We are in split brain, and not able to decide the best candidate for leader/coordinator: \"{label}\" does not say for how long it leads, and a new election is held"
                     ),
                     "is it of a release before 4.0?",
                 );

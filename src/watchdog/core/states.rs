@@ -17,8 +17,9 @@ impl Core {
         if self.state == State::Leader {
             self.stop_leading();
         }
-        let followed = self.state == State::Standby;
-        self.state = state;
+        let before = std::mem::replace(&mut self.state, state);
+        let followed = before == State::Standby;
+        self.say_state(before, state);
         self.state_since = self.now;
         self.pending.clear();
         self.timer = None;
@@ -223,6 +224,11 @@ impl Core {
         match end {
             // No answer counts as a yes.
             End::AllReplied | End::TimedOut => {
+                let leader = match self.leader {
+                    Some(Leader::Peer(leader)) => Some(leader),
+                    _ => None,
+                };
+                self.say_joined(leader);
                 self.lease_joined();
                 self.settle_down();
                 self.broadcast_info();
@@ -327,15 +333,15 @@ impl Core {
     pub(super) fn lose(&mut self, peer: PeerId, reason: LostReason) {
         let label = self.peer_label(peer);
         if reason == LostReason::Shutdown {
-            self.log(format!("watchdog node {label} has shut down"));
+            self.log(format!("remote node \"{label}\" is shutting down"));
             self.lease_gone(peer);
             if self.settings.quorum.remove_shutdown_nodes {
                 self.revoke(peer, Membership::RevokedShutdown);
             }
         } else {
             self.warn(
-                format!("watchdog node {label} is lost: {}", reason.text()),
-                "",
+                format!("remote node \"{label}\" is lost: {}", reason.text()),
+                reason.hint(),
             );
             let record = &mut self.peers[peer];
             record.state = State::Lost;
@@ -347,6 +353,7 @@ impl Core {
         }
         let was_leader = self.leader == Some(Leader::Peer(peer));
         if was_leader {
+            self.say_leader_lost(peer);
             self.leader = None;
         }
         self.close_both(peer);
@@ -362,7 +369,7 @@ impl Core {
 
     pub(super) fn found(&mut self, peer: PeerId) {
         self.log(format!(
-            "watchdog node {} is found again",
+            "remote node \"{}\" became reachable again",
             self.peer_label(peer)
         ));
         let record = &mut self.peers[peer];

@@ -3,9 +3,14 @@
 
 mod election;
 mod failover;
+mod hostile;
 mod lease;
 mod links;
 mod replay;
+mod strangers;
+mod summary;
+mod texts;
+mod troubles;
 
 use std::{
     sync::Arc,

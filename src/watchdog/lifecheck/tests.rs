@@ -143,12 +143,28 @@ fn queries_in_a_row_that_fail_make_a_node_dead_and_one_makes_it_alive() {
 fn without_any_trusted_server_this_node_is_cut_off() {
     let mut bench = Bench::new(|s| s.lifecheck.trusted_servers = vec!["gw".to_owned()]);
     assert_eq!(bench.idle(1, 10), [(10, Action::PingTrusted)]);
-    assert_eq!(bench.at(11, Event::Pinged { any: true }), []);
+    assert_eq!(bench.at(11, Event::Pinged { any: Some(true) }), []);
     assert_eq!(bench.idle(12, 20), [(20, Action::PingTrusted)]);
     assert_eq!(
-        bench.at(21, Event::Pinged { any: false }),
-        [Action::LocalDead {
-            reason: "no trusted server can be reached".to_owned()
-        }]
+        bench.at(21, Event::Pinged { any: None }),
+        [],
+        "that is a failure of our own"
     );
+    let logs = bench.at(30, Event::Timer);
+    assert_eq!(logs, [Action::PingTrusted]);
+    let dead = bench.at(31, Event::Pinged { any: Some(false) });
+    assert!(
+        matches!(&dead[..], [Action::LocalDead { reason }] if reason.contains("trusted server is unreachable")),
+        "{dead:?}"
+    );
+}
+
+/// The original has no lifecheck process then.
+#[test]
+fn an_external_lifecheck_asks_no_trusted_server() {
+    let mut bench = Bench::new(|s| {
+        s.lifecheck.method = LifecheckMethod::External;
+        s.lifecheck.trusted_servers = vec!["gw".to_owned()];
+    });
+    assert_eq!(bench.idle(1, 60), []);
 }

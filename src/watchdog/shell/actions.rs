@@ -40,7 +40,26 @@ impl Shell {
             self.wish(Wish::Leader { coordinates });
         }
         for action in actions {
-            self.act(action);
+            self.behind_memory(action);
+        }
+    }
+
+    /// What the file of the memory says must be on disk before others are told what rests on it, and before
+    /// anything is decided by it. A disk that hangs holds that up, and nothing else.
+    fn behind_memory(&mut self, action: core::Action) {
+        use core::Action;
+        match action {
+            _ if !self.keeping => self.act(action),
+            Action::Log(_) | Action::WakeAt(_) | Action::Serving(_) | Action::Exit { .. } => {
+                self.act(action);
+            }
+            // To give the address up is right at any time, and what was to be taken is not any more.
+            Action::DeEscalate => {
+                self.held_back
+                    .retain(|held| !matches!(held, Action::Escalate));
+                self.act(action);
+            }
+            _ => self.held_back.push_back(action),
         }
     }
 
@@ -82,7 +101,7 @@ impl Shell {
                 from_leader,
             }),
             Action::Serving(_) => {}
-            Action::Remember(memory) => self.remember(&memory),
+            Action::Remember(memory) => self.remember(memory),
             Action::Exit { reason } => {
                 if let Some(handle) = self.shared.watchdog.get() {
                     // The first reason counts.
@@ -114,11 +133,25 @@ impl Shell {
         }
     }
 
-    /// On this thread: it is one small file, and what it says must be on disk before others are told what
-    /// rests on it.
-    fn remember(&self, memory: &Memory) {
-        if let Err(error) = self.kept.remember(memory) {
+    fn remember(&mut self, memory: Memory) {
+        self.keeping = true;
+        let kept = Arc::clone(&self.kept);
+        self.later(async move {
+            let done = tokio::task::spawn_blocking(move || kept.remember(&memory)).await;
+            // A panic there is the program's end.
+            Happened::Kept(done.unwrap_or_else(|error| Err(error.into())))
+        });
+    }
+
+    pub(super) fn memory_is_kept(&mut self, done: std::io::Result<()>) {
+        if let Err(error) = done {
             self.say_unkept(&error);
+        }
+        self.keeping = false;
+        while !self.keeping
+            && let Some(action) = self.held_back.pop_front()
+        {
+            self.act(action);
         }
     }
 
@@ -129,6 +162,20 @@ impl Shell {
             self.say_unkept(&error);
         }
         memory
+    }
+
+    pub(super) fn warn_of_swept_memory(&self) {
+        if self.settings.write_lease.is_some() && self.kept.may_be_swept() {
+            self.reporter.emit(
+                Severity::Warning,
+                format_args!(
+                    "the watchdog keeps what its next start has to know in \"{}\", which may be gone after a restart of the machine",
+                    self.kept.path().display()
+                ),
+                "without it a node that starts alone, cut off from the others, serves writes that are lost",
+                "put StateDirectory=pgpool-rs into the [Service] section of the unit, or logdir where files stay",
+            );
+        }
     }
 
     fn say_unkept(&self, error: &std::io::Error) {
@@ -167,8 +214,9 @@ impl Shell {
                 }
                 Action::PingTrusted => {
                     let settings = Arc::clone(&self.settings);
+                    let reporter = self.life_check.clone();
                     self.later(async move {
-                        let any = programs::ping_trusted(settings).await;
+                        let any = programs::ping_trusted(settings, reporter).await;
                         Happened::Lifecheck(Event::Pinged { any })
                     });
                 }
@@ -199,20 +247,22 @@ impl Shell {
                         Happened::Vip(Event::Ended { call, success })
                     });
                 }
-                Action::Abandon { call } => {
-                    if let Some(running) = self.running.remove(&call) {
-                        running.kill();
+                Action::Abandon { call, kill } => {
+                    if let Some(running) = self.running.remove(&call).filter(|_| kill) {
+                        running.kill(&self.utility);
                     }
                 }
                 Action::LookForAddress { call } => {
                     let present = host::has_address(&self.settings.delegate_ip);
-                    let present = present.unwrap_or(false);
                     self.vip(Event::Looked { call, present });
                 }
                 // There is no query cache yet.
                 Action::ClearQueryCache => {}
                 Action::AtRest => self.at_rest(),
             }
+        }
+        if let Some(guard) = &mut self.guard {
+            guard.note(self.vip.may_be_here(), clock::now());
         }
     }
 

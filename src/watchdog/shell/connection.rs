@@ -1,6 +1,6 @@
 //! One TCP connection to another node, whoever has opened it: bytes to packets and back.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -14,16 +14,20 @@ use tokio::{
 };
 
 use super::task::Happened;
-use crate::watchdog::{
-    codec::{Message, take_frame},
-    core::{Conn, Event},
-    settings::Member,
+use crate::{
+    control::backend_client,
+    sys::errors,
+    watchdog::{
+        codec::{Message, take_frame},
+        core::{Conn, Event},
+        settings::Member,
+    },
 };
 
 /// A host that does not answer at all would hold a connect up for minutes.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// Whoever has not said who he is by then is sent away; nodes do so at once.
-const FIRST_PACKET: Duration = Duration::from_secs(10);
+/// The same of each address, where a name has several: the next one may be the one that works.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(3);
 /// How long we read on after a failed write or our own close, so that nothing sent before is lost
 /// and what we have sent is not cut off by a reset.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -58,14 +62,8 @@ pub fn accepted(
 ) -> Link {
     let (outbox, queue) = mpsc::channel(BACKLOG);
     drop(tokio::task::spawn_local(async move {
-        run(
-            conn,
-            stream,
-            (queue, unwritten),
-            &events,
-            Some(FIRST_PACKET),
-        )
-        .await;
+        // How long it may stay without an introduction is the core's to say.
+        run(conn, stream, (queue, unwritten), &events, true).await;
         tell(&events, Event::Closed { conn }).await;
     }));
     Link { outbox }
@@ -80,16 +78,48 @@ pub fn dial(
 ) -> Link {
     let (outbox, queue) = mpsc::channel(BACKLOG);
     drop(tokio::task::spawn_local(async move {
-        let connecting = TcpStream::connect((member.host.as_str(), member.wd_port));
-        if let Ok(Ok(stream)) = timeout(CONNECT_LIMIT, connecting).await
-            && prepare(&stream).is_ok()
-        {
-            tell(&events, Event::Connected { conn }).await;
-            run(conn, stream, (queue, unwritten), &events, None).await;
+        match connect(&member).await {
+            Ok(stream) => {
+                tell(&events, Event::Connected { conn }).await;
+                run(conn, stream, (queue, unwritten), &events, false).await;
+            }
+            Err(why) => tell(&events, Event::Unreachable { conn, why }).await,
         }
         tell(&events, Event::Closed { conn }).await;
     }));
     Link { outbox }
+}
+
+async fn connect(member: &Member) -> Result<TcpStream, String> {
+    // While no name server answers, the addresses that were found before count.
+    let found = backend_client::resolve(&member.host, member.wd_port, Some(CONNECT_LIMIT)).await;
+    let addresses = found.map_err(|failure| failure.to_string())?;
+    first_that_answers(&addresses).await
+}
+
+async fn first_that_answers(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
+    let limit = match addresses {
+        [_] => CONNECT_LIMIT,
+        _ => ADDRESS_LIMIT,
+    };
+    let mut reasons = Vec::new();
+    for address in addresses {
+        let why = match timeout(limit, TcpStream::connect(address)).await {
+            Ok(stream) => match stream.and_then(|stream| prepare(&stream).map(|()| stream)) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => errors::message(&error),
+            },
+            Err(_) => format!("no answer within {} s", limit.as_secs()),
+        };
+        reasons.push(match addresses {
+            [_] => why,
+            _ => format!("{}: {why}", address.ip()),
+        });
+    }
+    if reasons.is_empty() {
+        return Err("its name has no address".to_owned());
+    }
+    Err(reasons.join(", "))
 }
 
 /// As stock nodes have their sockets.
@@ -109,10 +139,10 @@ async fn run(
     stream: TcpStream,
     (queue, unwritten): (mpsc::Receiver<Vec<u8>>, Unwritten),
     events: &mpsc::Sender<Happened>,
-    first_packet: Option<Duration>,
+    is_stranger: bool,
 ) {
     let (from, to) = stream.into_split();
-    let mut reading = std::pin::pin!(read(conn, from, events, first_packet));
+    let mut reading = std::pin::pin!(read(conn, from, events, is_stranger));
     let writing = std::pin::pin!(write(to, queue, unwritten));
     tokio::select! {
         () = &mut reading => {}
@@ -127,45 +157,44 @@ async fn read(
     conn: Conn,
     mut from: OwnedReadHalf,
     events: &mpsc::Sender<Happened>,
-    mut first_packet: Option<Duration>,
+    mut is_stranger: bool,
 ) {
     let mut input = BytesMut::new();
     loop {
         loop {
             match take_frame(&mut input) {
                 Ok(Some(frame)) => {
-                    first_packet = None;
+                    is_stranger = false;
                     let event = match Message::decode(&frame) {
                         Ok(message) => Event::Received {
                             conn,
                             id: frame.id,
                             message,
                         },
-                        Err(_) => Event::Garbled {
-                            conn,
-                            id: frame.id,
-                            kind: frame.kind,
-                        },
+                        Err(error) => {
+                            let why = error.to_string();
+                            tell(events, Event::Unreadable { conn, why }).await;
+                            Event::Garbled {
+                                conn,
+                                id: frame.id,
+                                kind: frame.kind,
+                            }
+                        }
                     };
                     tell(events, event).await;
                 }
                 Ok(None) => break,
-                Err(_) => return,
+                Err(error) => {
+                    let why = error.to_string();
+                    return tell(events, Event::Unreadable { conn, why }).await;
+                }
             }
         }
-        if first_packet.is_some() && input.len() > FIRST_LARGEST {
+        if is_stranger && input.len() > FIRST_LARGEST {
             return;
         }
         input.reserve(READ_AHEAD);
-        let reading = from.read_buf(&mut input);
-        let got = match first_packet {
-            Some(limit) => match timeout(limit, reading).await {
-                Ok(got) => got,
-                Err(_) => return,
-            },
-            None => reading.await,
-        };
-        match got {
+        match from.read_buf(&mut input).await {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
@@ -246,6 +275,10 @@ mod tests {
             ));
             assert!(matches!(
                 next(&mut happened).await,
+                Event::Unreadable { why, .. } if why.starts_with("its body is not a JSON object")
+            ));
+            assert!(matches!(
+                next(&mut happened).await,
                 Event::Garbled { kind: b'I', .. }
             ));
             assert!(matches!(
@@ -269,6 +302,10 @@ mod tests {
                 .write_all(b"A\0\0\0\x01\xff\xff\xff\xff")
                 .await
                 .unwrap();
+            assert!(matches!(
+                next(&mut happened).await,
+                Event::Unreadable { why, .. } if why.contains("length field")
+            ));
             assert!(matches!(next(&mut happened).await, Event::Closed { .. }));
             let mut rest = Vec::new();
             theirs.read_to_end(&mut rest).await.unwrap();
@@ -311,6 +348,41 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
+        local(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let nobody = {
+                let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                other.local_addr().unwrap()
+            };
+            // Takes part in a handshake with nobody: its queue is full.
+            let full =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            full.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+                .unwrap();
+            full.listen(0).unwrap();
+            let silent = full.local_addr().unwrap().as_socket().unwrap();
+            let _first = TcpStream::connect(silent).await.unwrap();
+            let mut waiting = Vec::new();
+            for _ in 0..3 {
+                let connecting = TcpStream::connect(silent);
+                waiting.push(tokio::task::spawn_local(connecting));
+            }
+            tokio::task::yield_now().await;
+            let stream = first_that_answers(&[nobody, silent, address])
+                .await
+                .unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), address);
+            let why = first_that_answers(&[nobody, nobody]).await.unwrap_err();
+            assert_eq!(
+                why,
+                "127.0.0.1: Connection refused, 127.0.0.1: Connection refused"
+            );
+        });
+    }
+
+    #[test]
     fn a_node_that_is_not_there_is_a_closed_connection() {
         local(async {
             let port = {
@@ -329,6 +401,10 @@ mod tests {
                 attempt: 1,
             };
             let _link = dial(conn, member, events, mpsc::channel(1).0);
+            assert!(matches!(
+                next(&mut happened).await,
+                Event::Unreachable { why, .. } if why == "Connection refused"
+            ));
             assert!(matches!(next(&mut happened).await, Event::Closed { .. }));
         });
     }

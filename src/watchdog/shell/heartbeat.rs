@@ -7,14 +7,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{
-    net::{UdpSocket, lookup_host},
-    sync::mpsc,
-    time::timeout,
-};
+use tokio::{net::UdpSocket, sync::mpsc};
 
 use super::{listen, task::Happened};
 use crate::{
+    control::backend_client,
     observe::Reporter,
     sys::errors,
     watchdog::{
@@ -95,7 +92,34 @@ impl Sender {
 
 impl Route {
     async fn send(&self, bytes: &[u8]) -> Result<(), String> {
-        let to = self.address().await?;
+        let Destination { host, port, .. } = &self.destination;
+        // While no name server answers, the addresses that were found before count.
+        let found = backend_client::resolve(host, *port, Some(LOOKUP_LIMIT * 2)).await;
+        let addresses = found.map_err(|failure| failure.to_string())?;
+        self.send_to_all(bytes, &addresses).await
+    }
+
+    /// Where the node listens on the addresses of its name is not known here: stock nodes before 4.6 do so on
+    /// those of IPv4 alone.
+    async fn send_to_all(&self, bytes: &[u8], addresses: &[SocketAddr]) -> Result<(), String> {
+        let mut first_error = None;
+        let mut sent = false;
+        for to in addresses {
+            match self.send_to(bytes, *to).await {
+                Ok(()) => sent = true,
+                Err(why) => {
+                    first_error.get_or_insert(why);
+                }
+            }
+        }
+        match first_error {
+            _ if sent => Ok(()),
+            Some(why) => Err(why),
+            None => Err("its name has no address".to_owned()),
+        }
+    }
+
+    async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> Result<(), String> {
         let any: SocketAddr = match to {
             SocketAddr::V4(_) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into(),
             SocketAddr::V6(_) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0).into(),
@@ -106,18 +130,6 @@ impl Route {
             socket.send_to(bytes, to).await
         };
         sent.await.map(|_| ()).map_err(|e| errors::message(&e))
-    }
-
-    async fn address(&self) -> Result<SocketAddr, String> {
-        let Destination { host, port, .. } = &self.destination;
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok((ip, *port).into());
-        }
-        match timeout(LOOKUP_LIMIT, lookup_host((host.as_str(), *port))).await {
-            Ok(Ok(mut found)) => found.next().ok_or_else(|| "no address".to_owned()),
-            Ok(Err(e)) => Err(errors::message(&e)),
-            Err(_) => Err("the name server does not answer".to_owned()),
-        }
     }
 
     /// Once when it begins to fail, and once when it works again.
@@ -161,13 +173,14 @@ pub async fn receive(
             continue;
         };
         let datagram = datagram.get(..length).unwrap_or_default();
-        let Ok((heartbeat, signed)) = Heartbeat::decode(datagram, &settings.authkey) else {
+        // What is not signed is nobody's, and must not wait in front of what other nodes send.
+        let Ok((heartbeat, true)) = Heartbeat::decode(datagram, &settings.authkey) else {
             continue;
         };
         let event = Event::Heartbeat {
             heartbeat,
             source: from.ip().to_string(),
-            signed,
+            signed: true,
         };
         if events.send(Happened::Lifecheck(event)).await.is_err() {
             return;
@@ -179,10 +192,86 @@ pub async fn receive(
 mod tests {
     use std::sync::Arc;
 
-    use tokio::task::LocalSet;
+    use tokio::{task::LocalSet, time::timeout};
 
     use super::*;
-    use crate::watchdog::{codec::heartbeat::Size, testing};
+    use crate::watchdog::{
+        codec::{AuthKey, heartbeat::Size},
+        testing,
+    };
+
+    /// As of a name with an address of IPv6, where a stock node does not listen, before one of IPv4.
+    #[test]
+    fn heartbeats_go_to_every_address_of_a_name() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let bind = || UdpSocket::bind("127.0.0.1:0");
+            let (first, second) = (bind().await.unwrap(), bind().await.unwrap());
+            let route = Route {
+                destination: Destination {
+                    host: "both".to_owned(),
+                    port: 1,
+                    device: String::new(),
+                },
+                device: String::new(),
+                busy: Cell::new(false),
+                failing: Cell::new(false),
+            };
+            let addresses = [first.local_addr().unwrap(), second.local_addr().unwrap()];
+            assert_eq!(route.send_to_all(b"beat", &addresses).await, Ok(()));
+            for socket in [first, second] {
+                let mut got = [0; 8];
+                let length = timeout(Duration::from_secs(20), socket.recv(&mut got)).await;
+                assert_eq!(&got[..length.unwrap().unwrap()], b"beat");
+            }
+            // One that cannot be sent to does not keep the others from it.
+            let third = bind().await.unwrap();
+            let nowhere = "[::ffff:240.0.0.1]:0".parse().unwrap();
+            let addresses = [nowhere, third.local_addr().unwrap()];
+            assert_eq!(route.send_to_all(b"beat", &addresses).await, Ok(()));
+            assert!(route.send_to_all(b"beat", &[nowhere]).await.is_err());
+            assert!(route.send_to_all(b"beat", &[]).await.is_err());
+        });
+    }
+
+    #[test]
+    fn heartbeats_without_the_key_are_dropped_where_they_come_in() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let socket = listen::udp("127.0.0.1:0".parse().unwrap(), "").unwrap();
+            let port = socket.local_addr().unwrap().port();
+            let mut settings = testing::settings(1, 3);
+            settings.authkey = AuthKey::new("k");
+            // A flood would block behind the first of these.
+            let (events, mut happened) = mpsc::channel(1);
+            drop(tokio::task::spawn_local(receive(
+                socket,
+                Arc::new(settings),
+                events,
+            )));
+            let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let beat = |sent: u32| Heartbeat {
+                host: "10.0.0.2".to_owned(),
+                pgpool_port: 9999,
+                sent: (sent, 0),
+            };
+            for (sent, key) in [(1, ""), (2, "other"), (3, "k")] {
+                let bytes = beat(sent).encode(Size::Long, &AuthKey::new(key)).unwrap();
+                sender.send_to(&bytes, ("127.0.0.1", port)).await.unwrap();
+            }
+            let got = timeout(Duration::from_secs(20), happened.recv()).await;
+            let Some(Happened::Lifecheck(Event::Heartbeat { heartbeat, .. })) = got.unwrap() else {
+                panic!("no heartbeat");
+            };
+            assert_eq!(heartbeat.sent, (3, 0));
+        });
+    }
 
     #[test]
     fn heartbeats_of_both_sizes_arrive_and_noise_does_not() {

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -40,7 +41,25 @@ pub fn any_runs(monitored: &[String]) -> bool {
         .any(|name| monitored.contains(name) || any && name != "lo")
 }
 
+/// Where what is kept outlives a restart of the machine: the unit's `StateDirectory`, or else the work directory.
+pub fn state_directory(work_dir: &Path) -> PathBuf {
+    // Several are separated by colons (systemd.exec(5)).
+    let of_unit = std::env::var_os("STATE_DIRECTORY").unwrap_or_default();
+    let first = std::env::split_paths(&of_unit).next();
+    first
+        .filter(|path| path.is_absolute())
+        .unwrap_or_else(|| work_dir.to_owned())
+}
+
+/// Emptied when the machine starts, or of what nobody has written to for days.
+fn is_swept(folder: &Path) -> bool {
+    ["/tmp", "/var/tmp", "/run", "/var/run", "/dev/shm"]
+        .iter()
+        .any(|swept| folder.starts_with(swept))
+}
+
 /// What the watchdog keeps for the next start.
+#[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
 }
@@ -55,6 +74,24 @@ impl Kept {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Does it lie where it may be gone at the next start?
+    pub fn may_be_swept(&self) -> bool {
+        self.path.parent().is_none_or(is_swept)
+    }
+
+    /// Keeps what sweeps old files away from it.
+    ///
+    /// # Errors
+    ///
+    /// As the file system gives them.
+    pub fn touch(&self) -> io::Result<()> {
+        match fs::File::options().append(true).open(&self.path) {
+            Ok(file) => file.set_modified(std::time::SystemTime::now()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Nothing is known where there is no file. One that cannot be read counts as a lease that was on: that only
@@ -84,7 +121,16 @@ impl Kept {
     pub fn remember(&self, memory: &Memory) -> io::Result<()> {
         let mut new = self.path.clone().into_os_string();
         new.push(".new");
-        let mut file = fs::File::create(&new)?;
+        // Others may write to the folder, too: no link of theirs is followed.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(memory.text().as_bytes())?;
         file.sync_all()?;
         fs::rename(new, &self.path)?;
@@ -116,6 +162,28 @@ mod tests {
         fs::write(kept.path(), "half a li").unwrap();
         let (memory, error) = kept.read();
         assert!(memory.lease_is_on && error.is_some());
+    }
+
+    #[test]
+    fn a_link_of_somebody_else_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::new(folder.path(), 9999);
+        let other = folder.path().join("other");
+        fs::write(&other, "theirs").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join("pgpool-rs.watchdog.9999.new"))
+            .unwrap();
+        kept.remember(&Memory::default()).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "theirs");
+        assert_eq!(kept.read().0, Memory::default());
+        kept.touch().unwrap();
+    }
+
+    #[test]
+    fn what_is_swept_at_a_start_of_the_machine_is_known() {
+        assert!(Kept::new(Path::new("/tmp"), 9999).may_be_swept());
+        assert!(Kept::new(Path::new("/var/run/pgpool"), 9999).may_be_swept());
+        assert!(!Kept::new(Path::new("/var/lib/pgpool"), 9999).may_be_swept());
+        assert!(!Kept::new(Path::new("/tmpfiles"), 9999).may_be_swept());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`local`] | the local socket |
 //! | [`programs`] | commands of the virtual IP, pings |
 //! | [`query`] | the lifecheck query |
+//! | [`guarding`] | the line to the guard of the virtual IP |
 //! | [`host`] | addresses and devices of this host, what is kept for the next start |
 //! | [`told`] | changes of the cluster for the history |
 //! | [`near`] | what the supervisor has of all this |
@@ -19,6 +20,7 @@
 
 mod actions;
 mod connection;
+mod guarding;
 mod handle;
 mod heartbeat;
 mod host;
@@ -31,6 +33,7 @@ mod start;
 mod task;
 mod told;
 
+pub(in crate::watchdog) use self::host::has_address;
 pub use self::{
     handle::{Handle, Order, Wish},
     listen::probe,

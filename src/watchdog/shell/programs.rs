@@ -22,10 +22,19 @@ pub struct Running(Rc<std::cell::Cell<Option<process::Pid>>>);
 
 impl Running {
     /// With all that it has started in its process group.
-    pub fn kill(&self) {
-        if let Some(leader) = self.0.take() {
+    pub fn kill(&self, reporter: &Reporter) {
+        let Some(leader) = self.0.take() else {
+            return;
+        };
+        match process::kill_group(leader, libc::SIGKILL) {
             // It may end at this very moment.
-            let _ = process::kill_group(leader, libc::SIGKILL);
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => reporter.emit(
+                Severity::Warning,
+                format_args!("a command of the watchdog that does not end cannot be killed (process {leader})"),
+                &errors::message(&error),
+                "it may work later; an address that it then leaves on this host is given up within seconds. What sudo runs belongs to root, and only root can kill it",
+            ),
+            _ => {}
         }
     }
 }
@@ -33,23 +42,27 @@ impl Running {
 /// Runs a command of the virtual IP to its end; `true`: with success, which for a ping means that it has
 /// measured a time, too.
 pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool {
-    let (mut program, shown) = match &command {
+    let mut program = match &command {
         Command::Shell(line) => {
             let mut program = Program::new("/bin/sh");
             program.arg("-c").arg(line);
-            (program, line.clone())
+            program
         }
         Command::Direct { program, arguments } => {
             let mut made = Program::new(program);
             if let Some((name, rest)) = arguments.split_first() {
                 made.arg0(name).args(rest);
             }
-            let rest = arguments.get(1..).unwrap_or_default();
-            (made, format!("{program} {}", rest.join(" ")))
+            made
         }
     };
     let ping = is_ping(&command);
-    let said = if ping { Stdio::piped() } else { Stdio::null() };
+    let said = match &command {
+        _ if ping => Stdio::piped(),
+        // As with `system()`.
+        Command::Shell(_) => Stdio::inherit(),
+        Command::Direct { .. } => Stdio::null(),
+    };
     program.stdin(Stdio::null()).stdout(said).process_group(0);
     let ended = async {
         let child = program.spawn()?;
@@ -66,7 +79,7 @@ pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool
             reporter.emit(
                 Severity::Warning,
                 format_args!("a command of the watchdog has failed: {}", output.status),
-                &format!("command: {shown}"),
+                &format!("command: {}", command.line()),
                 "",
             );
             false
@@ -75,7 +88,7 @@ pub async fn run(command: Command, running: Running, reporter: Reporter) -> bool
             reporter.emit(
                 Severity::Warning,
                 "a command of the watchdog could not be run",
-                &format!("{}; command: {shown}", errors::message(&error)),
+                &format!("{}; command: {}", errors::message(&error), command.line()),
                 "look at the path, and whether the account of pgpool may run it",
             );
             false
@@ -100,8 +113,9 @@ fn has_average(output: &[u8]) -> bool {
         .any(|average| average > 0.0)
 }
 
-/// Asks all trusted servers at once; `true`: somebody has answered.
-pub async fn ping_trusted(settings: std::sync::Arc<Settings>) -> bool {
+/// Asks all trusted servers at once; `Some(true)`: somebody has answered. `None`: a ping could not be run, which
+/// says nothing of the servers.
+pub async fn ping_trusted(settings: std::sync::Arc<Settings>, reporter: Reporter) -> Option<bool> {
     let lifecheck = &settings.lifecheck;
     let mut asking = JoinSet::new();
     for host in &lifecheck.trusted_servers {
@@ -111,17 +125,41 @@ pub async fn ping_trusted(settings: std::sync::Arc<Settings>) -> bool {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        asking.spawn_local(async move {
-            let ended = timeout(PING_LIMIT, program.status()).await;
-            matches!(ended, Ok(Ok(status)) if status.success())
-        });
+        let host = host.clone();
+        asking.spawn_local(async move { (host, timeout(PING_LIMIT, program.status()).await) });
     }
-    while let Some(answered) = asking.join_next().await {
-        if matches!(answered, Ok(true)) {
-            return true;
-        }
+    let mut failed = Vec::new();
+    let mut asked = true;
+    while let Some(ended) = asking.join_next().await {
+        // A task that has panicked has told so itself.
+        let Ok((host, ended)) = ended else {
+            asked = false;
+            continue;
+        };
+        let why = match ended {
+            Ok(Ok(status)) if status.success() => return Some(true),
+            Ok(Ok(status)) => {
+                // Of the shell: it has not found the program, or may not run it.
+                asked &= !matches!(status.code(), Some(126 | 127));
+                status.to_string()
+            }
+            Ok(Err(error)) => {
+                asked = false;
+                errors::message(&error)
+            }
+            Err(_) => format!("no answer within {} s", PING_LIMIT.as_secs()),
+        };
+        failed.push((host, why));
     }
-    false
+    for (host, why) in failed {
+        reporter.emit(
+            Severity::Warning,
+            format_args!("watchdog failed to ping host\"{host}\""),
+            &why,
+            "",
+        );
+    }
+    asked.then_some(false)
 }
 
 fn ping(lifecheck: &LifecheckSettings, host: &str) -> Program {
@@ -209,7 +247,7 @@ mod tests {
                 while running.0.get().is_none() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                running.kill();
+                running.kill(&Reporter::new("watchdog_utility"));
             };
             let (success, ()) =
                 timeout(Duration::from_secs(20), async { tokio::join!(ends, kill) })
@@ -224,8 +262,19 @@ mod tests {
         let mut settings = testing::settings(0, 3);
         settings.lifecheck.trusted_servers = vec!["no".to_owned(), "yes".to_owned()];
         settings.lifecheck.trusted_server_command = Some("test %h = yes".to_owned());
-        assert!(local(ping_trusted(settings.clone().into())));
+        let asked = |settings: &Settings| {
+            local(ping_trusted(
+                settings.clone().into(),
+                Reporter::new("life_check"),
+            ))
+        };
+        assert_eq!(asked(&settings), Some(true));
         settings.lifecheck.trusted_servers.pop();
-        assert!(!local(ping_trusted(settings.into())));
+        assert_eq!(asked(&settings), Some(false));
+        settings.lifecheck.trusted_server_command = Some("/nonexistent/ping %h".to_owned());
+        assert_eq!(asked(&settings), None);
+        settings.lifecheck.trusted_server_command = None;
+        settings.lifecheck.ping_path = "/nonexistent".to_owned();
+        assert_eq!(asked(&settings), None);
     }
 }

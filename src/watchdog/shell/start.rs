@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     sync::Arc,
 };
@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    guarding::Guarding,
     handle::{Handle, Order},
     heartbeat, host, listen, local,
     near::Near,
@@ -72,19 +73,24 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
     if shared.watchdog.set(handle).is_err() {
         return Err(Fatal::new("the watchdog is started twice"));
     }
+    let utility = Reporter::new("watchdog_utility");
     let shell = Shell {
+        guard: Guarding::new(&settings, &config.settings, utility.clone()),
         core,
         lifecheck: Lifecheck::new(Arc::clone(&settings), now),
-        vip: Vip::new(
-            settings.escalation.clone(),
-            settings.delegate_ip.clone(),
-            now,
-        ),
+        vip: Vip::new(&settings, now),
         wakes: [None; 3],
         links: BTreeMap::new(),
         accepted: 0,
         heartbeats: heartbeat::Sender::new(&settings, Reporter::new("life_check")),
-        kept: host::Kept::new(&config.settings.work_dir, config.settings.port),
+        kept: Arc::new(host::Kept::new(
+            &host::state_directory(&config.settings.work_dir),
+            config.settings.port,
+        )),
+        touched: None,
+        keeping: false,
+        held_back: VecDeque::new(),
+        address_is_here: false,
         running: HashMap::new(),
         leader: (None, false),
         stopping: None,
@@ -95,7 +101,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
         shown: None,
         told: Told::default(),
         reporter,
-        utility: Reporter::new("watchdog_utility"),
+        utility,
         life_check: Reporter::new("life_check"),
         settings,
         shared: Arc::clone(shared),
@@ -144,8 +150,10 @@ impl Watchdog {
         {
             let mut shell = near.shell.borrow_mut();
             shell.core(core::Event::Backends(backends));
+            shell.tell_guard();
             shell.vip(vip::Event::Start);
             let memory = shell.memory();
+            shell.warn_of_swept_memory();
             shell.core(core::Event::Start { memory });
             shell.lifecheck(lifecheck::Event::Start);
         }

@@ -1,7 +1,7 @@
 //! The one owner of the three cores, and the loop that hands events to them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     connection::{self, Link, Unwritten},
+    guarding::Guarding,
     handle::Order,
     heartbeat, host,
     near::Near,
@@ -27,7 +28,7 @@ use crate::{
     watchdog::{
         clock,
         codec::{ipc::IpcFrame, ipc_answer::NodeList},
-        core::{self, Conn, Core, Leader},
+        core::{self, Conn, Core, Leader, Place},
         ipc::{self, Verdict},
         lifecheck::{self, Lifecheck},
         settings::Settings,
@@ -35,10 +36,10 @@ use crate::{
     },
 };
 
-/// Accepted connections at a time; each of 127 other nodes has one, and one that it replaces.
-const ACCEPTED: usize = 512;
 /// Between two looks at the devices and addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);
+/// What nobody has written to for ten days is swept from some folders.
+const TOUCH: Duration = Duration::from_hours(12);
 /// Making the picture for tools costs more than most events, of which waiting answers make many.
 const SHOW: Duration = Duration::from_millis(20);
 
@@ -52,6 +53,8 @@ pub enum Happened {
     Core(core::Event),
     Lifecheck(lifecheck::Event),
     Vip(vip::Event),
+    /// What the next start has to know is on disk, or cannot be written.
+    Kept(std::io::Result<()>),
     /// A tool asks at the local socket. `None` as an answer: the connection is just closed.
     Asked {
         request: IpcFrame,
@@ -65,13 +68,22 @@ pub(super) struct Shell {
     pub core: Core,
     pub lifecheck: Lifecheck,
     pub vip: Vip,
+    /// There with a virtual IP.
+    pub guard: Option<Guarding>,
     /// Of the three cores, in the time of [`clock::now`].
     pub wakes: [Option<Instant>; 3],
     pub links: BTreeMap<Conn, Link>,
     /// Numbers accepted connections.
     pub accepted: u64,
     pub heartbeats: heartbeat::Sender,
-    pub kept: host::Kept,
+    pub kept: Arc<host::Kept>,
+    /// When the file of it was, that nobody takes it for forgotten.
+    pub touched: Option<Instant>,
+    /// The memory is being written, and this waits for it.
+    pub keeping: bool,
+    pub held_back: VecDeque<core::Action>,
+    /// As the core was told last.
+    pub address_is_here: bool,
     /// Commands of the virtual IP that run, by their calls.
     pub running: HashMap<u64, Running>,
     /// Who leads, and whether this node decides, as the supervisor was told last.
@@ -123,16 +135,17 @@ pub(super) async fn serve(
             () = near.changed.notified() => {}
             // A session has an answer of the primary that it may not hand on yet.
             () = shared.write_lease.wanted() => near.shell.borrow_mut().core(core::Event::Cover),
-            event = happened.recv() => match event {
-                Some(event) => near.shell.borrow_mut().happened(event),
-                None => return,
-            },
+            // Before what comes from outside, of which there may always be more.
             _ = look.tick() => {
                 let mut shell = near.shell.borrow_mut();
                 // The runtime's timers do not count the time for which the machine was suspended.
                 shell.fire();
                 shell.look_at_host();
             }
+            event = happened.recv() => match event {
+                Some(event) => near.shell.borrow_mut().happened(event),
+                None => return,
+            },
         }
     }
 }
@@ -144,9 +157,18 @@ impl Shell {
         let early = due.filter(|due| *due > now);
         if early.is_none() {
             self.shown = Some(now);
+            self.tell_address();
             self.show(now);
         }
         early
+    }
+
+    /// Not at once: the core may be in the middle of the actions that have led to it.
+    fn tell_address(&mut self) {
+        let here = self.vip.is_held();
+        if std::mem::replace(&mut self.address_is_here, here) != here {
+            self.core(core::Event::Address { here });
+        }
     }
 
     /// For tools, which read it without asking.
@@ -154,8 +176,7 @@ impl Shell {
         let list = self.core.node_list(None);
         let ip = self.settings.delegate_ip.as_str();
         let address = (!ip.is_empty()).then(|| (ip, self.vip.is_held()));
-        self.told
-            .tell(&list, address, &self.shared.events, now);
+        self.told.tell(&list, address, &self.shared.events, now);
         if **self.picture.load() != list {
             self.picture.store(Arc::new(list));
         }
@@ -186,10 +207,7 @@ impl Shell {
             Order::Stop { done } => {
                 self.stopping = Some(done);
                 self.core(core::Event::Stop);
-                // Without an escalation there is nothing to give up, and nothing says so.
-                if self.running.is_empty() && !self.vip.is_held() {
-                    self.at_rest();
-                }
+                self.vip(vip::Event::Stop);
             }
         }
     }
@@ -210,15 +228,21 @@ impl Shell {
                 }
                 self.vip(event);
             }
+            Happened::Kept(done) => self.memory_is_kept(done),
             Happened::Asked { request, reply } => self.asked(&request, reply),
         }
     }
 
     fn accepted(&mut self, stream: TcpStream, source: String) {
-        let inbound = |conn: &&Conn| matches!(conn, Conn::In(_));
-        if self.links.keys().filter(inbound).count() >= ACCEPTED
-            || connection::prepare(&stream).is_err()
-        {
+        match self.core.place_for(&source, clock::now()) {
+            Place::Free => {}
+            Place::Instead(oldest) => {
+                self.links.remove(&oldest);
+                self.core(core::Event::Closed { conn: oldest });
+            }
+            Place::None => return self.core(core::Event::TurnedAway { source }),
+        }
+        if connection::prepare(&stream).is_err() {
             return;
         }
         self.accepted += 1;
@@ -246,13 +270,27 @@ impl Shell {
         let _ = reply.send(answer);
     }
 
+    pub(super) fn tell_guard(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.tell(self.vip.may_be_here(), clock::now());
+        }
+    }
+
     fn look_at_host(&mut self) {
+        self.tell_guard();
+        let now = clock::now();
+        if self.touched.is_none_or(|last| now >= last + TOUCH) {
+            self.touched = Some(now);
+            let kept = Arc::clone(&self.kept);
+            // What fails here fails aloud when something has to be kept.
+            drop(tokio::task::spawn_blocking(move || kept.touch()));
+        }
         let monitored = &self.settings.monitored_interfaces;
         if !monitored.is_empty() && !host::any_runs(monitored) {
             self.core(core::Event::NetworkLost);
         }
-        if self.vip.is_held() && host::has_address(&self.settings.delegate_ip) == Some(false) {
-            self.vip(vip::Event::AddressRemoved);
+        if let Some(present) = host::has_address(&self.settings.delegate_ip) {
+            self.vip(vip::Event::Seen { present });
         }
     }
 }

@@ -226,8 +226,12 @@ impl World {
                 vip::Action::WakeAt(at) => self.wake_at(node, 2, at),
                 vip::Action::Run { call, command } => {
                     let text = format!("{command:?}");
-                    let success = self.random.chance(95);
+                    let works = self.random.chance(95);
                     let after = self.random.millis(5, 400);
+                    if self.random.chance(1) {
+                        self.note(|| format!("{node}: {} hangs", command.line()));
+                        continue;
+                    }
                     let change = match (text.contains("\"add\""), text.contains("\"del\"")) {
                         (true, _) => Some(true),
                         (_, true) => Some(false),
@@ -240,13 +244,14 @@ impl World {
                             node,
                             life,
                             call,
-                            success,
-                            change: change.filter(|_| success),
+                            works,
+                            change,
                         },
                     );
                 }
                 vip::Action::LookForAddress { call } => {
-                    let present = self.nodes[node].address;
+                    let known = !self.random.chance(1);
+                    let present = known.then_some(self.nodes[node].address);
                     let event = vip::Event::Looked { call, present };
                     self.input(node, Input::Vip(event));
                 }
@@ -257,20 +262,44 @@ impl World {
         }
     }
 
+    /// A shell looks each second; here only while there is something to be seen.
+    fn look_later(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        self.due(Duration::from_secs(1), Due::Look { node, life });
+    }
+
+    pub(super) fn look(&mut self, node: usize, life: u32) {
+        let record = &self.nodes[node];
+        if !record.up || record.life != life {
+            return;
+        }
+        let present = record.address;
+        if !record.suspended {
+            self.input(node, Input::Vip(vip::Event::Seen { present }));
+        }
+        if self.nodes[node].address != self.nodes[node].vip.is_held() {
+            self.look_later(node);
+        }
+    }
+
     pub(super) fn command_ends(
         &mut self,
         node: usize,
         life: u32,
         call: u64,
-        success: bool,
+        works: bool,
         change: Option<bool>,
     ) {
         if !self.nodes[node].host_up {
             return;
         }
-        if let Some(present) = change {
+        // As `ip addr`: what is there cannot be added, and what is not there cannot be removed.
+        let possible = change.is_none_or(|present| self.nodes[node].address != present);
+        let success = works && possible;
+        if let Some(present) = change.filter(|_| success) {
             self.nodes[node].address = present;
             self.note(|| format!("{node}: address {present}"));
+            self.look_later(node);
         }
         if self.nodes[node].life == life {
             self.input(node, Input::Vip(vip::Event::Ended { call, success }));
@@ -304,16 +333,13 @@ impl World {
             now,
         );
         record.lifecheck = Lifecheck::new(settings.clone(), now);
-        record.vip = Vip::new(
-            settings.escalation.clone(),
-            settings.delegate_ip.clone(),
-            now,
-        );
+        record.vip = Vip::new(&settings, now);
         let memory = record.memory;
         let life = record.life;
         self.note(|| format!("{node} starts"));
         self.tell_backends(node);
         self.input(node, Input::Vip(vip::Event::Start));
+        self.look_later(node);
         self.input(node, Input::Core(Event::Start { memory }));
         self.input(node, Input::Lifecheck(lifecheck::Event::Start));
         let after = self.random.millis(500, 6_000);

@@ -16,6 +16,18 @@ pub enum Command {
 }
 
 impl Command {
+    /// For the log: what an operator can run by hand.
+    pub fn line(&self) -> String {
+        match self {
+            Command::Shell(line) => line.clone(),
+            Command::Direct { program, arguments } => {
+                let rest = arguments.iter().skip(1).map(String::as_str);
+                let words: Vec<&str> = std::iter::once(program.as_str()).chain(rest).collect();
+                words.join(" ")
+            }
+        }
+    }
+
     pub(super) fn shell(line: &str) -> Option<Command> {
         (!line.trim().is_empty()).then(|| Command::Shell(line.to_owned()))
     }
@@ -24,7 +36,7 @@ impl Command {
         direct(settings, &settings.if_up_cmd, &settings.if_cmd_path, ip)
     }
 
-    pub(super) fn down(settings: &EscalationSettings, ip: &str) -> Option<Command> {
+    pub fn down(settings: &EscalationSettings, ip: &str) -> Option<Command> {
         direct(settings, &settings.if_down_cmd, &settings.if_cmd_path, ip)
     }
 

@@ -143,6 +143,19 @@ fn the_leaders_picture_is_taken_over_whole() {
 }
 
 #[test]
+fn a_primary_that_is_no_node_here_is_not_taken_over() {
+    let mut cluster = cluster(false);
+    cluster.handle(adopt([false, false, false], AdoptedPrimary::Node(7)));
+    assert_eq!(cluster.view().primary, Some(0), "ours stays");
+    assert!(cluster.said("the leader \"a:9999 Linux a\" takes node 7 for the primary, which is no node here: not taken over"));
+    cluster.handle(adopt([false, true, false], AdoptedPrimary::Node(1)));
+    assert_eq!(cluster.view().primary, Some(0));
+    assert!(cluster.said("the leader \"a:9999 Linux a\" takes node 1 for the primary, which is down here: not taken over"));
+    cluster.handle(adopt([true, false, false], AdoptedPrimary::Node(7)));
+    assert_eq!(cluster.view().primary, None, "ours is down");
+}
+
+#[test]
 fn a_leader_that_has_the_primary_in_quarantine_takes_ours_from_nobody() {
     let mut cluster = cluster(false);
     cluster.handle(adopt([false, false, false], AdoptedPrimary::Nobody));
