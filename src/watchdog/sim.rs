@@ -13,7 +13,7 @@ mod node;
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering as Atomic},
@@ -131,6 +131,14 @@ impl Ord for Entry {
     }
 }
 
+/// A failover of the primary that has ended under the lease.
+#[derive(Debug)]
+struct FailedOver {
+    node: usize,
+    life: u32,
+    is_known: bool,
+}
+
 struct World {
     random: Random,
     time: Duration,
@@ -158,6 +166,8 @@ struct World {
     /// The server that was written to last, and from which to which other one failovers have led since.
     written: Option<NodeId>,
     changes: BTreeSet<(NodeId, NodeId)>,
+    /// By backend; until it is attached again.
+    failed_over: BTreeMap<NodeId, FailedOver>,
     /// Since when there are two leaders, two holders of the address.
     two_since: [Option<Duration>; 2],
     longest: [Duration; 2],
@@ -178,6 +188,9 @@ impl World {
         let keepalive = Duration::from_secs(3 + random.below(2));
         let lease = random.chance(75);
         let equal_priorities = random.chance(40);
+        // One keeps none, as a stock node.
+        let stock = (lease && random.chance(6)).then(|| random.node(count));
+        let own_lengths = random.chance(25);
         let mut base = testing::settings(0, count);
         base.lifecheck.deadtime = deadtime;
         base.lifecheck.interval = Duration::from_secs(10);
@@ -185,7 +198,7 @@ impl World {
         base.write_lease = lease.then(|| Duration::from_secs(5 + random.below(5)));
         base.consensus.require_consensus = random.chance(85);
         base.consensus.allow_multiple = random.chance(15);
-        let lease_was_on = lease && random.chance(70);
+        let lease_was_on = lease && stock.is_none() && random.chance(70);
         // Without lease such a minority promotes as it likes.
         base.consensus.when_quorum_exists = !(lease_was_on && random.chance(20));
         let settings: Vec<Arc<Settings>> = (0..count)
@@ -195,6 +208,11 @@ impl World {
                 settings.own = named.own;
                 settings.others = named.others;
                 settings.node_id = named.node_id;
+                if stock == Some(own) {
+                    settings.write_lease = None;
+                } else if own_lengths && lease {
+                    settings.write_lease = Some(Duration::from_secs(5 + random.below(6)));
+                }
                 settings.priority = if equal_priorities {
                     1
                 } else {
@@ -248,16 +266,17 @@ impl World {
             health_period: random.millis(4_000, 8_000),
             deadtime,
             through_codec: random.chance(3),
-            lease_is_possible: lease,
+            lease_is_possible: lease && stock.is_none(),
             promotions: 0,
             written: None,
             changes: BTreeSet::new(),
+            failed_over: BTreeMap::new(),
             two_since: [None; 2],
             longest: [Duration::ZERO; 2],
             healing: false,
             history: explained.then(|| {
                 vec![format!(
-                    "seed {seed}, {count} nodes, {backends} backends, dead time {deadtime:?}, lease {lease}"
+                    "seed {seed}, {count} nodes, {backends} backends, dead time {deadtime:?}, lease {lease}, stock {stock:?}"
                 )]
             }),
             random,

@@ -186,7 +186,10 @@ pub(super) const ROWS: &[Parameter] = &[
     bool("failover_when_quorum_exists", "failover", Context::Startup)
         .defaults(&[(Release::V3_7, Some("off")), (Release::V4_3, Some("on"))])
         .description("Do failover only when cluster has the quorum.")
-        .help("With the watchdog, fail over only while the cluster holds the quorum"),
+        .help(
+            "With the watchdog, fail over only while the cluster holds the quorum; under \
+             wd_write_lease a standby is promoted only then, whatever this says",
+        ),
     text("follow_master_command", "failover", Context::Reload)
         .defaults(&[(Release::V3_7, Some(""))])
         .last(Release::V4_1)

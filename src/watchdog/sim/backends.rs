@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Due, Input, World};
+use super::{Due, FailedOver, Input, World};
 use crate::{
     cluster::NodeId,
     failover::consult::PATIENT_TRIES,
@@ -266,6 +266,9 @@ impl World {
             return;
         };
         let down = request.kind == FailoverKind::Degenerate;
+        if !down {
+            self.failed_over.remove(&request.node);
+        }
         backends.nodes[request.node] = Backend {
             down,
             quarantined: false,
@@ -273,15 +276,28 @@ impl World {
         let before = backends.primary;
         let valid = backends.primary.is_some_and(|p| !backends.nodes[p].down);
         if !valid {
-            backends.primary = backends.nodes.iter().position(|n| !n.down);
+            // Whatever the hook has chosen.
+            let others: Vec<NodeId> = (0..backends.nodes.len())
+                .filter(|id| !backends.nodes[*id].down)
+                .collect();
+            let chosen = self.random.node(others.len().max(1));
+            backends.primary = others.get(chosen).copied();
         }
-        if let Some(to) = backends.primary
-            && before != Some(to)
-        {
+        let now_is = backends.primary.filter(|to| before != Some(*to));
+        if let Some(to) = now_is {
             // All were down: an operator has decided which one it is.
             let all = 0..backends.nodes.len();
             let from = before.map_or(all.collect(), |from| vec![from]);
             from.into_iter().for_each(|from| self.has_changed(from, to));
+        }
+        if now_is.is_some() && before == Some(request.node) && self.nodes[node].core.keeps_lease() {
+            // The new primary makes a picture.
+            let done = FailedOver {
+                node,
+                life,
+                is_known: false,
+            };
+            self.failed_over.insert(request.node, done);
         }
         self.tell_backends(node);
         self.input(node, Input::Core(Event::FailoverEnds));

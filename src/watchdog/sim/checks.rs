@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::World;
+use super::{World, node::Node};
 use crate::{
     cluster::NodeId,
     watchdog::{
@@ -80,14 +80,25 @@ impl World {
             let leads = record.up && record.core.state() == State::Leader;
             record.held_until = until.max(record.held_until).filter(|_| leads);
         }
+        for failover in self.failed_over.values_mut() {
+            let record = &self.nodes[failover.node];
+            let is_it = record.up && record.life == failover.life;
+            failover.is_known |= is_it && record.core.is_known();
+        }
     }
 
-    /// All that serve writes under the lease have it from one leader.
+    /// One leader at most holds the lease, and all that serve writes have it from one.
     pub(super) fn check_lease(&self) {
         if !self.lease_is_possible {
             return;
         }
         let now = self.now();
+        let holds = |record: &&Node| {
+            let (until, _) = record.core.majority();
+            record.up && until.is_some_and(|until| now < until)
+        };
+        let holders = self.nodes.iter().filter(holds).count();
+        assert!(holders <= 1, "{holders} leaders hold the lease");
         let mut one = None;
         for node in 0..self.nodes.len() {
             let record = &self.nodes[node];
@@ -144,14 +155,19 @@ impl World {
                 continue;
             }
             let heard = heard.saturating_duration_since(self.base);
-            let since = record.contact.iter().filter(|at| **at >= heard).count();
-            let needed = match record.core.lease_source() {
-                Some(Leader::Own) => majority(count) - 1,
-                _ => 1,
+            // A standby goes by its leader, which may not have the memory any more.
+            let leader = match record.core.lease_source() {
+                Some(Leader::Peer(peer)) => peer + usize::from(peer >= node),
+                _ => node,
             };
+            let judge = &self.nodes[leader];
+            if !judge.up || judge.awake_since > heard {
+                continue;
+            }
+            let since = judge.contact.iter().filter(|at| **at >= heard).count();
             assert!(
-                since >= needed,
-                "node {node} says that it has heard of a majority at {heard:?}, and has heard of {since}"
+                since + 1 >= majority(count),
+                "node {node} says that node {leader} has heard of a majority at {heard:?}, and it has heard of {since}"
             );
         }
     }
@@ -174,6 +190,11 @@ impl World {
     pub(super) fn check_promotion(&mut self, node: usize, backend: NodeId) {
         self.promotions += 1;
         let now = self.now();
+        let known = self.failed_over.get(&backend).is_some_and(|f| f.is_known);
+        assert!(
+            !known,
+            "node {node} fails over backend {backend} once more, and a majority knew that it was"
+        );
         let age = self.time - self.found_down[backend];
         assert!(
             age <= REASON_LASTS,

@@ -532,6 +532,11 @@ impl Core {
         (self.lease.held_until.filter(|_| self.lease.on), joined)
     }
 
+    /// As leader: a majority has its present picture.
+    pub fn is_known(&self) -> bool {
+        self.lease.on && self.picture_is_known()
+    }
+
     /// Those that have taken no notice of the lease are not waited for any more.
     pub fn bound_by_time(&self) -> bool {
         self.lease.bound_at.is_none_or(|at| at <= self.now)
