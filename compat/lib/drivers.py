@@ -103,12 +103,18 @@ def _rust(example, source):
 
 def any_mode():
     """Path of pgpool without the refusal of modes that are not there yet (compat/any_mode.rs), made from the sources as they are."""
-    cargo = shutil.which("cargo", path=os.environ.get("PATH", "") + os.pathsep + os.path.expanduser("~/.cargo/bin"))
-    if cargo is None:
-        raise unittest.SkipTest("compat/any_mode.rs cannot be built: there is no cargo")
-    with _alone("cargo"):
-        _install([cargo, "build", "--locked", "--quiet", "--example", "any-mode"], cwd=env.TOP)
-    return os.path.join(TARGET, "debug", "examples", "any-mode")
+    built = os.path.join(TARGET, "debug", "examples", "any-mode")
+    sources = [os.path.join(env.TOP, *words) for words in (("Cargo.lock",), ("Cargo.toml",), ("compat", "any_mode.rs"))]
+    for folder, _, names in os.walk(os.path.join(env.TOP, "src")):
+        sources += [os.path.join(folder, name) for name in names]
+    # Cargo is asked only when it has something to do: it waits for whoever builds meanwhile.
+    if not os.path.exists(built) or os.path.getmtime(built) < max(map(os.path.getmtime, sources)):
+        cargo = shutil.which("cargo", path=os.environ.get("PATH", "") + os.pathsep + os.path.expanduser("~/.cargo/bin"))
+        if cargo is None:
+            raise unittest.SkipTest("compat/any_mode.rs cannot be built: there is no cargo")
+        with _alone("cargo"):
+            _install([cargo, "build", "--locked", "--quiet", "--example", "any-mode"], cwd=env.TOP)
+    return built
 
 
 def _c(source):
