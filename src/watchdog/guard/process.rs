@@ -122,11 +122,11 @@ impl Guard {
                 None => self.told = None,
                 Some(reason) => {
                     let gone = self.give_up(reason);
-                    attempts += 1;
-                    if reason == Reason::End && (gone || attempts >= ATTEMPTS) {
-                        return;
-                    }
                     if reason == Reason::End {
+                        attempts += 1;
+                        if gone || attempts >= ATTEMPTS {
+                            return;
+                        }
                         sleep(Duration::from_secs(1));
                     }
                 }
@@ -315,6 +315,22 @@ mod tests {
         assert!(guard.watch.ended && guard.watch.may_be_here);
         // The address was never there.
         assert_eq!(guard.told, None);
+    }
+
+    /// Attempts while pgpool was silent do not count for its end.
+    #[test]
+    fn after_the_end_of_pgpool_it_tries_three_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let line = format!("echo x >> {}", out.display());
+        let mut task = task("/bin/sh", &["sh", "-c", &line]);
+        task.ip = "127.0.0.1".to_owned();
+        let (mut guard, other) = guard(task);
+        guard.watch.may_be_here = true;
+        drop(other);
+        guard.serve();
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "x\nx\nx\n");
+        assert_eq!(guard.told, Some(Reason::End));
     }
 
     #[test]
