@@ -297,6 +297,11 @@ class Fleet(Pgpools):
         proc.wait_for(lambda: (self.info(number) or [{}])[0].get("Quorum state") == text and self.holders() == ([number] if held else []),
                       lambda: f"{text!r} at node {number}, and the address {'there' if held else 'nowhere'}; holders {self.holders()}, {self.info(number)}\n{self.log()}", timeout=timeout, pause=0.2)
 
+    @staticmethod
+    def backends(pool):
+        """As of any Pgpools, but empty when the tool gets no answer, as for a moment after a failover of stock."""
+        return [(block.get("Status Name"), block.get("Role")) for block in tools.verbose_blocks(tools.pcp(pool, "node_info", "-v", timeout=20).out)]
+
     def show_pool_nodes(self, number):
         """SHOW pool_nodes of a node, as dicts; over the socket in its folder."""
         with self.nodes[number].client(unix=True, user="app", timeout=20) as client:

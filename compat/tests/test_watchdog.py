@@ -339,11 +339,15 @@ class Lifecheck(LifecheckCase):
         tools_folder = gone.file("tools")
         os.makedirs(tools_folder)
         ping = os.path.join(tools_folder, "ping")
-        gone.write(ping, "#!/bin/sh\nexit 1\n", mode=0o755)
+        cut = gone.file("cut-off")
+        answer = "rtt min/avg/max/mdev = 0.021/0.034/0.045/0.010 ms"
+        gone.write(ping, f"#!/bin/sh\n[ -e {cut} ] && exit 1\necho '{answer}'\n", mode=0o755)
         gone.write_config(ping_path=tools_folder, trusted_servers="192.0.2.1,192.0.2.2")
         gone.launch()
-        # It was there before it went.
         self.eventually(lambda: self.pgpools.states(0)[2] in ("STANDBY", "LEADER"), "it to join", timeout=40)
+        time.sleep(5)
+        self.assertIsNone(gone.process.poll(), "it lives while somebody answers")
+        gone.write(cut, "")
         status = gone.wait_end(60)
         self.assertEqual(status, 3) if env.SUBJECT == "ours" else self.assertNotEqual(status, 0)
         gone.wait_log(r"trusted server", since=mark)

@@ -33,7 +33,7 @@ class ConsensusCase(FleetCase):
         """
         pool = fleet.nodes[number]
         # host, port, status code, weight, status, live status, role, live role, ...
-        short = [tuple(line.split()[4:7:2]) for line in tools.pcp_ok(pool, "node_info", "-a").out.splitlines()]
+        short = [tuple(line.split()[4:7:2]) for line in tools.pcp(pool, "node_info", "-a").out.splitlines()]
         verbose = fleet.backends(pool)
         try:
             table = [(row["status"], row["role"]) for row in fleet.show_pool_nodes(number)]
@@ -45,7 +45,7 @@ class ConsensusCase(FleetCase):
         return table if short == verbose == table else f"pcp_node_info -a {short}, -v {verbose}, SHOW pool_nodes {table}"
 
     def wait_shown(self, fleet, number, *wanted, timeout=40):
-        proc.wait_for(lambda: fleet.backends(fleet.nodes[number])[-1][0] in (wanted[-1][0], "waiting") and self.shown_by_tools(fleet, number) == list(wanted),
+        proc.wait_for(lambda: self.shown_by_tools(fleet, number) == list(wanted),
                       lambda: f"node {number} to show {wanted}; it shows {self.shown_by_tools(fleet, number)}\n{fleet.log()}", timeout=timeout, pause=0.2)
 
 

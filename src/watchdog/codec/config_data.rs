@@ -74,7 +74,7 @@ pub fn settings_since_4_4() -> impl Iterator<Item = &'static str> {
 
 /// On or off.
 pub fn is_switch(name: &str) -> bool {
-    BEFORE_LISTS.iter().any(|known| *known == (name, Bool))
+    BEFORE_LISTS.contains(&(name, Bool))
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -39,7 +39,7 @@ use crate::{
 /// Between two looks at the devices and addresses of this host.
 const LOOK: Duration = Duration::from_secs(1);
 /// What nobody has written to for ten days is swept from some folders.
-const TOUCH: Duration = Duration::from_hours(12);
+const TOUCH: Duration = Duration::from_secs(12 * 3600);
 /// Making the picture for tools costs more than most events, of which waiting answers make many.
 const SHOW: Duration = Duration::from_millis(20);
 
