@@ -122,13 +122,8 @@ impl Peer {
         self.info.as_ref().is_some_and(|info| info.knows_reload())
     }
 
-    /// Only nodes of ours say that, if they keep none, too.
-    pub fn write_lease_ms(&self) -> Option<u32> {
-        self.info.as_ref()?.write_lease_ms
-    }
-
     pub fn write_lease(&self) -> Option<Duration> {
-        let ms = self.write_lease_ms()?;
+        let ms = self.info.as_ref()?.write_lease_ms?;
         (ms > 0).then(|| Duration::from_millis(ms.into()))
     }
 

@@ -104,7 +104,9 @@ impl Core {
             }
             // Stock nodes are silent here, and the candidate waits for four seconds.
             State::Initializing if self.leader.is_none() => {
-                if self.has_more_right_than(peer) {
+                let equal = self.priority == theirs;
+                let before = equal && self.comes_before(peer) == Some(true);
+                if self.priority > theirs || before {
                     self.send(peer, id, Message::Reject);
                     self.enter(State::StandForLeader);
                 } else {
@@ -185,25 +187,33 @@ impl Core {
         }
     }
 
+    /// Among candidates. Of equals the older one leads, by whole seconds; of the same second a node of ours gives way
+    /// to a stock node, which rejects it.
     fn has_more_right_than(&self, peer: PeerId) -> bool {
         let theirs = self.peers[peer].priority();
-        self.priority > theirs || (self.priority == theirs && self.comes_before(peer))
-    }
-
-    /// Among equals the older one wins, by whole seconds of two clocks that were read at different times: both may take
-    /// themselves for the older one, reject each other and lose five seconds. When all are of ours the lower number
-    /// wins; together with stock nodes only among those of the same second, so that all go by one order.
-    fn comes_before(&self, peer: PeerId) -> bool {
-        let ours = |peer: &Peer| peer.write_lease_ms().is_some();
-        let record = &self.peers[peer];
-        let number = record.info.as_ref().and_then(|info| info.node_id);
-        let before = ours(record) && number.is_some_and(|id| self.settings.node_id < id);
-        let mut known = self.peers.iter().filter(|peer| peer.info.is_some());
-        if number.is_some() && known.all(ours) {
+        if self.priority != theirs {
+            return self.priority > theirs;
+        }
+        if let Some(before) = self.comes_before(peer) {
             return before;
         }
+        let record = &self.peers[peer];
         let (mine, theirs) = (self.seconds(self.started), record.age(self.now));
-        mine > theirs || (mine == theirs && before)
+        mine > theirs || (mine == theirs && is_ours(record) && self.has_lower_number(peer))
+    }
+
+    /// Among equals, when all that are known are nodes of ours: the lower number leads. Their ages are read at
+    /// different times, so that both may take themselves for the older one, reject each other and lose five
+    /// seconds. `None`: there is a stock node, and all go by one order, which is that of the ages.
+    fn comes_before(&self, peer: PeerId) -> Option<bool> {
+        let mut known = self.peers.iter().filter(|peer| peer.info.is_some());
+        known.all(is_ours).then(|| self.has_lower_number(peer))
+    }
+
+    fn has_lower_number(&self, peer: PeerId) -> bool {
+        let info = self.peers[peer].info.as_ref();
+        let number = info.and_then(|info| info.node_id);
+        number.is_some_and(|number| self.settings.node_id < number)
     }
 
     /// A standby that has a leader wants no other, and looks whether its own still lives.
@@ -398,4 +408,11 @@ impl Core {
         };
         self.send_new(peer, Message::Service(service));
     }
+}
+
+/// Only nodes of ours say how long their write lease is, if they keep none, too.
+fn is_ours(peer: &Peer) -> bool {
+    peer.info
+        .as_ref()
+        .is_some_and(|info| info.write_lease_ms.is_some())
 }
