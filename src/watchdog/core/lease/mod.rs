@@ -25,6 +25,7 @@
 //!   a higher one goes on above it, and keeps quorum and address meanwhile.
 //! * With its first rounds a leader learns which of the majority has the newest picture, and takes it over.
 //!   Then it makes its own, and all others take that over.
+//! * A node has a picture when its supervisor has it on disk and has published it, not when it has come.
 //! * Neither the leader nor a standby serves writes before a majority has the leader's present picture,
 //!   and a standby that has an older one gets no share. So what was written to a new primary was
 //!   written when a majority knew of it: no later leader takes the old one for the primary.

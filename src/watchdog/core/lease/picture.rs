@@ -234,6 +234,8 @@ impl Core {
         self.lease.pictures.remove(&peer);
         self.lease.ready.remove(&peer);
         self.lease.unable.remove(&peer);
+        // Its next process counts rounds from one again, and would take the answer for its own.
+        self.lease.waiting.retain(|waiting| waiting.peer != peer);
         for round in &mut self.lease.rounds {
             round.answered.remove(&peer);
         }

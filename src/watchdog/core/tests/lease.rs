@@ -927,6 +927,27 @@ fn a_standby_is_answered_when_a_round_behind_its_question_has_its_majority() {
     assert_eq!(answer.remaining_ms, 5_000);
 }
 
+/// Its next process counts from one again: the answer would fit another question.
+#[test]
+fn a_standby_that_restarts_gets_no_answer_to_what_its_last_process_has_asked() {
+    let mut bench = serving();
+    bench.seconds(1);
+    let ask = LeaseAsk {
+        round: 9,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        pause: false,
+        fresh: true,
+    };
+    assert_eq!(bench.ask_with(1, ask), None);
+    bench.say(1, Message::GoingDown);
+    bench.meet(ours(1, State::Standby));
+    bench.say(1, Message::JoinLeader);
+    bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    let answers = |action: &Action| matches!(action, Action::Send { message: Message::LeaseGrant(grant), .. } if grant.round == 9);
+    assert!(!bench.actions.iter().any(answers));
+}
+
 #[test]
 fn a_standby_takes_its_share_for_as_fresh_as_its_leader_says() {
     let mut bench = Bench::new();
