@@ -106,10 +106,10 @@ impl World {
         for (from, to) in &cuts {
             self.set_cut(*from, *to, true);
         }
-        let after = if self.random.chance(30) {
-            self.random.millis(100, 5_000)
-        } else {
-            self.random.millis(5_000, 50_000)
+        let after = match self.random.below(10) {
+            0..=2 => self.random.millis(100, 5_000),
+            3..=8 => self.random.millis(5_000, 50_000),
+            _ => self.random.millis(50_000, 150_000),
         };
         self.due(after, Due::Repair(Repair::Uncut(cuts)));
     }
