@@ -7,7 +7,7 @@ use crate::{
     cluster::NodeId,
     watchdog::codec::{
         config_data::ConfigData,
-        function::{FailoverKind, FailoverRequest, Flags},
+        function::{FailoverKind, FailoverRequest},
     },
 };
 
@@ -24,8 +24,8 @@ pub enum Voter {
 /// What a vote has led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// There are enough: do it, with the flags of the first vote.
-    Passed(FailoverRequest),
+    /// There are enough: do it.
+    Passed,
     /// It counts, and others are missing. `first`: nobody has voted so before.
     Building { first: bool },
     /// This node had voted already, and others are still missing.
@@ -114,10 +114,8 @@ impl Votes {
             ballot.count += 1;
         }
         if ballot.count >= needed {
-            let mut passed = self.ballots.remove(place).request;
-            // A vote for a backend that the voter has in quarantine is a vote like any other.
-            passed.flags = Flags(passed.flags.0 & !Flags::UPDATE.0);
-            return Outcome::Passed(passed);
+            self.ballots.remove(place);
+            return Outcome::Passed;
         }
         if duplicate && !allow_multiple {
             Outcome::Duplicate
@@ -175,6 +173,7 @@ impl Votes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watchdog::codec::function::Flags;
 
     fn down(node: NodeId, flags: Flags) -> FailoverRequest {
         FailoverRequest {
@@ -205,7 +204,8 @@ mod tests {
         );
         assert_eq!(
             cast(down(0, Flags::UPDATE), Voter::Own),
-            Outcome::Passed(down(0, Flags::SWITCHOVER))
+            Outcome::Passed,
+            "a vote for a backend that the voter has in quarantine is one like any other"
         );
         assert_eq!(
             cast(down(0, Flags::UPDATE), Voter::Own),
@@ -225,7 +225,7 @@ mod tests {
         );
         assert_eq!(
             votes.cast(&request, Voter::Own, 2, true, now),
-            Outcome::Passed(request)
+            Outcome::Passed
         );
     }
 

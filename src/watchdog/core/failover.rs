@@ -202,6 +202,9 @@ impl Core {
             return FailoverResult::WillBeDone;
         }
         if let Some(result) = self.lacks_lease(request) {
+            if result == FailoverResult::NoQuorum {
+                self.log("Rejecting the failover request: a promotion requires the write lease, which a majority of the watchdog nodes gives, and this node has none at the moment");
+            }
             return result;
         }
         if !settings.when_quorum_exists || request.flags.has(Flags::CONFIRMED) {
@@ -220,7 +223,7 @@ impl Core {
             .cast(request, voter, needed, settings.allow_multiple, now);
         let votes = self.votes.count(request);
         match outcome {
-            Outcome::Passed(_) => {
+            Outcome::Passed => {
                 self.log(format!(
                     "we have got the consensus to perform the failover: {needed} node(s) voted in the favor"
                 ));

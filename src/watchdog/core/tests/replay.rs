@@ -147,6 +147,7 @@ impl Player {
 
     fn event_at(&mut self, now: Instant, event: Event) {
         let time = now.saturating_duration_since(self.base).as_secs_f64();
+        let mut adopted = Vec::new();
         for action in self.core.handle(event, now) {
             match action {
                 Action::Send { conn, id, message } => {
@@ -159,8 +160,12 @@ impl Player {
                     self.dialled.insert(peer, conn);
                     self.owners.insert(conn, peer);
                 }
+                Action::Adopt { number, .. } => adopted.push(number),
                 _ => {}
             }
+        }
+        for number in adopted {
+            self.event_at(now, Event::Adopted { number });
         }
     }
 
