@@ -164,7 +164,7 @@ impl Router {
     }
 
     /// These nodes may have a statement of this name, whatever the client knows.
-    fn may_have(&mut self, name: Box<[u8]>, nodes: NodeSet) {
+    pub(super) fn may_have(&mut self, name: Box<[u8]>, nodes: NodeSet) {
         if !nodes.is_empty() {
             let doubtful = self.doubtful.entry(name).or_default();
             *doubtful = doubtful.union(nodes);

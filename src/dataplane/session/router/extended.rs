@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::{
     Before, Entry, Env, Ledger, Message, Parsing, Plan, Router, STATEMENT_LIMIT, Sending, Step,
-    kinds::gives_no_rows, ledger, split_cstr, statement_of,
+    kinds::{gives_no_rows, is_taken_when_failed},
+    ledger, split_cstr, statement_of,
 };
 use crate::{
     cluster::NodeId,
@@ -91,10 +92,15 @@ impl Router {
         if let Some(step) = self.place(&plan, ledgers) {
             return step;
         }
-        let old = taken.as_ref().filter(|_| !self.state.has_failed());
+        // A failed transaction refuses what does not end it before it looks for the name.
+        let looks = !self.state.has_failed() || is_taken_when_failed(&parsed.facts);
+        let old = taken.as_ref().filter(|_| looks);
         let old = old.and_then(|taken| taken.parsed.as_ref());
         let mut before = Vec::new();
-        before.extend(old.and_then(|old| self.lacking(name, old, &plan)));
+        before.extend(old.and_then(|old| {
+            let stand_in = self.stand_in(name, old, &plan);
+            stand_in.or_else(|| self.lacking(name, old, &plan))
+        }));
         if before.is_empty() {
             before.extend(self.named(&parsed, &plan));
             before.extend(
@@ -177,7 +183,7 @@ impl Router {
                 }
                 if let Some(parsed) = parsed {
                     // The only node that had it may be gone.
-                    before = self.lacking_all(name, &parsed, &plan);
+                    before = self.lacking_all(name, &parsed, &plan, rows);
                 } else if nodes.is_none() && name.is_empty() {
                     before = vec![(NodeSet::of(plan.leader), Before::close_unnamed())];
                 }

@@ -64,5 +64,8 @@ pub fn is_taken_when_failed(facts: &Facts) -> bool {
 
 /// Of those that a standby may be the only one to have.
 pub fn gives_no_rows(facts: &Facts) -> bool {
-    matches!(facts.first(), Statement::Copy(_) | Statement::Empty)
+    matches!(
+        facts.first(),
+        Statement::Copy(_) | Statement::Empty | Statement::Declare(_) | Statement::ClosePortal(_)
+    )
 }

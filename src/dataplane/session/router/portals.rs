@@ -176,7 +176,7 @@ impl Router {
             return step;
         }
         let lacks = match &parsed {
-            Some(parsed) => self.lacking_all(name, parsed, &plan),
+            Some(parsed) => self.lacking_all(name, parsed, &plan, false),
             None if name.is_empty() => {
                 vec![(NodeSet::of(plan.leader), Before::close_unnamed())]
             }

@@ -10,9 +10,11 @@ use super::{
     },
     ledger,
     ledger::{Executed, Replay},
+    split_cstr, statement_of,
 };
 use crate::{
     cluster::{ClusterView, NodeId},
+    protocol::{frame::HEADER_LEN, messages::frame},
     routing::{
         facts::{Facts, Ident, Statement},
         lexer::{self, StatementKind},
@@ -217,16 +219,66 @@ impl Router {
         None
     }
 
-    /// The same, and what the statement names.
+    /// The same, and what the statement names. `rows`: they are to be described.
     pub(super) fn lacking_all(
         &mut self,
         name: &[u8],
         parsed: &Rc<Parsed>,
         plan: &Plan,
+        rows: bool,
     ) -> Vec<(NodeSet, Before)> {
         let named = self.named(parsed, plan);
-        let lacking = self.lacking(name, parsed, plan);
+        let stand_in = if rows {
+            None
+        } else {
+            self.stand_in(name, parsed, plan)
+        };
+        let lacking = stand_in.or_else(|| self.lacking(name, parsed, plan));
         named.into_iter().chain(lacking).collect()
+    }
+
+    /// A failed transaction parses nothing but the empty string (and its own end). Under the name of a
+    /// statement that the nodes of a plan do not have, and with its types of parameters, that is
+    /// described as one without rows, and refused as any other. `None`: the transaction has not failed, or
+    /// how many parameters there are is not known.
+    pub(super) fn stand_in(
+        &mut self,
+        name: &[u8],
+        parsed: &Parsed,
+        plan: &Plan,
+    ) -> Option<(NodeSet, Before)> {
+        if !self.state.has_failed()
+            || is_taken_when_failed(&parsed.facts)
+            || statement_of(parsed).contains(&b'$')
+        {
+            return None;
+        }
+        let lacking = plan.nodes().without(self.statement(name).1?);
+        let types = parsed.message.get(HEADER_LEN..)?;
+        let types = split_cstr(split_cstr(types)?.1)?.1;
+        if lacking.is_empty() {
+            return None;
+        }
+        let mut message = Vec::new();
+        frame(b'P', &mut message, |out| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(&[0, 0]);
+            out.extend_from_slice(types);
+        });
+        // It goes when the statement is made there, or another one of this name.
+        self.doubtful(name, plan);
+        if !name.is_empty() {
+            self.may_have(name.into(), lacking);
+        }
+        let before = Before::Parse {
+            name: name.into(),
+            parsed: Rc::new(Parsed {
+                facts: Facts::new(),
+                message: message.into(),
+            }),
+            sync: false,
+        };
+        Some((lacking, before))
     }
 
     /// A Query comes next: a Sync ends what goes out before it, unless that belongs to a sequence or

@@ -7,7 +7,7 @@ mod statements;
 mod transactions;
 mod waits;
 
-use super::{Before, Env, Ledger, NodeSet, Order, Router, Step};
+use super::{Before, Env, Ledger, NodeSet, Order, Router, Step, statement_of};
 use crate::{
     cluster::{ClusterView, NodeId},
     dataplane::session::client_side::Message,
@@ -86,6 +86,7 @@ impl Session {
                 let mut text = String::new();
                 for (nodes, before) in &sending.before {
                     let what = match before {
+                        Before::Parse { parsed, .. } if statement_of(parsed).is_empty() => "empty",
                         Before::Parse { .. } => "parse",
                         Before::Close { .. } => "close",
                         Before::Occupy { .. } => "occupy",

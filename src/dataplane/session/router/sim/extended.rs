@@ -56,9 +56,7 @@ impl Server {
                 format!("bind message supplies {parameters} parameters"),
             );
         }
-        if let Some(sql) = &sql {
-            self.failed_block(Some(sql))?;
-        }
+        self.failed_block(sql.as_deref())?;
         if portal.is_empty() {
             self.portals.remove("");
         }

@@ -1,7 +1,7 @@
 //! Statements and portals follow the client.
 
 use super::{READ, Session, WRITE};
-use crate::routing::settings::Settings;
+use crate::{cluster::NodeStatus, routing::settings::Settings};
 
 #[test]
 fn a_statement_is_prepared_where_it_is_bound() {
@@ -67,6 +67,74 @@ fn a_statement_of_a_lost_node_is_described_elsewhere() {
     s.says(1, "1ZI");
     s.router.node_lost(1, &mut s.ledgers);
     assert_eq!(s.message(b'D', "Ss\0"), "parse on 0, 0");
+}
+
+/// A session whose statement `s` only a lost node has had, in a transaction that has failed.
+fn failed_without(sql: &str) -> Session {
+    let mut s = Session::with(3, Settings::default());
+    s.parse("s", sql);
+    s.sync();
+    s.says(1, "1ZI");
+    s.view.nodes[1].status = NodeStatus::Down;
+    s.router.node_lost(1, &mut s.ledgers);
+    assert_eq!(s.query("BEGIN"), "0");
+    s.says(0, "CZT");
+    assert_eq!(s.query(WRITE), "0");
+    s.says(0, "EZE");
+    s
+}
+
+#[test]
+fn in_a_failed_transaction_the_empty_string_stands_in_for_a_statement_that_no_node_has() {
+    const COPY: &str = "COPY (SELECT 1) TO STDOUT";
+    let mut s = failed_without(COPY);
+    assert_eq!(s.message(b'D', "Ss\0"), "empty on 0, 0");
+    s.says(0, "31tn");
+    assert_eq!(s.bind("", "s"), "empty on 0, 0", "which refuses it");
+    s.says(0, "31E");
+    assert_eq!(s.sync(), "0");
+    s.says(0, "ZE");
+    assert_eq!(
+        s.parse("s", "ROLLBACK"),
+        "empty on 0, 0",
+        "a name that is taken"
+    );
+    s.says(0, "31E");
+    assert_eq!(s.sync(), "0");
+    s.says(0, "ZE");
+    assert_eq!(s.parse("s", READ), "0", "refused whatever the name");
+    s.says(0, "E");
+    assert_eq!(s.sync(), "0");
+    s.says(0, "ZE");
+    assert_eq!(s.query("ROLLBACK"), "0");
+    s.says(0, "CZI");
+    assert_eq!(
+        s.message(b'D', "Ss\0"),
+        "parse on 0, 0",
+        "it is not the statement"
+    );
+}
+
+#[test]
+fn what_stands_in_for_a_statement_is_closed_before_another_one_of_its_name_is_made() {
+    let mut s = failed_without("COPY (SELECT 1) TO STDOUT");
+    s.message(b'D', "Ss\0");
+    s.says(0, "31tn");
+    assert_eq!(s.sync(), "0");
+    s.says(0, "ZE");
+    assert_eq!(s.query("ROLLBACK"), "0");
+    s.says(0, "CZI");
+    assert_eq!(s.message(b'C', "Ss\0"), "0");
+    s.says(0, "3");
+    assert_eq!(s.parse("s", WRITE), "close on 0, 0");
+}
+
+#[test]
+fn nothing_stands_in_for_rows_or_an_unknown_number_of_parameters() {
+    let mut s = failed_without(READ);
+    assert_eq!(s.message(b'D', "Ss\0"), "parse on 0, 0", "to be refused");
+    let mut s = failed_without("SELECT * FROM t WHERE a = $1");
+    assert_eq!(s.bind("", "s"), "parse on 0, 0");
 }
 
 #[test]
