@@ -93,14 +93,17 @@ class Stage:
     def _has_clock(self, number, seconds):
         """The time stamps of the log tell whether pgpool goes by that clock at all."""
         before = len(self.site.said(number))
-        # Asking leaves a line.
-        self.site.watchdog_info(number)
-        stamps = _STAMP.findall(self.site.said(number)[before:])
-        if not stamps:
-            raise AssertionError(f"{seed.NAMES[number]} has logged nothing, so nobody knows its clock")
-        ahead = time.mktime(time.strptime(stamps[-1], "%Y-%m-%d %H:%M:%S")) - time.time()
+        # A reload leaves a line.
+        self.site.signal(number, signal.SIGHUP, "pgpool")
+
+        def stamps():
+            return _STAMP.findall(self.site.said(number)[before:])
+
+        proc.wait_for(stamps, f"{seed.NAMES[number]} to log that it reloads")
+        stamp = stamps()[-1]
+        ahead = time.mktime(time.strptime(stamp, "%Y-%m-%d %H:%M:%S")) - time.time()
         if abs(ahead - seconds) > 60:
-            raise AssertionError(f"the clock of {seed.NAMES[number]} was set {seconds:+d} s, and its log is {ahead:+.0f} s off: {stamps[-1]}")
+            raise AssertionError(f"the clock of {seed.NAMES[number]} was set {seconds:+d} s, and its log is {ahead:+.0f} s off: {stamp}")
 
     def promotion(self):
         """Seconds that promotions by the system's script took; 0 without one."""

@@ -1,7 +1,12 @@
 """wd_lifecheck_method = 'external': what is judged is what the stock wd_cli tells each node, and nothing else; and stops."""
 
+import time
+
 from lib import proc
 from lib.fleet import FleetCase
+
+#: Seconds of silence after which a standby looks for another leader without being told.
+UNTOLD = 29
 
 
 class External(FleetCase):
@@ -46,10 +51,12 @@ class External(FleetCase):
         leader = fleet.wait_leader()
         others = [number for number in range(3) if number != leader]
         self.cut(f"pgpool{leader}")
+        told = time.monotonic()
         for number in others:
             self.tell(number, "DEAD", leader)
         new = proc.wait_for(lambda: [n for n in others if n in fleet.holders() and all(fleet.shown(seer)[n] == "LEADER" for seer in others)],
                             lambda: f"another leader with the address; holders {fleet.holders()}\n{fleet.log()}", timeout=60)[0]
+        self.assertLess(time.monotonic() - told, UNTOLD, "that may have come of itself")
         # The old one hears of nobody until it is told of them, too.
         for number in others:
             self.tell(leader, "DEAD", number)

@@ -46,7 +46,9 @@ class FaultCase(WatchdogCase):
 class Kills(FaultCase):
     @stock_differs("the address stays where the killed process had it, for ever")
     def test_kill_9_of_pgpool_on_the_leader(self):
-        self.moves(self.stage.kill_pgpool())
+        report = self.keeps_the_rules(self.stage.kill_pgpool())
+        # Who is back before the others have elected another may lead on; but the address was given up first.
+        self.assertIsNotNone(report.gone, report)
 
     @stock_differs("the address stays where the killed process had it, for ever")
     def test_kill_9_of_everything_on_the_leaders_host(self):

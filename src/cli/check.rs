@@ -23,6 +23,7 @@ use crate::config::{
 };
 use crate::sys::errors;
 use crate::tls::{Passphrase, Tls};
+use crate::watchdog::vip;
 
 /// Name services may be slow or dead; all host names together get this long.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
@@ -240,6 +241,9 @@ fn directories(config: &Config) -> Vec<Finding> {
         // The directory itself is made at the start, its parent is not.
         wanted.push(("log_directory", folder.to_owned()));
     }
+    if let Some(watchdog) = &settings.watchdog {
+        wanted.push(("wd_ipc_socket_dir", watchdog.ipc_socket_dir.clone()));
+    }
     let mut seen: Vec<PathBuf> = Vec::new();
     wanted
         .into_iter()
@@ -252,8 +256,23 @@ fn directories(config: &Config) -> Vec<Finding> {
         .collect()
 }
 
-/// The program at the front of a hook, where that is a plain absolute path.
+/// The program at the front of a hook, where that is a plain absolute path, and those of the virtual IP.
 fn programs(config: &Config) -> Vec<Finding> {
+    let executable = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    let of_address =
+        config.settings.watchdog.iter().flat_map(|watchdog| {
+            vip::Command::programs(&watchdog.escalation, &watchdog.delegate_ip)
+        });
+    let missing = of_address
+        .filter(|(_, program)| !executable(Path::new(program)))
+        .map(|(name, program)| {
+            let text = format!("{program} is no program that can be run on this machine");
+            Finding::warning(place(config, name, None), text)
+        });
+    let mut findings: Vec<Finding> = missing.collect();
     let hooks = [
         ("failover_command", &config.settings.failover_command),
         ("failback_command", &config.settings.failback_command),
@@ -262,30 +281,25 @@ fn programs(config: &Config) -> Vec<Finding> {
             &config.settings.follow_primary_command,
         ),
     ];
-    hooks
-        .into_iter()
-        .filter_map(|(name, command)| {
-            let program = command.split_whitespace().next()?;
-            let plain = program.starts_with('/')
-                && program
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
-            let executable = |path: &Path| {
-                use std::os::unix::fs::PermissionsExt;
-                fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-            };
-            if !plain || executable(Path::new(program)) {
-                return None;
-            }
-            let old = "follow_master_command";
-            let name = match name {
-                "follow_primary_command" if config.values.place(old, None).is_some() => old,
-                name => name,
-            };
-            let text = format!("{program} is no program that can be run on this machine");
-            Some(Finding::warning(place(config, name, None), text))
-        })
-        .collect()
+    let hooks = hooks.into_iter().filter_map(|(name, command)| {
+        let program = command.split_whitespace().next()?;
+        let plain = program.starts_with('/')
+            && program
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+        if !plain || executable(Path::new(program)) {
+            return None;
+        }
+        let old = "follow_master_command";
+        let name = match name {
+            "follow_primary_command" if config.values.place(old, None).is_some() => old,
+            name => name,
+        };
+        let text = format!("{program} is no program that can be run on this machine");
+        Some(Finding::warning(place(config, name, None), text))
+    });
+    findings.extend(hooks);
+    findings
 }
 
 /// Host names that the name service does not know, or not in time.
@@ -312,6 +326,18 @@ fn host_names(config: &Config) -> Vec<Finding> {
     ] {
         for host in hosts {
             ask(host, place(config, name, None));
+        }
+    }
+    if let Some(watchdog) = &config.settings.watchdog {
+        // Names of either dialect; whoever reads the line knows which one he has written.
+        for member in watchdog.others.iter().filter(|member| !member.is_gap()) {
+            ask(&member.host, place(config, "use_watchdog", None));
+        }
+        for destination in &watchdog.heartbeat.destinations {
+            ask(&destination.host, place(config, "use_watchdog", None));
+        }
+        for host in &watchdog.lifecheck.trusted_servers {
+            ask(host, place(config, "trusted_servers", None));
         }
     }
     let unknown = unresolved(names.iter().map(|(name, _)| name.clone()).collect());
@@ -401,6 +427,26 @@ mod tests {
             "pgpool.conf:5:1: warning: Pgpool node id file DIR/pgpool_node_id does not exist",
             "pgpool.conf:7:1: warning: DIR/pool_hba.conf does not exist",
             "DIR/pool_passwd does not exist",
+        ] {
+            assert!(out.contains(text), "{text}\n{out}");
+        }
+    }
+
+    #[test]
+    fn what_the_watchdog_lacks_on_this_machine_is_a_warning() {
+        let (status, out) = check_text(
+            "use_watchdog = on\nwd_hostname = 'localhost'\nother_pgpool_hostname0 = 'nosuch.invalid'\n\
+             other_pgpool_port0 = 9999\nother_wd_port0 = 9000\ndelegate_IP = '10.0.0.9'\n\
+             if_cmd_path = '/no/such'\nif_up_cmd = 'up.sh $_IP_$'\narping_cmd = '/no/such/arping $_IP_$'\n\
+             trusted_servers = 'gw.invalid'\nwd_ipc_socket_dir = '/no/such/dir'\n",
+        );
+        assert_eq!(status, 0, "{out}");
+        for text in [
+            "host name nosuch.invalid is not known",
+            "host name gw.invalid is not known",
+            "pgpool.conf:8:1: warning: /no/such/up.sh is no program",
+            "/no/such/arping is no program",
+            "/no/such/dir does not exist",
         ] {
             assert!(out.contains(text), "{text}\n{out}");
         }

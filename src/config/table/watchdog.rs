@@ -75,7 +75,7 @@ pub(super) const ROWS: &[Parameter] = &[
             ),
         ])
         .description("Complete command to bring down virtual interface.")
-        .help("Command that removes the virtual IP; $_IP_$ is replaced"),
+        .help("Command that removes the virtual IP; $_IP_$ is replaced; killed after 5 s"),
     text("if_up_cmd", "watchdog", Context::Startup)
         .defaults(&[
             (
@@ -88,7 +88,7 @@ pub(super) const ROWS: &[Parameter] = &[
             ),
         ])
         .description("Complete command to bring UP virtual interface.")
-        .help("Command that adds the virtual IP; $_IP_$ is replaced"),
+        .help("Command that adds the virtual IP; $_IP_$ is replaced; killed after 10 s"),
     group("other_pgpool")
         .last(Release::V4_1)
         .counterparts(&["watchdog"])

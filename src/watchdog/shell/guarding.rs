@@ -36,6 +36,8 @@ pub(super) struct Guarding {
     here: bool,
     /// The next start, not before.
     next: Option<Instant>,
+    /// It was said that none can be started.
+    complained: bool,
     reporter: Reporter,
 }
 
@@ -70,6 +72,7 @@ impl Guarding {
             line: None,
             here: false,
             next: None,
+            complained: false,
             reporter,
         })
     }
@@ -98,14 +101,18 @@ impl Guarding {
             match self.start() {
                 Ok(line) => {
                     self.line = Some(line);
+                    self.complained = false;
                     self.tell(here, now);
                 }
-                Err(error) => self.reporter.emit(
-                    Severity::Warning,
-                    "the guard of the virtual IP cannot be started; it is tried again in ten seconds",
-                    &errors::message(&error),
-                    "until then nobody removes the address when pgpool is killed or suspended",
-                ),
+                Err(error) if !std::mem::replace(&mut self.complained, true) => {
+                    self.reporter.emit(
+                        Severity::Warning,
+                        "the guard of the virtual IP cannot be started; it is tried again every ten seconds",
+                        &errors::message(&error),
+                        "until then nobody removes the address when pgpool is killed or suspended",
+                    );
+                }
+                Err(_) => {}
             }
         }
     }

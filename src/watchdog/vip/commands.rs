@@ -28,6 +28,24 @@ impl Command {
         }
     }
 
+    /// The programs that a virtual IP needs, each with the parameter that names it.
+    pub fn programs(settings: &EscalationSettings, ip: &str) -> Vec<(&'static str, String)> {
+        let named = [
+            ("if_up_cmd", Command::up(settings, ip)),
+            ("if_down_cmd", Command::down(settings, ip)),
+            ("arping_cmd", Command::arping(settings, ip)),
+            (
+                "ping_path",
+                (!ip.is_empty()).then(|| Command::ping(settings, ip)),
+            ),
+        ];
+        let program = |(name, command)| match command {
+            Some(Command::Direct { program, .. }) => Some((name, program)),
+            _ => None,
+        };
+        named.into_iter().filter_map(program).collect()
+    }
+
     pub(super) fn shell(line: &str) -> Option<Command> {
         (!line.trim().is_empty()).then(|| Command::Shell(line.to_owned()))
     }

