@@ -112,7 +112,8 @@ struct Player {
 }
 
 impl Player {
-    fn new(own: usize) -> Player {
+    /// `start`: when the node dials for the first time.
+    fn new(own: usize, start: f64) -> Player {
         let base = Instant::now();
         let mut core = Core::new(Arc::new(settings(own)), "x".to_owned(), base);
         let _ = core.handle(
@@ -133,7 +134,7 @@ impl Player {
             owners: BTreeMap::new(),
         };
         player.event(
-            0.0,
+            start,
             Event::Start {
                 memory: Memory::default(),
             },
@@ -230,7 +231,9 @@ type Score = BTreeMap<(char, char), (usize, usize)>;
 fn play(file: &Path, own: usize, score: &mut Score) {
     let me = format!("n{}", own + 1);
     let lines = lines(file);
-    let mut player = Player::new(own);
+    let dials = |line: &&Line| line.from == me && line.event.as_deref() == Some("SYN");
+    let start = lines.iter().find(dials).map_or(0.0, |line| line.time);
+    let mut player = Player::new(own, start);
     for line in &lines {
         player.line(line, &me, own);
     }
