@@ -241,6 +241,7 @@ impl World {
                         ..Memory::default()
                     },
                     address: false,
+                    hung: false,
                     wall_offset: 0,
                     conns: Default::default(),
                     backends: Backends::new(backends),

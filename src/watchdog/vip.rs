@@ -28,6 +28,8 @@ use crate::observe::Severity;
 
 /// An address that could not be had is tried for again.
 const AGAIN: Duration = Duration::from_secs(10);
+/// One that could not be removed may be another host's by now.
+const DOWN_AGAIN: Duration = Duration::from_secs(3);
 /// How long a command of the other direction may still run. As in the original.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Looks at the addresses come once a second: this process, or the machine, was suspended.
@@ -308,7 +310,8 @@ impl Vip {
     }
 
     fn retry_later(&mut self) {
-        self.again = (!self.stopping).then(|| self.now + AGAIN);
+        let pause = if self.wanted { AGAIN } else { DOWN_AGAIN };
+        self.again = (!self.stopping).then(|| self.now + pause);
     }
 
     fn timer(&mut self) {
@@ -354,7 +357,8 @@ impl Vip {
         let wake = due.into_iter().chain(self.again).min();
         if wake != self.wake {
             self.wake = wake;
-            self.out.extend(wake.map(Action::WakeAt));
+            // First: whoever carries the others out may come back with their end at once, and with a later wish.
+            self.out.splice(..0, wake.map(Action::WakeAt));
         }
     }
 

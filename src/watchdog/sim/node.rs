@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub memory: Memory,
     /// The virtual IP is on this host.
     pub address: bool,
+    /// The last command of the virtual IP has not ended.
+    pub hung: bool,
     pub wall_offset: i64,
     pub conns: BTreeMap<Conn, usize>,
     pub backends: Backends,
@@ -228,7 +230,10 @@ impl World {
                     let text = format!("{command:?}");
                     let works = self.random.chance(95);
                     let after = self.random.millis(5, 400);
-                    if self.random.chance(1) {
+                    // What hangs again and again cannot remove an address, whoever waits for it.
+                    let hung = std::mem::take(&mut self.nodes[node].hung);
+                    if self.random.chance(1) && !hung {
+                        self.nodes[node].hung = true;
                         self.note(|| format!("{node}: {} hangs", command.line()));
                         continue;
                     }

@@ -141,6 +141,47 @@ fn de_escalation_removes_the_address_until_it_is_gone() {
     );
 }
 
+/// As a shell does it, which looks at once.
+fn carried_out(
+    vip: &mut Vip,
+    event: Event,
+    now: Instant,
+    present: bool,
+    last: &mut Instant,
+) -> u64 {
+    let mut running = 0;
+    for action in vip.handle(event, now) {
+        match action {
+            Action::WakeAt(at) => *last = at,
+            Action::Run { call, .. } => running = call,
+            Action::LookForAddress { call } => {
+                let seen = Event::Looked {
+                    call,
+                    present: Some(present),
+                };
+                running = carried_out(vip, seen, now, present, last);
+            }
+            _ => {}
+        }
+    }
+    running
+}
+
+#[test]
+fn the_last_wish_to_be_woken_is_that_of_the_command_that_runs() {
+    let mut bench = Bench::new(|_| {});
+    bench.up();
+    let (now, mut last) = (bench.now, bench.now);
+    let call = carried_out(&mut bench.vip, Event::DeEscalate, now, true, &mut last);
+    let now = now + Duration::from_millis(300);
+    let failed = Event::Ended {
+        call,
+        success: false,
+    };
+    carried_out(&mut bench.vip, failed, now, true, &mut last);
+    assert_eq!(last, now + Duration::from_secs(5));
+}
+
 #[test]
 fn an_address_that_cannot_be_had_or_removed_is_tried_for_again() {
     let mut bench = Bench::new(|_| {});
@@ -160,7 +201,9 @@ fn an_address_that_cannot_be_had_or_removed_is_tried_for_again() {
         bench.looked(true);
     }
     assert!(bench.done().ends_with("look, rest"));
-    bench.after(10);
+    bench.after(2);
+    assert_eq!(bench.done(), "");
+    bench.after(1);
     assert_eq!(bench.done(), "ip addr del");
 }
 
