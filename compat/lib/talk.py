@@ -247,10 +247,16 @@ def harmless(burst):
 
     A third Close would look like the end of the burst. Execute of the unnamed portal must follow its Bind at once:
     when the portal is what a failed simple query left, PostgreSQL 15 crashes (it reads statements that are freed).
+    TRUNCATE comes behind a Sync: it is refused while a portal reads the table, which ours does not notice when the portal
+    is another server's (docs/differences.md, known defects).
     """
-    kept, closes, bound = [], 0, False
+    kept, closes, bound, reads = [], 0, False, False
     for step in burst:
         kind = step.text.split("(")[0]
+        if "TRUNCATE" in step.text and reads:
+            kept.append(SYNC)
+            reads = False
+        reads = kind == "Bind" or reads and kind not in ("Query", "Sync")
         closes += kind == "Close"
         if step.text.startswith("Bind(portal ''"):
             bound = True
