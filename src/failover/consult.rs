@@ -29,6 +29,8 @@ const TRIES: u32 = 10;
 /// take some rounds, and then the leader waits until the write lease of the one before has ended.
 pub const PATIENT_TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Whoever has not been able to ask again for so long was suspended meanwhile: what it saw is no reason any more.
+pub const STALE: Duration = Duration::from_secs(5);
 
 /// What a request was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +160,20 @@ impl Consult {
         Some(self.verdict(open.asked, result))
     }
 
-    /// What is to be asked again.
+    /// What is not asked again, because this process has not run for too long: tickets and what they come to.
+    pub fn stale(&mut self, now: Instant) -> Vec<(u64, Verdict)> {
+        let is_late = |open: &Open| open.again.is_some_and(|at| now >= at + STALE);
+        let (late, kept) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(_, open)| is_late(open));
+        self.open = kept;
+        let late: BTreeMap<u64, Open> = late;
+        late.into_iter()
+            .map(|(ticket, open)| (ticket, self.verdict(open.asked, FailoverResult::Transition)))
+            .collect()
+    }
+
+    /// What is to be asked again, after [`Consult::stale`].
     pub fn due(&mut self, now: Instant) -> Vec<Question> {
         let mut questions = Vec::new();
         for (ticket, open) in &mut self.open {
@@ -295,6 +310,20 @@ mod tests {
         let question = consult.ask(asked).unwrap();
         let now = Instant::now();
         consult.answered(question.ticket, result, now).unwrap()
+    }
+
+    #[test]
+    fn what_was_seen_before_this_process_was_suspended_is_not_asked_for_again() {
+        let mut consult = Consult::new(77);
+        let Question { ticket, .. } = consult.ask(vote()).unwrap();
+        let now = Instant::now();
+        consult.answered(ticket, FailoverResult::Transition, now);
+        let late = now + PAUSE + STALE;
+        assert!(consult.stale(late - PAUSE).is_empty());
+        let stale = consult.stale(late);
+        assert!(matches!(&stale[..], [(number, Verdict::Refused(_))] if *number == ticket));
+        assert!(consult.due(late).is_empty());
+        assert!(consult.ask(vote()).is_some(), "what is seen now is");
     }
 
     #[test]

@@ -97,6 +97,7 @@ enum Due {
         life: u32,
         request: Box<FailoverRequest>,
         tries: u32,
+        at: Duration,
     },
     Restart {
         node: usize,
@@ -336,11 +337,8 @@ impl World {
                 life,
                 request,
                 tries,
-            } => {
-                if self.nodes[node].up && self.nodes[node].life == life {
-                    self.ask(node, request.kind, request.flags, request.node, tries);
-                }
-            }
+                at,
+            } => self.ask_again(node, life, request, tries, at),
             Due::Restart { node } => self.start(node),
             Due::Fault => self.fault(),
             Due::Repair(repair) => self.repair(&repair),

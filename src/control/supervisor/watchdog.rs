@@ -17,6 +17,7 @@ use crate::{
     health::core::{Cause, Event as HealthEvent},
     process::log_sink::LogSink,
     watchdog::{
+        clock,
         codec::{
             function::{ClusterCommand, FailoverRequest, FailoverResult, Flags},
             status::BackendStatus,
@@ -68,13 +69,17 @@ impl Supervisor {
             Start::Picture(until) => Some(until),
             Start::Joining | Start::Begun => None,
         };
-        let again = self.consult.next().map(Instant::from);
+        let again = self.consult.next();
+        let again = again.map(|at| Instant::now() + at.saturating_duration_since(clock::now()));
         [start, again].into_iter().flatten().min()
     }
 
     pub(super) async fn watchdog_is_due(&mut self) {
         let now = Instant::now();
-        for question in self.consult.due(now.into_std()) {
+        for (ticket, verdict) in self.consult.stale(clock::now()) {
+            self.found(ticket, verdict).await;
+        }
+        for question in self.consult.due(clock::now()) {
             self.put(question);
         }
         if matches!(self.start, Start::Picture(until) if until <= now) {
@@ -113,10 +118,15 @@ impl Supervisor {
     }
 
     async fn answered(&mut self, ticket: u64, result: FailoverResult) {
-        let now = std::time::Instant::now();
-        let result = match self.consult.answered(ticket, result, now) {
-            None | Some(Verdict::Later) => return,
-            Some(Verdict::Do(asked)) => {
+        if let Some(verdict) = self.consult.answered(ticket, result, clock::now()) {
+            self.found(ticket, verdict).await;
+        }
+    }
+
+    async fn found(&mut self, ticket: u64, verdict: Verdict) {
+        let result = match verdict {
+            Verdict::Later => return,
+            Verdict::Do(asked) => {
                 let Asked {
                     request,
                     source,
@@ -125,16 +135,16 @@ impl Supervisor {
                 } = asked;
                 self.decided(request, source, why, evidence).await
             }
-            Some(Verdict::Elsewhere(line)) => {
+            Verdict::Elsewhere(line) => {
                 self.reporter.log(line);
                 Ok(())
             }
-            Some(Verdict::Quarantine { node, why, line }) => {
+            Verdict::Quarantine { node, why, line } => {
                 self.reporter.log(line);
                 self.event(Event::Quarantine { node, why }).await;
                 Ok(())
             }
-            Some(Verdict::Refused(refusal)) => {
+            Verdict::Refused(refusal) => {
                 self.reporter.emit(
                     crate::observe::Severity::Log,
                     &refusal.message,

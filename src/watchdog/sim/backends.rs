@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Due, FailedOver, Input, World};
 use crate::{
     cluster::NodeId,
-    failover::consult::PATIENT_TRIES,
+    failover::consult::{PATIENT_TRIES, STALE},
     watchdog::{
         codec::{
             function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
@@ -165,6 +165,46 @@ impl World {
         self.input(node, Input::Core(Event::Request { ticket, request }));
     }
 
+    fn ask_again_later(
+        &mut self,
+        node: usize,
+        life: u32,
+        request: Box<FailoverRequest>,
+        tries: u32,
+        at: Duration,
+    ) {
+        self.due(
+            Duration::from_secs(1),
+            Due::AskAgain {
+                node,
+                life,
+                request,
+                tries,
+                at,
+            },
+        );
+    }
+
+    /// `at`: when that was due.
+    pub(super) fn ask_again(
+        &mut self,
+        node: usize,
+        life: u32,
+        request: Box<FailoverRequest>,
+        tries: u32,
+        at: Duration,
+    ) {
+        let record = &self.nodes[node];
+        if !record.up || record.life != life || self.time >= at + STALE {
+            return;
+        }
+        if record.suspended {
+            self.ask_again_later(node, life, request, tries, at);
+        } else {
+            self.ask(node, request.kind, request.flags, request.node, tries);
+        }
+    }
+
     pub(super) fn answered(&mut self, node: usize, ticket: u64, result: FailoverResult) {
         let Some((request, tries)) = self.nodes[node].asked.remove(&ticket) else {
             panic!("an answer to nothing");
@@ -179,15 +219,9 @@ impl World {
             FailoverResult::Proceed => self.begin(node, &request),
             FailoverResult::Transition if tries < PATIENT_TRIES => {
                 let life = self.nodes[node].life;
-                self.due(
-                    Duration::from_secs(1),
-                    Due::AskAgain {
-                        node,
-                        life,
-                        request: Box::new(request),
-                        tries: tries + 1,
-                    },
-                );
+                let at = self.time + Duration::from_secs(1);
+                let request = Box::new(request);
+                self.ask_again_later(node, life, request, tries + 1, at);
             }
             FailoverResult::NoQuorum | FailoverResult::ConsensusMayFail
                 if request.kind == FailoverKind::Degenerate
