@@ -31,6 +31,8 @@ pub const PATIENT_TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Whoever has not been able to ask again for so long was suspended meanwhile: what it saw is no reason any more.
 pub const STALE: Duration = Duration::from_secs(5);
+/// The watchdog answers within eight seconds, unless this process was suspended meanwhile.
+pub const LATE: Duration = Duration::from_secs(10);
 
 /// What a request was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ struct Open {
     asked: Asked,
     flags: Flags,
     tries: u32,
+    /// When it was asked last.
+    put: Instant,
     /// Asked again then; `None`: the answer is to come.
     again: Option<Instant>,
 }
@@ -96,14 +100,14 @@ impl Consult {
     }
 
     /// `None`: the same is under way already, and nobody waits for its answer.
-    pub fn ask(&mut self, asked: Asked) -> Option<Question> {
+    pub fn ask(&mut self, asked: Asked, now: Instant) -> Option<Question> {
         let flags = flags_of(&asked.request, asked.source);
-        self.ask_with(asked, flags)
+        self.ask_with(asked, flags, now)
     }
 
     /// The vote for a backend in quarantine, at
     /// [`crate::watchdog::core::Action::VoteForQuarantined`].
-    pub fn vote_again(&mut self, node: NodeId) -> Option<Question> {
+    pub fn vote_again(&mut self, node: NodeId, now: Instant) -> Option<Question> {
         let asked = Asked {
             request: Request::Down { node },
             source: Source::HealthCheck(node),
@@ -113,10 +117,10 @@ impl Consult {
             ),
             evidence: None,
         };
-        self.ask_with(asked, Flags::UPDATE)
+        self.ask_with(asked, Flags::UPDATE, now)
     }
 
-    fn ask_with(&mut self, asked: Asked, flags: Flags) -> Option<Question> {
+    fn ask_with(&mut self, asked: Asked, flags: Flags, now: Instant) -> Option<Question> {
         let mut open = self.open.values();
         let same = |other: &Open| {
             other.asked.request == asked.request && other.asked.source == asked.source
@@ -133,6 +137,7 @@ impl Consult {
                 asked,
                 flags,
                 tries: 0,
+                put: now,
                 again: None,
             },
         );
@@ -147,6 +152,10 @@ impl Consult {
         now: Instant,
     ) -> Option<Verdict> {
         let mut open = self.open.remove(&ticket)?;
+        let depends = matches!(result, FailoverResult::Transition | FailoverResult::Proceed);
+        if depends && now >= open.put + LATE {
+            return Some(self.verdict(open.asked, FailoverResult::Transition));
+        }
         let tries = match open.asked.source {
             Source::Pcp => TRIES,
             _ => PATIENT_TRIES,
@@ -178,6 +187,7 @@ impl Consult {
         let mut questions = Vec::new();
         for (ticket, open) in &mut self.open {
             if open.again.take_if(|at| *at <= now).is_some() {
+                open.put = now;
                 questions.push(Question {
                     ticket: *ticket,
                     request: to_wire(&open.asked.request, open.flags),
@@ -307,30 +317,40 @@ mod tests {
 
     fn answer(asked: Asked, result: FailoverResult) -> Verdict {
         let mut consult = Consult::new(77);
-        let question = consult.ask(asked).unwrap();
+        let question = consult.ask(asked, Instant::now()).unwrap();
         let now = Instant::now();
         consult.answered(question.ticket, result, now).unwrap()
     }
 
     #[test]
     fn what_was_seen_before_this_process_was_suspended_is_not_asked_for_again() {
+        for late in [FailoverResult::Transition, FailoverResult::Proceed] {
+            let mut consult = Consult::new(77);
+            let now = Instant::now();
+            let Question { ticket, .. } = consult.ask(vote(), now).unwrap();
+            let verdict = consult.answered(ticket, late, now + LATE);
+            assert!(matches!(verdict, Some(Verdict::Refused(_))), "{verdict:?}");
+        }
         let mut consult = Consult::new(77);
-        let Question { ticket, .. } = consult.ask(vote()).unwrap();
         let now = Instant::now();
+        let Question { ticket, .. } = consult.ask(vote(), now).unwrap();
         consult.answered(ticket, FailoverResult::Transition, now);
         let late = now + PAUSE + STALE;
         assert!(consult.stale(late - PAUSE).is_empty());
         let stale = consult.stale(late);
         assert!(matches!(&stale[..], [(number, Verdict::Refused(_))] if *number == ticket));
         assert!(consult.due(late).is_empty());
-        assert!(consult.ask(vote()).is_some(), "what is seen now is");
+        assert!(
+            consult.ask(vote(), Instant::now()).is_some(),
+            "what is seen now is"
+        );
     }
 
     #[test]
     fn flags_are_those_of_the_original() {
         let flags = |request, source| {
             Consult::new(1)
-                .ask(asked(request, source))
+                .ask(asked(request, source), Instant::now())
                 .unwrap()
                 .request
                 .flags
@@ -341,7 +361,15 @@ mod tests {
         assert_eq!(flags(Request::Down { node }, Source::Pcp), 5);
         assert_eq!(flags(Request::Up { node }, Source::Pcp), 4);
         assert_eq!(flags(Request::Switchover { node }, Source::Pcp), 0x14);
-        assert_eq!(Consult::new(1).vote_again(node).unwrap().request.flags.0, 8);
+        assert_eq!(
+            Consult::new(1)
+                .vote_again(node, Instant::now())
+                .unwrap()
+                .request
+                .flags
+                .0,
+            8
+        );
     }
 
     #[test]
@@ -391,7 +419,7 @@ mod tests {
         let order = asked(Request::Down { node: NODE }, Source::Pcp);
         for (asked, tries) in [(order, 10), (vote(), 30)] {
             let mut consult = Consult::new(77);
-            let Question { ticket, .. } = consult.ask(asked).unwrap();
+            let Question { ticket, .. } = consult.ask(asked, Instant::now()).unwrap();
             let mut now = Instant::now();
             for _ in 0..tries {
                 let verdict = consult.answered(ticket, FailoverResult::Transition, now);
@@ -412,10 +440,10 @@ mod tests {
     #[test]
     fn a_health_check_votes_once_and_an_operator_is_answered_each_time() {
         let mut consult = Consult::new(77);
-        assert!(consult.ask(vote()).is_some());
-        assert!(consult.ask(vote()).is_none());
+        assert!(consult.ask(vote(), Instant::now()).is_some());
+        assert!(consult.ask(vote(), Instant::now()).is_none());
         let order = || asked(Request::Down { node: NODE }, Source::Pcp);
-        assert!(consult.ask(order()).is_some());
-        assert!(consult.ask(order()).is_some());
+        assert!(consult.ask(order(), Instant::now()).is_some());
+        assert!(consult.ask(order(), Instant::now()).is_some());
     }
 }

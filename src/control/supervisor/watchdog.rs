@@ -102,7 +102,7 @@ impl Supervisor {
             }
             return;
         }
-        let Some(question) = self.consult.ask(asked) else {
+        let Some(question) = self.consult.ask(asked, clock::now()) else {
             return;
         };
         if let Some(reply) = reply {
@@ -213,7 +213,7 @@ impl Supervisor {
         let quarantined = self.core.view().nodes.iter().filter(|n| n.quarantine);
         let quarantined: Vec<_> = quarantined.map(|node| node.id).collect();
         for node in quarantined {
-            if let Some(question) = self.consult.vote_again(node) {
+            if let Some(question) = self.consult.vote_again(node, clock::now()) {
                 self.put(question);
             }
         }

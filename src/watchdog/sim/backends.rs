@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Due, FailedOver, Input, World};
 use crate::{
     cluster::NodeId,
-    failover::consult::{PATIENT_TRIES, STALE},
+    failover::consult::{LATE, PATIENT_TRIES, STALE},
     watchdog::{
         codec::{
             function::{FailoverKind, FailoverRequest, FailoverResult, Flags},
@@ -152,7 +152,7 @@ impl World {
         tries: u32,
     ) {
         self.last_ticket += 1;
-        let ticket = self.last_ticket;
+        let (ticket, time) = (self.last_ticket, self.time);
         let request = FailoverRequest {
             credentials: Default::default(),
             kind,
@@ -161,7 +161,7 @@ impl World {
         };
         self.nodes[node]
             .asked
-            .insert(ticket, (request.clone(), tries));
+            .insert(ticket, (request.clone(), tries, time));
         self.input(node, Input::Core(Event::Request { ticket, request }));
     }
 
@@ -206,9 +206,10 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, node: usize, ticket: u64, result: FailoverResult) {
-        let Some((request, tries)) = self.nodes[node].asked.remove(&ticket) else {
+        let Some((request, tries, put)) = self.nodes[node].asked.remove(&ticket) else {
             panic!("an answer to nothing");
         };
+        let is_late = self.time >= put + LATE;
         self.note(|| {
             format!(
                 "{node}: {:?} of {} -> {result:?}",
@@ -216,6 +217,7 @@ impl World {
             )
         });
         match result {
+            FailoverResult::Proceed | FailoverResult::Transition if is_late => {}
             FailoverResult::Proceed => self.begin(node, &request),
             FailoverResult::Transition if tries < PATIENT_TRIES => {
                 let life = self.nodes[node].life;

@@ -39,7 +39,7 @@ pub(super) struct Node {
     pub wall_offset: i64,
     pub conns: BTreeMap<Conn, usize>,
     pub backends: Backends,
-    pub asked: BTreeMap<u64, (FailoverRequest, u32)>,
+    pub asked: BTreeMap<u64, (FailoverRequest, u32, Duration)>,
     /// As long as it leads: until when a majority supports it.
     pub held_until: Option<Instant>,
     /// What the supervisor is told to take over, and has not yet.
