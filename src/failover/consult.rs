@@ -154,7 +154,7 @@ impl Consult {
         let mut open = self.open.remove(&ticket)?;
         let depends = matches!(result, FailoverResult::Transition | FailoverResult::Proceed);
         if depends && now >= open.put + LATE {
-            return Some(self.verdict(open.asked, FailoverResult::Transition));
+            return Some(self.outdated(&open.asked));
         }
         let tries = match open.asked.source {
             Source::Pcp => TRIES,
@@ -178,7 +178,7 @@ impl Consult {
         self.open = kept;
         let late: BTreeMap<u64, Open> = late;
         late.into_iter()
-            .map(|(ticket, open)| (ticket, self.verdict(open.asked, FailoverResult::Transition)))
+            .map(|(ticket, open)| (ticket, self.outdated(&open.asked)))
             .collect()
     }
 
@@ -200,6 +200,16 @@ impl Consult {
     /// When [`Consult::due`] has something to say.
     pub fn next(&self) -> Option<Instant> {
         self.open.values().filter_map(|open| open.again).min()
+    }
+
+    fn outdated(&self, asked: &Asked) -> Verdict {
+        let (kind, pid) = (asked.request.kind(), self.pid);
+        Verdict::Refused(Refusal {
+            detail: "this process has not run for some seconds, and what was seen before that is no reason any more; a node that is down is found again by the next health check, an order of an operator has to be given again".to_owned(),
+            ..Refusal::error(format!(
+                "{kind} request for 1 node(s) from pid [{pid}] is dropped"
+            ))
+        })
     }
 
     fn verdict(&self, asked: Asked, result: FailoverResult) -> Verdict {
