@@ -263,3 +263,17 @@ class OldFile(RecoveryCase):
         self.assertIn("Command Successful", self.recover().out)
         primary = self.cluster[0]
         self.assertEqual(self.scripts.call, [primary.data, "127.0.0.1", self.cluster[1].data, str(primary.port), "1"])
+
+
+class FileOf41(RecoveryCase):
+    dialect = "4.0"
+    config = {**RECOVERY, "statement_level_load_balance": False}
+
+    @ours_only("the argument list is that of the file's release; a stock binary knows only its own")
+    def test_a_file_of_4_1_gives_the_arguments_of_4_1(self):
+        self.scripts.install()
+        self.cluster[1].stop("immediate")
+        self.pool.wait_log(r"failover done\. shutdown host", timeout=30)
+        self.assertIn("Command Successful", self.recover().out)
+        primary, target = self.cluster[0], self.cluster[1]
+        self.assertEqual(self.scripts.call, [primary.data, "127.0.0.1", target.data, str(primary.port), "1", str(target.port)])
