@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+/// A small file takes that long on no disk that is well.
+const SLOW_DISK: Duration = Duration::from_secs(5);
 /// How long the last packets may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -49,7 +51,7 @@ impl Shell {
     fn behind_memory(&mut self, action: core::Action) {
         use core::Action;
         match action {
-            _ if !self.keeping => self.act(action),
+            _ if self.keeping.is_none() => self.act(action),
             Action::Log(_) | Action::WakeAt(_) | Action::Serving(_) | Action::Exit { .. } => {
                 self.act(action);
             }
@@ -134,7 +136,7 @@ impl Shell {
     }
 
     fn remember(&mut self, memory: Memory) {
-        self.keeping = true;
+        self.keeping = Some(clock::now());
         let kept = Arc::clone(&self.kept);
         self.later(async move {
             let done = tokio::task::spawn_blocking(move || kept.remember(&memory)).await;
@@ -147,8 +149,9 @@ impl Shell {
         if let Err(error) = done {
             self.say_unkept(&error);
         }
-        self.keeping = false;
-        while !self.keeping
+        self.keeping = None;
+        self.slow_disk_told = false;
+        while self.keeping.is_none()
             && let Some(action) = self.held_back.pop_front()
         {
             self.act(action);
@@ -162,6 +165,25 @@ impl Shell {
             self.say_unkept(&error);
         }
         memory
+    }
+
+    pub(super) fn warn_of_slow_disk(&mut self) {
+        let waited = self
+            .keeping
+            .map(|since| clock::now().saturating_duration_since(since))
+            .filter(|waited| *waited >= SLOW_DISK);
+        if waited.is_some() && !std::mem::replace(&mut self.slow_disk_told, true) {
+            self.reporter.emit(
+                Severity::Warning,
+                format_args!(
+                    "the file \"{}\" is not on disk after {} s: until it is, this node tells the other watchdog nodes nothing that rests on it and begins no failover",
+                    self.kept.path().display(),
+                    SLOW_DISK.as_secs()
+                ),
+                "",
+                "look at the disk: it may be full of work, or hang",
+            );
+        }
     }
 
     pub(super) fn warn_of_swept_memory(&self) {

@@ -79,8 +79,10 @@ pub(super) struct Shell {
     pub kept: Arc<host::Kept>,
     /// When the file of it was, that nobody takes it for forgotten.
     pub touched: Option<Instant>,
-    /// The memory is being written, and this waits for it.
-    pub keeping: bool,
+    /// Since when the memory is being written.
+    pub keeping: Option<Instant>,
+    pub slow_disk_told: bool,
+    /// What waits for it.
     pub held_back: VecDeque<core::Action>,
     /// As the core was told last.
     pub address_is_here: bool,
@@ -278,6 +280,7 @@ impl Shell {
 
     fn look_at_host(&mut self) {
         self.tell_guard();
+        self.warn_of_slow_disk();
         let now = clock::now();
         if self.touched.is_none_or(|last| now >= last + TOUCH) {
             self.touched = Some(now);
