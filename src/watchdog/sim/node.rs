@@ -10,7 +10,7 @@ use crate::watchdog::{
     codec::{
         Message,
         function::{FailoverKind, FailoverRequest, Flags},
-        status::BackendStatus,
+        status::{BackendStatus, RemoteStatus},
     },
     core::{self, Action, Conn, Core, Event, lease::Memory},
     lifecheck::{self, Lifecheck},
@@ -201,6 +201,11 @@ impl World {
         };
         assert!(!record.core.coordinates(), "a leader adopts");
         record.backends.adopt(&status);
+        // A failover that nobody has heard of before the node was cut off is lost here too.
+        self.failed_over.retain(|backend, failover| {
+            let is_down = status.nodes.get(*backend) == Some(&RemoteStatus::Down);
+            failover.node != node || failover.is_known || is_down
+        });
         self.tell_backends(node);
         self.input(node, Input::Core(Event::Adopted { number }));
     }
