@@ -426,8 +426,8 @@ proptest! {
     /// What is shown of a line means the same as the line; a password is not shown, wherever it stands.
     #[test]
     fn the_text_of_a_record_is_that_record(line in prop::collection::vec(word(), 4..9)) {
-        prop_assume!(!line.iter().any(|word| word.starts_with("ldapbindpasswd=")));
-        if let Ok(hba) = try_out(line.join(" ").as_bytes()) {
+        let shown = !line.iter().any(|word| word.starts_with("ldapbindpasswd="));
+        if let Some(Ok(hba)) = shown.then(|| try_out(line.join(" ").as_bytes())) {
             let record = &hba.records[0];
             let again = try_out(record.text.as_bytes()).expect("the text is good");
             let again = &again.records[0];
