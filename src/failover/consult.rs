@@ -169,6 +169,11 @@ impl Consult {
         Some(self.verdict(open.asked, result))
     }
 
+    /// What is asked for with this ticket.
+    pub fn request(&self, ticket: u64) -> Option<&Request> {
+        self.open.get(&ticket).map(|open| &open.asked.request)
+    }
+
     /// What is not asked again, because this process has not run for too long: tickets and what they come to.
     pub fn stale(&mut self, now: Instant) -> Vec<(u64, Verdict)> {
         let is_late = |open: &Open| open.again.is_some_and(|at| now >= at + STALE);

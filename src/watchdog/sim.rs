@@ -163,6 +163,8 @@ struct World {
     deadtime: Duration,
     through_codec: bool,
     lease_is_possible: bool,
+    /// Members are removed, so that both sides of a cut can be a majority: then only the end counts.
+    removes: bool,
     promotions: u32,
     /// The server that is the primary, whether a node knows it or not.
     promoted: NodeId,
@@ -202,6 +204,13 @@ impl World {
         base.consensus.require_consensus = random.chance(85);
         base.consensus.allow_multiple = random.chance(15);
         let lease_was_on = lease && stock.is_none() && random.chance(70);
+        let removes = random.chance(5);
+        if removes {
+            let after = |random: &mut Random| Some(random.millis(5_000, 40_000));
+            base.quorum.remove_shutdown_nodes = random.chance(50);
+            base.quorum.lost_removal = random.chance(50).then(|| after(&mut random)).flatten();
+            base.quorum.no_show_removal = random.chance(50).then(|| after(&mut random)).flatten();
+        }
         // Without lease such a minority promotes as it likes.
         base.consensus.when_quorum_exists = !(lease_was_on && random.chance(20));
         let settings: Vec<Arc<Settings>> = (0..count)
@@ -270,7 +279,8 @@ impl World {
             health_period: random.millis(4_000, 8_000),
             deadtime,
             through_codec: random.chance(3),
-            lease_is_possible: lease && stock.is_none(),
+            lease_is_possible: lease && stock.is_none() && !removes,
+            removes,
             promotions: 0,
             promoted: 0,
             written: None,

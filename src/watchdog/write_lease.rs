@@ -129,7 +129,12 @@ impl WriteLease {
 
     /// Wakes when that may have changed, and has a majority asked. Look again after the call.
     pub fn wait_for_cover(&self, waker: &Waker) {
-        self.waiting().push(waker.clone());
+        let mut waiting = self.waiting();
+        // A session may look often.
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+        drop(waiting);
         if !self.wish.swap(true, AcqRel) {
             self.wishes.notify_one();
         }

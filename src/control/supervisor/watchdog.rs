@@ -118,7 +118,16 @@ impl Supervisor {
     }
 
     async fn answered(&mut self, ticket: u64, result: FailoverResult) {
+        let agreed = self
+            .consult
+            .request(ticket)
+            .filter(|_| result == FailoverResult::Proceed)
+            .cloned();
         if let Some(verdict) = self.consult.answered(ticket, result, clock::now()) {
+            if let (Verdict::Refused(_), Some(request)) = (&verdict, agreed) {
+                // Nobody shall wait for it.
+                self.tell_dropped(&request);
+            }
             self.found(ticket, verdict).await;
         }
     }

@@ -112,12 +112,13 @@ impl Cover {
             b"COMMIT" => true,
             b"PREPARE" => tag == b"PREPARE TRANSACTION",
             b"ROLLBACK" => tag == b"ROLLBACK PREPARED",
-            b"SELECT" | b"FETCH" | b"MOVE" => {
+            // A cursor that outlasts its transaction has been read, and its functions called, when that ends.
+            b"SELECT" | b"FETCH" | b"MOVE" | b"DECLARE" => {
                 outside && (self.select_may_write || self.prepared_may_write)
             }
             b"BEGIN" | b"START" | b"SAVEPOINT" | b"RELEASE" | b"SET" | b"RESET" | b"SHOW"
-            | b"DECLARE" | b"CLOSE" | b"DEALLOCATE" | b"DISCARD" | b"LISTEN" | b"UNLISTEN"
-            | b"LOCK" | b"LOAD" | b"CHECKPOINT" => false,
+            | b"CLOSE" | b"DEALLOCATE" | b"DISCARD" | b"LISTEN" | b"UNLISTEN" | b"LOCK"
+            | b"LOAD" | b"CHECKPOINT" => false,
             _ => outside,
         }
     }
@@ -175,6 +176,10 @@ mod tests {
             ("CREATE TABLE x AS SELECT 1", "SELECT 1"),
             ("SELECT 1 INTO x", "SELECT 1"),
             ("SELECT f(1)", "SELECT 1"),
+            (
+                "DECLARE c CURSOR WITH HOLD FOR SELECT f(1)",
+                "DECLARE CURSOR",
+            ),
             (
                 "WITH a AS (INSERT INTO t VALUES (1) RETURNING 1) SELECT * FROM a",
                 "SELECT 1",

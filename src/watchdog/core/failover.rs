@@ -170,14 +170,15 @@ impl Core {
     fn may_decide(&self, request: &FailoverRequest) -> bool {
         let needs_quorum =
             self.settings.consensus.when_quorum_exists && !request.flags.has(Flags::CONFIRMED);
-        let needs_lease = self.lease.is_on() && self.promotes(request);
+        let needs_lease = self.lease.is_on() && !self.lease.is_held(self.now);
         self.coordinates() || (self.quorum < 0 && (needs_quorum || needs_lease))
     }
 
     /// A promotion that has no lease to wait with is not decided: its reason may be long gone when there
-    /// is one.
+    /// is one. Nothing is decided where a majority may decide otherwise.
     fn lacks_lease(&self, request: &FailoverRequest) -> Option<FailoverResult> {
-        let lacks = self.lease.is_on() && !self.lease.is_held(self.now) && self.promotes(request);
+        let decides = !self.promotes(request) && self.coordinates();
+        let lacks = self.lease.is_on() && !self.lease.is_held(self.now) && !decides;
         lacks.then(|| {
             if self.lease.is_missing(self.now) {
                 FailoverResult::NoQuorum
@@ -203,7 +204,7 @@ impl Core {
         }
         if let Some(result) = self.lacks_lease(request) {
             if result == FailoverResult::NoQuorum {
-                self.log("Rejecting the failover request: a promotion requires the write lease, which a majority of the watchdog nodes gives, and this node has none at the moment");
+                self.log("Rejecting the failover request: it requires the write lease, which a majority of the watchdog nodes gives, and this node has none at the moment");
             }
             return result;
         }

@@ -18,6 +18,8 @@ impl Core {
         self.priority = self.settings.priority;
         self.quorum = 0;
         self.standbys.clear();
+        // A node that was removed before this one leads counts from now on.
+        self.lease_members_changed();
         self.votes = super::Votes::new(self.settings.consensus.vote_lifetime);
         for peer in &mut self.peers {
             peer.missed_beacons = 0;

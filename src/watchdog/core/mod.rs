@@ -44,7 +44,7 @@ use self::{
     commands::Pending,
     consensus::Votes,
     failover::Failovers,
-    lease::{Lease, Memory},
+    lease::{Held, Lease, Memory},
     links::Links,
     peer::Peer,
     strangers::Refusals,
@@ -313,7 +313,7 @@ impl Core {
     }
 
     fn stop(&mut self) {
-        self.lease.stop_serving();
+        self.lease.stop_serving(Held::Beginning);
         self.broadcast(Message::GoingDown);
         self.deescalate();
         for conn in self.links.all() {
@@ -331,7 +331,7 @@ impl Core {
             "pgpool stops, and the virtual IP is given up; start it again when the cause is gone",
         );
         self.state = state;
-        self.lease.stop_serving();
+        self.lease.stop_serving(Held::Beginning);
         self.broadcast_info();
         self.deescalate();
         self.serving = false;
@@ -365,13 +365,19 @@ impl Core {
         if serving != self.serving {
             self.serving = serving;
             self.out.push(Action::Serving(serving));
-            if serving {
-                self.log("a majority of the watchdog nodes is in sight: writes are served");
-            } else {
-                self.warn(
-                    "no majority of the watchdog nodes is in sight: writes wait, for another node may be making a new primary",
-                    "look at the network between the pgpool nodes",
-                );
+            match self.lease.held() {
+                // That the lease is off has been said.
+                _ if serving && !self.lease.is_on() => {}
+                _ if serving => self.log("writes are served: a majority of the watchdog nodes is in sight"),
+                Some(Held::Pause) => self.log("writes wait until the failover of the primary node is over"),
+                Some(Held::Picture) => {
+                    self.log("writes wait until a majority of the watchdog nodes knows the same of the backends");
+                }
+                Some(Held::Beginning) => self.log("writes wait for the first answers about the write lease"),
+                None => self.warn(
+                    "writes wait: no majority of the watchdog nodes is in sight, and another node may be making a new primary",
+                    "look at the network between the pgpool nodes, and whether their pgpools run",
+                ),
             }
         }
     }

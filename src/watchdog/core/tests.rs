@@ -5,6 +5,7 @@ mod election;
 mod failover;
 mod hostile;
 mod lease;
+mod lease_members;
 mod links;
 mod replay;
 mod strangers;
@@ -86,6 +87,11 @@ impl Bench {
     fn with(change: impl FnOnce(&mut Settings)) -> Bench {
         let mut settings = testing::settings(1, 3);
         change(&mut settings);
+        Bench::of(settings)
+    }
+
+    /// Of as many nodes as there are in them.
+    fn of(settings: Settings) -> Bench {
         let now = Instant::now();
         let name = "10.0.0.1:9999 Linux test".to_owned();
         let mut bench = Bench {

@@ -224,7 +224,10 @@ impl World {
             )
         });
         match result {
-            FailoverResult::Proceed | FailoverResult::Transition if is_late => {}
+            FailoverResult::Proceed if is_late => {
+                self.input(node, Input::Core(Event::FailoverDropped(request)));
+            }
+            FailoverResult::Transition if is_late => {}
             FailoverResult::Proceed => self.begin(node, &request),
             FailoverResult::Transition if tries < PATIENT_TRIES => {
                 let life = self.nodes[node].life;

@@ -33,6 +33,9 @@ impl World {
     /// notice.
     pub(super) fn check(&mut self) {
         self.note_support();
+        if self.removes {
+            return;
+        }
         self.check_lease();
         self.check_written();
         self.check_cover();
@@ -189,6 +192,9 @@ impl World {
     /// for long.
     pub(super) fn check_promotion(&mut self, node: usize, backend: NodeId) {
         self.promotions += 1;
+        if self.removes {
+            return;
+        }
         let now = self.now();
         let known = self.failed_over.get(&backend).is_some_and(|f| f.is_known);
         assert!(

@@ -35,7 +35,7 @@
 //!   server that nobody has written to.
 //!
 //! After a change of leaders the old shares last while the new leader waits for them to end: writes stand
-//! still for an eighth of a lease and some rounds, not for the election.
+//! still for five eighths of a lease at most and some rounds, not for the election.
 //!
 //! **On and off.** The lease is on while every configured node has announced itself as ours with a lease,
 //! and half of the votes is not enough. A node that was refused (another key, another configuration) is one that
@@ -73,6 +73,17 @@ const KEPT_ROUNDS: usize = 32;
 /// A round that was asked for does not wait longer for the end of the one before.
 const COVER_PATIENCE: Duration = Duration::from_millis(50);
 
+/// Why writes wait although a majority may well be in sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// A failover of the primary waits or goes on.
+    Pause,
+    /// This node has to take over what another one knows, or a majority what this one knows.
+    Picture,
+    /// No answer could be there yet, or none counts any more.
+    Beginning,
+}
+
 #[derive(Debug)]
 pub(super) struct Lease {
     /// Of the own setting; `None`: never.
@@ -93,6 +104,8 @@ pub(super) struct Lease {
     patience: Option<Instant>,
     /// End of what this node may serve, whoever gave it.
     serve_until: Option<Instant>,
+    /// Why writes wait since then.
+    held: Option<Held>,
     source: Option<Leader>,
     /// When the last round was sent that a majority has answered, or a moment before that.
     heard: Option<Instant>,
@@ -111,6 +124,8 @@ pub(super) struct Lease {
     bound_at: Option<Instant>,
     /// Who can keep no lease, because it knows a stock node that this one may have missed.
     unable: BTreeSet<PeerId>,
+    /// As standby: the leader was told that this node can keep none.
+    refused: bool,
     joined: bool,
     /// As standby: when the last question was sent that the leader has answered.
     answered: Option<Instant>,
@@ -186,6 +201,7 @@ impl Lease {
             held_until: None,
             patience: None,
             serve_until: None,
+            held: None,
             source: None,
             heard: None,
             cover: false,
@@ -196,6 +212,7 @@ impl Lease {
             bound: BTreeSet::new(),
             bound_at: None,
             unable: BTreeSet::new(),
+            refused: false,
             joined: false,
             answered: None,
             reign: Reign::default(),
@@ -255,12 +272,19 @@ impl Lease {
         if self.serve_until.is_none_or(|known| until > known) {
             self.serve_until = Some(until);
             self.source = Some(source);
+            self.held = None;
         }
     }
 
     /// At once; what was given before counts no more.
-    pub fn stop_serving(&mut self) {
+    pub fn stop_serving(&mut self, held: Held) {
         self.serve_until = None;
+        self.held = Some(held);
+    }
+
+    /// Why writes wait, where it is not for want of a majority.
+    pub fn held(&self) -> Option<Held> {
+        self.held
     }
 
     /// As leader: a majority supports nobody else, whatever the number of the reign.
@@ -286,6 +310,8 @@ impl Lease {
 
     pub fn stop_leading(&mut self) {
         self.end_reign();
+        // Only a leader goes by the nodes that its settings have removed.
+        self.off_at = None;
         self.paused = None;
         self.waiting.clear();
         self.unable.clear();
@@ -316,6 +342,7 @@ impl Lease {
     /// In no state but STANDBY, after its leader has accepted it, another node is supported.
     pub fn stop_following(&mut self) {
         self.joined = false;
+        self.refused = false;
         self.answered = None;
         self.learning = None;
         self.leaders_picture = None;
@@ -386,7 +413,10 @@ impl Core {
             }
         } else {
             self.lease.off_at = None;
-            if !unknown && !self.follows_without_lease() {
+            // Its leader waits for the word of a node that could keep none.
+            if !unknown
+                && (!self.follows_without_lease() || std::mem::take(&mut self.lease.refused))
+            {
                 self.switch_lease(true);
             }
             // Until all have been heard of it is as it was.
@@ -430,6 +460,7 @@ impl Core {
         if on == self.lease.on {
             return;
         }
+        let why_off = self.why_there_is_no_lease();
         let lifecheck = &self.settings.lifecheck;
         self.lease.on = on;
         self.lease.bound.clear();
@@ -437,7 +468,7 @@ impl Core {
         self.lease.off_at = None;
         self.lease.patience = Some(self.now + self.lease.acquisition());
         self.lease.next_round = Some(self.now);
-        self.lease.stop_serving();
+        self.lease.stop_serving(Held::Beginning);
         if on && self.leader_is_own() && self.state == State::Leader {
             self.lease.end_reign();
         }
@@ -445,11 +476,37 @@ impl Core {
         if on {
             self.log("all watchdog nodes keep the write lease, which is on from now");
         } else {
-            self.log("the write lease is off: not all watchdog nodes are members that keep it");
+            self.log(format!(
+                "the write lease is off, and writes no longer wait for a majority: {why_off}"
+            ));
             if self.state == State::Standby {
                 // What the leader said of the backends before may have been passed over.
                 self.ask_backends();
             }
+        }
+    }
+
+    fn why_there_is_no_lease(&self) -> String {
+        let is_stock = |peer: &PeerId| {
+            self.peers[*peer].info.is_some() && self.peers[*peer].write_lease().is_none()
+        };
+        let has_none = |peer: &PeerId| is_stock(peer) || self.lease.unable.contains(peer);
+        let all = 0..self.peers.len();
+        let without: Vec<String> = all
+            .filter(has_none)
+            .map(|peer| self.peer_label(peer))
+            .collect();
+        if !without.is_empty() {
+            format!(
+                "not kept by \"{}\", or by a node that is known there",
+                without.join("\", \"")
+            )
+        } else if self.has_removed_members() {
+            "a node is no member of the cluster any more (wd_remove_shutdown_nodes, wd_lost_node_removal_timeout, wd_no_show_node_removal_timeout)".to_owned()
+        } else if let Some(Leader::Peer(leader)) = self.leader {
+            format!("the leader \"{}\" keeps none", self.peer_label(leader))
+        } else {
+            "half of the votes is enough (enable_consensus_with_half_votes)".to_owned()
         }
     }
 

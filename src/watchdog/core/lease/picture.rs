@@ -1,6 +1,6 @@
 //! Who knows which server is the primary, and the pause before that changes.
 
-use super::Adopting;
+use super::{Adopting, Held};
 use crate::watchdog::{
     codec::{
         message::{Picture, Reign},
@@ -73,7 +73,7 @@ impl Core {
 
     /// Asks for what the other node knows; until then what is known here may be outdated.
     fn learn(&mut self, peer: PeerId, picture: Picture) {
-        self.lease.stop_serving();
+        self.lease.stop_serving(Held::Picture);
         self.lease.renumbers = false;
         self.lease.learning = Some((peer, picture));
         self.ask_backends_of(peer);
@@ -163,7 +163,8 @@ impl Core {
         if !self.lease.on || !self.leader_is_own() {
             return;
         }
-        self.lease.stop_serving();
+        self.lease
+            .stop_serving(self.lease.paused.map_or(Held::Picture, |_| Held::Pause));
         if self.lease.established {
             self.lease.picture.change = self.lease.picture.change.saturating_add(1);
             self.lease.next_round = Some(self.now);
@@ -176,7 +177,7 @@ impl Core {
         let wanted = self.lease.on && self.state == State::Leader && self.failovers.pauses();
         if wanted && self.lease.paused.is_none() {
             self.lease.paused = Some(self.lease.round.wrapping_add(1));
-            self.lease.stop_serving();
+            self.lease.stop_serving(Held::Pause);
             self.lease.next_round = Some(self.now);
         } else if !wanted && self.lease.paused.take().is_some() {
             self.lease.next_round = Some(self.now);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{KEPT_ROUNDS, Round, Waiting};
+use super::{Held, KEPT_ROUNDS, Round, Waiting};
 use crate::watchdog::{
     codec::message::{LeaseAsk, LeaseGrant},
     core::{Core, Leader, Message, PeerId, State, quorum::majority},
@@ -113,6 +113,7 @@ impl Core {
     fn support(&mut self, leader: PeerId, id: u32, ask: LeaseAsk) {
         // What this node knows counts more than what the leader has not heard of.
         let keeps = !self.cannot_keep_lease();
+        self.lease.refused = !keeps;
         if keeps {
             self.switch_lease(true);
         }
@@ -139,7 +140,7 @@ impl Core {
             grant.idle_ms = millis(self.now.saturating_duration_since(idle));
             grant.reign = lease.reign;
             if ask.pause {
-                lease.stop_serving();
+                lease.stop_serving(Held::Pause);
                 lease.refused_before = Some(self.now);
                 grant.paused = true;
             }

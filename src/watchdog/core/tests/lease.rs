@@ -6,7 +6,7 @@ use crate::watchdog::codec::message::{LeaseAsk, LeaseGrant, Picture, Reign};
 use crate::watchdog::write_lease::Serving;
 
 /// Of a process whose predecessor had the lease on.
-fn started() -> Event {
+pub(super) fn started() -> Event {
     let memory = Memory {
         lease_is_on: true,
         ..Memory::default()
@@ -16,7 +16,7 @@ fn started() -> Event {
 
 impl Bench {
     /// The answer of a standby to the last round. It has our picture.
-    fn grant(&mut self, peer: PeerId, idle: u64) {
+    pub(super) fn grant(&mut self, peer: PeerId, idle: u64) {
         for _ in 0..2 {
             // The first of a reign makes a picture.
             self.grant_with(peer, idle, self.core.lease_picture(), false);
@@ -24,7 +24,7 @@ impl Bench {
         }
     }
 
-    fn grant_with(&mut self, peer: PeerId, idle: u64, picture: Picture, paused: bool) {
+    pub(super) fn grant_with(&mut self, peer: PeerId, idle: u64, picture: Picture, paused: bool) {
         let grant = LeaseGrant {
             round: self.core.lease_round(),
             remaining_ms: 0,
@@ -38,7 +38,7 @@ impl Bench {
     }
 
     /// A question of the leader.
-    fn asks(&mut self, peer: PeerId, pause: bool) -> Option<LeaseGrant> {
+    pub(super) fn asks(&mut self, peer: PeerId, pause: bool) -> Option<LeaseGrant> {
         let ask = LeaseAsk {
             round: 4,
             reign: self.core.lease_reign(),
@@ -49,7 +49,7 @@ impl Bench {
         self.ask_with(peer, ask)
     }
 
-    fn ask_with(&mut self, peer: PeerId, ask: LeaseAsk) -> Option<LeaseGrant> {
+    pub(super) fn ask_with(&mut self, peer: PeerId, ask: LeaseAsk) -> Option<LeaseGrant> {
         self.done();
         self.say(peer, Message::LeaseAsk(ask));
         self.actions.iter().find_map(|action| match action {
@@ -62,7 +62,7 @@ impl Bench {
     }
 
     /// The answer of the leader to our last question.
-    fn share(&mut self, seconds: u64) {
+    pub(super) fn share(&mut self, seconds: u64) {
         let round = self.core.lease_round();
         self.say(
             0,
@@ -79,7 +79,7 @@ impl Bench {
     }
 }
 
-fn leader() -> Bench {
+pub(super) fn leader() -> Bench {
     let mut bench = Bench::new();
     bench.lead(&[ours(0, State::Standby), ours(1, State::Standby)]);
     assert!(bench.core.keeps_lease());
@@ -246,7 +246,7 @@ fn half_of_the_votes_is_not_enough_for_a_lease() {
 }
 
 /// A leader whose lease is held and whose picture is known; all have noticed that the lease is on.
-fn serving() -> Bench {
+pub(super) fn serving() -> Bench {
     let mut bench = leader();
     bench.grant(0, 100);
     bench.grant(1, 100);
@@ -329,7 +329,7 @@ fn a_leader_that_may_decide_at_last_lets_all_look_at_the_backends() {
     assert!(!bench.done().contains('K'), "once");
 }
 
-fn ask_for(bench: &mut Bench, request: FailoverRequest) -> String {
+pub(super) fn ask_for(bench: &mut Bench, request: FailoverRequest) -> String {
     bench.done();
     bench.event(Event::Request { ticket: 1, request });
     bench.done()

@@ -1,0 +1,149 @@
+//! The write lease when nodes come and go: who is removed, replaced, stopped, cut off.
+
+use super::{
+    lease::{leader, serving, started},
+    *,
+};
+use crate::watchdog::codec::{function::Flags, message::LeaseGrant};
+
+const UNLIMITED: u32 = i32::MAX as u32;
+
+fn messages(bench: &Bench) -> Vec<&str> {
+    let logs = bench.actions.iter().filter_map(|action| match action {
+        Action::Log(entry) => Some(entry.message.as_str()),
+        _ => None,
+    });
+    logs.collect()
+}
+
+fn asks_about_the_lease(bench: &Bench) -> bool {
+    let asks = |action: &Action| {
+        matches!(
+            action,
+            Action::Send {
+                message: Message::LeaseAsk(_),
+                ..
+            }
+        )
+    };
+    bench.actions.iter().any(asks)
+}
+
+#[test]
+fn who_leads_after_a_member_was_removed_serves_without_lease_after_a_while() {
+    let mut settings = testing::settings(1, 2);
+    settings.quorum.remove_shutdown_nodes = true;
+    let mut bench = Bench::of(settings);
+    bench.start();
+    bench.meet(ours(0, State::Leader));
+    bench.seconds(5);
+    bench.tell(ours(0, State::Leader));
+    bench.seconds(5);
+    let id = bench.sent_id(b'J');
+    bench.reply(inbound(0), id, Message::Accept);
+    bench.seconds(1);
+    bench.share(4);
+    assert!(bench.core.keeps_lease());
+    bench.say(0, Message::GoingDown);
+    bench.seconds(10);
+    assert!(!bench.core.may_serve(bench.now), "it may still be there");
+    bench.seconds(20);
+    assert!(bench.core.may_serve(bench.now));
+    assert!(bench.core.is_escalated());
+    let why = "is no member of the cluster any more";
+    assert!(messages(&bench).iter().any(|text| text.contains(why)));
+}
+
+#[test]
+fn a_leader_that_has_removed_a_member_and_was_suspended_does_not_serve_as_it_wakes() {
+    let mut bench = Bench::with(|s| s.quorum.lost_removal = Some(Duration::from_secs(5)));
+    bench.lead(&[ours(0, State::Standby), ours(1, State::Standby)]);
+    bench.grant(0, 100);
+    bench.grant(1, 100);
+    bench.event(Event::Lifecheck {
+        peer: 1,
+        alive: false,
+    });
+    for _ in 0..50 {
+        bench.after(Duration::from_millis(100));
+        bench.grant_with(0, 100, bench.core.lease_picture(), false);
+    }
+    assert!(bench.core.keeps_lease());
+    bench.now += Duration::from_secs(40);
+    bench.event(Event::Timer);
+    assert!(bench.core.keeps_lease());
+    assert!(!bench.core.may_serve(bench.now));
+}
+
+/// The leader has heard first of the node that takes the place of a stock node.
+#[test]
+fn a_standby_that_has_refused_the_lease_asks_for_it_when_it_can_keep_one() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.meet(info_of(1, State::Standby));
+    bench.say(1, Message::GoingDown);
+    bench.seconds(3);
+    let grant = bench.asks(0, false).unwrap();
+    assert_eq!(grant.remaining_ms, UNLIMITED);
+    bench.done();
+    bench.meet(ours(1, State::Loading));
+    bench.tell(ours(1, State::Standby));
+    bench.seconds(3);
+    assert!(bench.core.keeps_lease());
+    assert!(asks_about_the_lease(&bench));
+}
+
+#[test]
+fn a_leader_takes_the_question_of_a_standby_that_has_refused_for_its_consent() {
+    let mut bench = leader();
+    bench.event(Event::Timer);
+    let refusal = LeaseGrant {
+        round: bench.core.lease_round(),
+        remaining_ms: UNLIMITED,
+        heard_before_ms: 0,
+        idle_ms: 0,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        paused: false,
+    };
+    bench.say(0, Message::LeaseGrant(refusal));
+    assert!(!bench.core.keeps_lease());
+    let why = format!("not kept by \"{}\"", bench.core.peer_label(0));
+    assert!(messages(&bench).iter().any(|text| text.contains(&why)));
+    bench.asks(0, false);
+    assert!(bench.core.keeps_lease());
+}
+
+#[test]
+fn a_leader_without_majority_says_that_there_is_no_quorum_whatever_it_is_asked() {
+    for exists in [true, false] {
+        for more in [Flags::default(), Flags::CONFIRMED] {
+            let mut bench = Bench::with(|s| s.consensus.when_quorum_exists = exists);
+            bench.event(started());
+            bench.seconds(120);
+            bench.done();
+            let mut request = down(1);
+            request.flags = Flags::SWITCHOVER.with(more);
+            bench.event(Event::Request { ticket: 1, request });
+            assert!(bench.done().contains("NoQuorum"), "{exists} {more:?}");
+        }
+    }
+}
+
+#[test]
+fn why_writes_wait_is_said() {
+    let mut bench = serving();
+    bench.say(0, Message::Failover(down(0)));
+    bench.actions.clear();
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    let texts = messages(&bench).join("\n");
+    assert!(texts.contains("writes wait until the failover"), "{texts}");
+    let mut bench = serving();
+    bench.actions.clear();
+    bench.seconds(20);
+    let texts = messages(&bench).join("\n");
+    assert!(texts.contains("writes wait: no majority"), "{texts}");
+}
