@@ -76,6 +76,11 @@ pub fn probe(settings: &Settings) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// Does a pgpool of this node run, or whoever else has taken its watchdog's sockets?
+pub fn are_in_use(settings: &Settings) -> bool {
+    bind_tcp(settings).is_err() || has_server(&ipc_path(settings))
+}
+
 /// Where tools look for the local socket.
 pub fn ipc_path(settings: &Settings) -> PathBuf {
     let name = format!(".s.PGPOOLWD_CMD.{}", settings.own.wd_port);

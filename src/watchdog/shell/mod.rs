@@ -12,6 +12,7 @@
 //! | [`local`] | the local socket |
 //! | [`programs`] | commands of the virtual IP, pings |
 //! | [`query`] | the lifecheck query |
+//! | [`failed_start`] | the virtual IP when a start fails before all this runs |
 //! | [`guarding`] | the line to the guard of the virtual IP |
 //! | [`host`] | addresses and devices of this host, what is kept for the next start |
 //! | [`told`] | changes of the cluster for the history |
@@ -20,6 +21,7 @@
 
 mod actions;
 mod connection;
+mod failed_start;
 mod guarding;
 mod handle;
 mod heartbeat;
@@ -35,6 +37,7 @@ mod told;
 
 pub(in crate::watchdog) use self::host::has_address;
 pub use self::{
+    failed_start::give_up_left_over,
     handle::{Handle, Order, Wish},
     listen::probe,
     near::Near,
