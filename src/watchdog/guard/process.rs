@@ -31,8 +31,9 @@ const LOG_FILE: Duration = Duration::from_secs(60);
 pub fn run(sink: &LogSink) -> u8 {
     process::close_inherited();
     process::set_name(SHORT_NAME);
-    // Whoever stops pgpool by a signal to all of its processes stops this one by the end of pgpool.
-    process::outlive_signals(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
+    // Whoever stops pgpool by a signal to all of its processes, as systemd does also after a crash, stops this one
+    // by the end of pgpool. That if_down_cmd does not end by it either is wanted.
+    process::ignore_signals(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
     // So that no signal of a terminal, and none for pgpool's group, comes here.
     let _ = process::setsid();
     let begun = line_to_pgpool().and_then(|mut line| Ok((read_task(&mut line)?, line)));
