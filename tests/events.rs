@@ -323,7 +323,8 @@ fn clients_that_are_slow_silent_many_or_strangers_hold_nobody_up() {
     }
     let half_a_question = || {
         let mut stream = UnixStream::connect(socket(&scratch)).unwrap();
-        stream.write_all(b"{\"version\":1,").unwrap();
+        // A refusal may be faster than that.
+        let _ = stream.write_all(b"{\"version\":1,");
         stream
     };
     let mut silent: Vec<UnixStream> = (0..31).map(|_| half_a_question()).collect();
@@ -332,10 +333,9 @@ fn clients_that_are_slow_silent_many_or_strangers_hold_nobody_up() {
         0,
         "there is room for one more"
     );
-    // They are let go after five seconds, which on a busy machine may be before the question comes.
+    // One that comes before the end of the last question is noticed finds no room.
     until("a refusal", || {
-        silent.clear();
-        silent.extend((0..32).map(|_| half_a_question()));
+        silent.push(half_a_question());
         events(&scratch, &[]).err.contains("others are asking")
     });
     let began = Instant::now();

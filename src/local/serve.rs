@@ -40,10 +40,15 @@ pub async fn serve(listener: Listener, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             accepted = listener.socket.accept() => match accepted {
-                Ok((stream, _)) if clients.len() < MOST_CLIENTS => {
-                    clients.spawn(converse(stream, Arc::clone(&shared)));
+                Ok((stream, _)) => {
+                    // Who has gone takes no place.
+                    while clients.try_join_next().is_some() {}
+                    if clients.len() < MOST_CLIENTS {
+                        clients.spawn(converse(stream, Arc::clone(&shared)));
+                    } else {
+                        refuse(&stream);
+                    }
                 }
-                Ok((stream, _)) => refuse(&stream),
                 Err(error) => {
                     Reporter::new("main").warning(format_args!(
                         "unable to accept a connection for events: {}", errors::message(&error)

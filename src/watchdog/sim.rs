@@ -164,6 +164,8 @@ struct World {
     through_codec: bool,
     lease_is_possible: bool,
     promotions: u32,
+    /// The server that is the primary, whether a node knows it or not.
+    promoted: NodeId,
     /// The server that was written to last, and from which to which other one failovers have led since.
     written: Option<NodeId>,
     changes: BTreeSet<(NodeId, NodeId)>,
@@ -270,6 +272,7 @@ impl World {
             through_codec: random.chance(3),
             lease_is_possible: lease && stock.is_none(),
             promotions: 0,
+            promoted: 0,
             written: None,
             changes: BTreeSet::new(),
             failed_over: BTreeMap::new(),

@@ -23,6 +23,8 @@ pub(super) struct Backends {
     /// Failovers that wait their turn, and the one that goes on.
     pub queue: Vec<FailoverRequest>,
     pub running: Option<FailoverRequest>,
+    /// By that failover there is no primary until it has ended.
+    pub before: Option<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +40,7 @@ impl Backends {
             primary: Some(0),
             queue: Vec::new(),
             running: None,
+            before: None,
         }
     }
 
@@ -50,8 +53,13 @@ impl Backends {
             .known_primary()
             .and_then(|primary| usize::try_from(primary).ok());
         // As the failover core does.
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
         self.queue.clear();
         self.running = None;
+        self.before = None;
     }
 
     pub fn release_all(&mut self) {
@@ -63,16 +71,14 @@ impl Backends {
     /// A new process knows nothing of what went on.
     pub fn restart(&mut self) {
         self.release_all();
-        self.queue.clear();
-        self.running = None;
+        self.give_up();
     }
 
     /// Where sessions write; nowhere while that changes.
     pub fn written_to(&self) -> Option<NodeId> {
         let primary = self.primary?;
         let view = self.nodes[primary];
-        let goes = self.running.as_ref().is_some_and(|r| r.node == primary);
-        (!goes && !view.down && !view.quarantined).then_some(primary)
+        (!view.down && !view.quarantined).then_some(primary)
     }
 
     pub fn quarantine(&mut self, node: NodeId) -> bool {
@@ -115,7 +121,8 @@ impl World {
         if self.nodes[node].suspended {
             return;
         }
-        if self.random.chance(30) {
+        self.search_primary(node);
+        if self.random.chance(30) && self.nodes[node].up {
             // A session has an answer to a write.
             self.input(node, Input::Core(Event::Cover));
         }
@@ -283,10 +290,41 @@ impl World {
         if promotes {
             self.check_promotion(node, request.node);
         }
+        let backends = &mut self.nodes[node].backends;
+        if promotes {
+            backends.before = backends.primary.take();
+        }
+        if request.kind == FailoverKind::Degenerate {
+            backends.nodes[request.node] = Backend {
+                down: true,
+                quarantined: false,
+            };
+        }
         let after = self.random.millis(100, 3_000);
         let life = self.nodes[node].life;
         self.due(after, Due::FailoverEnds { node, life });
         self.input(node, Input::Core(Event::FailoverBegins));
+        if self.nodes[node].up {
+            self.tell_backends(node);
+        }
+    }
+
+    /// A node that decides, and knows of no primary, searches the one that an operator or the hook of another
+    /// node has made.
+    fn search_primary(&mut self, node: usize) {
+        let view = &self.nodes[node].backends;
+        let backend = self.promoted;
+        let found = self.nodes[node].core.coordinates()
+            && view.primary.is_none()
+            && view.running.is_none()
+            && !view.nodes[backend].down
+            && self.backends[backend]
+            && self.blind[node][backend] == 0;
+        if found {
+            self.note(|| format!("{node} finds the primary {backend}"));
+            self.nodes[node].backends.primary = Some(backend);
+            self.tell_backends(node);
+        }
     }
 
     pub(super) fn failover_ends(&mut self, node: usize, life: u32) {
@@ -309,7 +347,7 @@ impl World {
             down,
             quarantined: false,
         };
-        let before = backends.primary;
+        let before = backends.before.take().or(backends.primary);
         let valid = backends.primary.is_some_and(|p| !backends.nodes[p].down);
         if !valid {
             // Whatever the hook has chosen.
@@ -321,6 +359,7 @@ impl World {
         }
         let now_is = backends.primary.filter(|to| before != Some(*to));
         if let Some(to) = now_is {
+            self.promoted = to;
             // All were down: an operator has decided which one it is.
             let all = 0..backends.nodes.len();
             let from = before.map_or(all.collect(), |from| vec![from]);

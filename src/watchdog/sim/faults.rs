@@ -3,9 +3,12 @@
 use std::{cmp::Reverse, time::Duration};
 
 use super::{Due, Input, World};
-use crate::watchdog::{
-    codec::function::{FailoverKind, Flags},
-    core::Event,
+use crate::{
+    cluster::NodeId,
+    watchdog::{
+        codec::function::{FailoverKind, Flags},
+        core::Event,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -26,7 +29,7 @@ impl World {
         let count = self.nodes.len();
         let node = self.random.node(count);
         let backend = self.random.node(self.backends.len());
-        match self.random.below(17) {
+        match self.random.below(18) {
             0 | 1 => {
                 self.note(|| format!("{node} is killed"));
                 self.end_process(node);
@@ -88,8 +91,23 @@ impl World {
                 let after = self.random.millis(100, 10_000);
                 self.due(after, Due::Repair(Repair::Alive { node, peer }));
             }
+            16 => self.detach(node, backend),
             _ => self.reset_some_link(),
         }
+    }
+
+    /// The operator detaches a backend that may well be alive, at some node, and attaches it again later.
+    fn detach(&mut self, node: usize, backend: NodeId) {
+        let record = &self.nodes[node];
+        if !record.up || record.suspended || record.backends.nodes[backend].down {
+            return;
+        }
+        self.note(|| format!("the operator detaches backend {backend} at {node}"));
+        self.found_down[backend] = self.time;
+        let flags = Flags::SWITCHOVER.with(Flags::CONFIRMED);
+        self.ask(node, FailoverKind::Degenerate, flags, backend, 0);
+        let after = self.random.millis(5_000, 45_000);
+        self.due(after, Due::Repair(Repair::Attach { backend }));
     }
 
     /// Cuts one side from the other, or only the way from the first to the second.

@@ -155,8 +155,8 @@ impl Core {
             }
         }
         self.backends = status;
-        let changes = primary.is_some() && primary != self.lease.primary;
-        if !changes {
+        // That there is none any more is news as well: who does not know it would serve the one that is gone.
+        if primary == self.lease.primary {
             return;
         }
         self.lease.primary = primary;

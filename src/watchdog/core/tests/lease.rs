@@ -443,6 +443,17 @@ fn a_new_primary_is_written_to_when_a_majority_knows_of_it() {
 }
 
 #[test]
+fn that_there_is_no_primary_any_more_makes_a_picture() {
+    let mut bench = serving();
+    let before = bench.core.lease_picture();
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Down], -1);
+    let now = bench.core.lease_picture();
+    assert!(now > before);
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Down], -1);
+    assert_eq!(bench.core.lease_picture(), now, "nothing new");
+}
+
+#[test]
 fn a_request_that_is_dropped_after_all_ends_the_pause() {
     let mut bench = serving();
     bench.say(0, Message::Failover(down(0)));
