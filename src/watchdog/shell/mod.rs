@@ -6,6 +6,7 @@
 //! | [`start`] | sockets, then tasks |
 //! | [`task`] | the one owner of the three cores, and the loop that hands events to them |
 //! | [`actions`] | what they say |
+//! | [`keeping`] | what waits while that is being written |
 //! | [`listen`] | the sockets that are listened on |
 //! | [`connection`] | one TCP connection |
 //! | [`heartbeat`] | datagrams |
@@ -26,6 +27,7 @@ mod guarding;
 mod handle;
 mod heartbeat;
 mod host;
+mod keeping;
 mod listen;
 mod local;
 mod near;
