@@ -365,3 +365,30 @@ fn a_process_that_was_stopped_for_long_does_not_go_on_as_leader() {
     assert_eq!(bench.core.state(), State::Joining);
     assert!(bench.done().contains("de-escalate"));
 }
+
+/// The others have given it up meanwhile, and closed the connections on which it asks who leads.
+#[test]
+fn a_process_that_was_stopped_for_long_asks_no_connection_that_has_ended() {
+    let mut bench = Bench::new();
+    let (leader, other) = (info_of(0, State::Leader), info_of(1, State::Standby));
+    bench.follow(leader.clone());
+    bench.meet(other.clone());
+    bench.done();
+    let attempts: Vec<u32> = bench.core.peers.iter().map(|peer| peer.attempts).collect();
+    bench.now += Duration::from_secs(100);
+    bench.event(Event::Timer);
+    assert_eq!(bench.core.state(), State::Joining);
+    assert!(bench.done().starts_with("0B 1B"));
+    for (peer, attempt) in attempts.into_iter().enumerate() {
+        for conn in [Conn::Out { peer, attempt }, inbound(peer)] {
+            bench.event(Event::Closed { conn });
+        }
+    }
+    bench.meet(leader.clone());
+    assert_eq!(bench.core.state(), State::Joining, "the other one may lead");
+    bench.meet(other);
+    assert_eq!(bench.core.state(), State::Initializing);
+    bench.seconds(1);
+    assert_eq!(bench.core.state(), State::Standby);
+    assert_eq!(bench.core.leader(), Some(Leader::Peer(0)));
+}
