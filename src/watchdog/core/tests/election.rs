@@ -392,3 +392,33 @@ fn a_process_that_was_stopped_for_long_asks_no_connection_that_has_ended() {
     assert_eq!(bench.core.state(), State::Standby);
     assert_eq!(bench.core.leader(), Some(Leader::Peer(0)));
 }
+
+/// `wd_heartbeat_deadtime` is of heartbeats; by queries others call a node dead after `wd_interval` times
+/// `wd_life_point`.
+#[test]
+fn with_the_lifecheck_by_query_the_dead_time_is_that_of_its_queries() {
+    use crate::watchdog::settings::LifecheckMethod;
+    let by = |method| {
+        move |settings: &mut Settings| {
+            settings.lifecheck.method = method;
+            settings.lifecheck.interval = Duration::from_secs(4);
+            settings.lifecheck.life_point = 3;
+        }
+    };
+    let slept = |bench: &mut Bench| {
+        bench.now = bench.core.wake.unwrap() + Duration::from_secs(12);
+        bench.event(Event::Timer);
+        bench.core.state()
+    };
+    for (method, beacon, state) in [
+        (LifecheckMethod::Query, 3_000, State::Joining),
+        (LifecheckMethod::Heartbeat, 7_500, State::Leader),
+        (LifecheckMethod::External, 7_500, State::Leader),
+    ] {
+        let mut bench = Bench::with(by(method));
+        bench.lead(&[info_of(0, State::Standby)]);
+        let expected = Duration::from_millis(beacon);
+        assert_eq!(bench.core.beacon_interval(), expected, "{method:?}");
+        assert_eq!(slept(&mut bench), state, "{method:?}");
+    }
+}
