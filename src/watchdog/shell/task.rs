@@ -289,8 +289,7 @@ impl Shell {
             // What fails here fails aloud when something has to be kept.
             drop(tokio::task::spawn_blocking(move || kept.touch()));
         }
-        let monitored = &self.settings.monitored_interfaces;
-        if !monitored.is_empty() && !host::any_runs(monitored) {
+        if host::network_is_lost(&self.settings.monitored_interfaces) {
             self.core(core::Event::NetworkLost);
         }
         if let Some(present) = host::has_address(&self.settings.delegate_ip) {
