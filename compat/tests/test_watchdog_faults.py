@@ -62,8 +62,6 @@ class Kills(FaultCase):
         self.assertEqual(site.holders(), [leader], "another start beside a pgpool that runs leaves it its address")
         # With the guard.
         site.kill_host(faults.LEADER)
-        # The kernel closes the sockets of the killed a moment later.
-        time.sleep(1)
         self.assertIn(leader, site.holders(), "nobody is left who could give the address up")
         site.configure(faults.LEADER, "num_init_children = many")
         self.assertNotEqual(site.starts_in_vain(faults.LEADER), 0)

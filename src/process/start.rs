@@ -120,9 +120,8 @@ impl LeftOver {
     }
 
     fn give_up(self) {
-        if !matches!(self.pid_file.occupant(), Ok(Occupant::Alive(_))) {
-            shell::give_up_left_over(&self.watchdog);
-        }
+        let runs = || matches!(self.pid_file.occupant(), Ok(Occupant::Alive(_)));
+        shell::give_up_left_over(&self.watchdog, runs);
     }
 }
 

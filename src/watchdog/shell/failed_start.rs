@@ -9,16 +9,20 @@ use crate::{
     watchdog::{guard::removal, settings::Settings, vip::Command},
 };
 
-/// Gives the address up if it is here and no pgpool of this node runs; blocks. Whoever calls has looked at the
-/// pid file; here the watchdog's sockets have to be free, too, that the address of a pgpool without
-/// a pid file stays.
-pub fn give_up_left_over(settings: &Settings) {
+/// A process that was killed a moment ago has its pid and its sockets until the kernel has taken all apart.
+const LOOKS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Gives the address up if it is here and no pgpool of this node runs; blocks. `runs`: the pid file says so. The
+/// watchdog's sockets have to be free, too, so that the address of a pgpool without a pid file stays.
+pub fn give_up_left_over(settings: &Settings, runs: impl Fn() -> bool) {
     let ip = settings.delegate_ip.as_str();
     let Some(Command::Direct { program, arguments }) = Command::down(&settings.escalation, ip)
     else {
         return;
     };
-    if host::has_address(ip) != Some(true) || listen::are_in_use(settings) {
+    let runs = || runs() || listen::are_in_use(settings);
+    if host::has_address(ip) != Some(true) || goes_on(runs) {
         return;
     }
     let reporter = Reporter::new("watchdog_utility");
@@ -49,4 +53,41 @@ pub fn give_up_left_over(settings: &Settings) {
         &format!("{how}; command: {}", arguments.join(" ")),
         "another node may hold it, too: remove it by hand (ip addr del) and correct if_down_cmd",
     );
+}
+
+fn goes_on(runs: impl Fn() -> bool) -> bool {
+    for look in 0..LOOKS {
+        if look > 0 {
+            sleep(PAUSE);
+        }
+        if !runs() {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn who_was_killed_a_moment_ago_does_not_go_on() {
+        let looks = Cell::new(0);
+        let until = |last: u32| {
+            looks.set(0);
+            goes_on(|| {
+                looks.set(looks.get() + 1);
+                looks.get() <= last
+            })
+        };
+        assert!(!until(0));
+        assert_eq!(looks.get(), 1);
+        assert!(!until(2));
+        assert_eq!(looks.get(), 3);
+        assert!(until(100));
+        assert_eq!(looks.get(), LOOKS);
+    }
 }
