@@ -122,6 +122,24 @@ fn the_drop_in_for_rpm_is_in_order() {
     }
 }
 
+/// Else the guard of the virtual IP is killed after a crash before it has removed the address ("mixed"), or what it runs
+/// outlives the unit ("process").
+#[test]
+fn the_guard_of_the_address_outlives_a_pgpool_that_has_crashed() {
+    for name in [
+        "pgpool-rs.service",
+        "pgpool.service.d/pgpool-rs.conf",
+        "pgpool2.service.d/pgpool-rs.conf",
+    ] {
+        let text = read(name);
+        let modes: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("KillMode="))
+            .collect();
+        assert_eq!(modes, ["control-group"], "{name}");
+    }
+}
+
 /// The test would not be worth much otherwise.
 #[test]
 fn a_drop_in_with_a_mistake_is_noticed() {

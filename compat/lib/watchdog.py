@@ -98,6 +98,11 @@ class Site(seed.Seed):
             os.remove(node_id)
         host.write(f"{_FOLDER}/pgpool-rs.conf", self.own or (f"wd_write_lease = {SHORT_LEASE}\n" if self.settings is SHORT else ""))
 
+    def configure(self, number, line):
+        """One more line for the next start on this host."""
+        path = f"{_FOLDER}/pgpool.conf"
+        self.hosts[number].write(path, f"{self.hosts[number].read(path)}{line}\n")
+
     def _text(self, number, newer):
         """The system's file with the lines that its description says to change on each host."""
         with open(os.path.join(env.SEED, "pgpool.conf")) as file:
@@ -155,6 +160,11 @@ class Site(seed.Seed):
         for number, subject in enumerate(self.subjects):
             if subject == "stock" and self.running(number):
                 proc.wait_for(lambda n=number: "lifecheck started" in self.said(n), f"the lifecheck of {seed.NAMES[number]}", timeout=150)
+
+    def starts_in_vain(self, number):
+        """The exit status of a start on this host that has to fail; what runs there already goes on."""
+        started = self.hosts[number].service(_START, self.log_path, rights=("net_admin", "net_raw"))
+        return started.wait(30)
 
     def running(self, number):
         return self.processes[number] is not None and self.processes[number].poll() is None

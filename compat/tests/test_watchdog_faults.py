@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from lib import env, faults, proc
+from lib import env, faults, proc, seed
 from lib.case import ours_only, stock_differs
 from lib.watchdog_case import WatchdogCase
 
@@ -53,6 +53,19 @@ class Kills(FaultCase):
     @stock_differs("the address stays where the killed process had it, for ever")
     def test_kill_9_of_everything_on_the_leaders_host(self):
         self.keeps_the_rules(self.stage.kill_host())
+
+    @stock_differs("the address stays where the killed process had it, for ever")
+    def test_a_start_that_fails(self):
+        self.stage.prepare()
+        site, leader = self.site, seed.NAMES[faults.LEADER]
+        self.assertNotEqual(site.starts_in_vain(faults.LEADER), 0)
+        self.assertEqual(site.holders(), [leader], "another start beside a pgpool that runs leaves it its address")
+        # With the guard.
+        site.kill_host(faults.LEADER)
+        self.assertIn(leader, site.holders(), "nobody is left who could give the address up")
+        site.configure(faults.LEADER, "num_init_children = many")
+        self.assertNotEqual(site.starts_in_vain(faults.LEADER), 0)
+        self.assertNotIn(leader, site.holders(), site.log(faults.LEADER))
 
     def test_kill_9_of_the_primary(self):
         self.keeps_the_rules(self.stage.kill_primary())

@@ -32,6 +32,8 @@ pub enum LoadMode {
 pub struct LoadError {
     /// All of them, with the warnings in between.
     pub findings: Vec<Finding>,
+    /// What could be read: defaults stand for settings with an error.
+    pub read: Box<Config>,
 }
 
 /// The original reads all of the file before it looks at any value.
@@ -60,6 +62,7 @@ impl Config {
         if loaded.findings.iter().any(Finding::is_error) {
             return Err(LoadError {
                 findings: loaded.findings,
+                read: Box::new(loaded.config),
             });
         }
         Ok((loaded.config, loaded.findings))
@@ -87,6 +90,7 @@ impl Config {
         if loaded.findings.iter().any(Finding::is_error) {
             return Err(LoadError {
                 findings: loaded.findings,
+                read: Box::new(loaded.config),
             });
         }
         Ok((loaded.config, loaded.findings))

@@ -46,6 +46,7 @@ use crate::{
     sys::{errors, memory, process},
     tls::Tls,
     watchdog::{
+        self,
         shell::{self, Order},
         write_lease::WriteLease,
     },
@@ -68,13 +69,18 @@ pub fn run(args: &Args, paths: &Paths, sink: &LogSink) -> u8 {
         process::close_inherited();
     }
     let reporter = Reporter::new("main");
-    let status = match prepare(paths, sink, &reporter).and_then(|ready| match ready {
+    let mut left_over = None;
+    let status = match prepare(paths, sink, &reporter, &mut left_over).and_then(|ready| match ready
+    {
         Ready::Refused(status) => Ok(status),
         Ready::Start(prepared) => prepared.start(args, paths, sink).map(|()| 0),
     }) {
         Ok(status) => status,
         Err(fatal) => {
             fatal.report(&Reporter::new("main"));
+            if let Some(left_over) = left_over {
+                left_over.give_up();
+            }
             fatal.exit_code
         }
     };
@@ -99,8 +105,38 @@ struct Prepared {
     notifier: Notifier,
 }
 
-fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, Fatal> {
-    let (config, findings) = wiring::read_config(paths, reporter)?;
+/// What a pgpool that was killed may have left on this host: the virtual IP. A watchdog that runs sees to that.
+struct LeftOver {
+    watchdog: Arc<watchdog::settings::Settings>,
+    pid_file: PidFile,
+}
+
+impl LeftOver {
+    fn of(config: &Config) -> Option<LeftOver> {
+        Some(LeftOver {
+            watchdog: config.settings.watchdog.clone()?,
+            pid_file: wiring::pid_file(config),
+        })
+    }
+
+    fn give_up(self) {
+        let runs = || matches!(self.pid_file.occupant(), Ok(Occupant::Alive(_)));
+        shell::give_up_left_over(&self.watchdog, runs);
+    }
+}
+
+fn prepare(
+    paths: &Paths,
+    sink: &LogSink,
+    reporter: &Reporter,
+    left_over: &mut Option<LeftOver>,
+) -> Result<Ready, Fatal> {
+    let (config, findings) =
+        wiring::read_what_can_be(paths, reporter).map_err(|(fatal, read)| {
+            *left_over = LeftOver::of(&read);
+            fatal
+        })?;
+    *left_over = LeftOver::of(&config);
     sink.configure(&config.settings, true)?;
 
     let pid_file = wiring::pid_file(&config);
@@ -122,8 +158,8 @@ fn prepare(paths: &Paths, sink: &LogSink, reporter: &Reporter) -> Result<Ready, 
     limits::raise_open_files(&config.settings, reporter)?;
     let listeners = listen::bind(&Wanted::for_clients(&config), reporter)?;
     listen::probe(&Wanted::for_pcp(&config))?;
-    if let Some(watchdog) = &config.settings.watchdog {
-        shell::probe(watchdog)?;
+    if let Some(settings) = &config.settings.watchdog {
+        shell::probe(settings)?;
     }
     Ok(Ready::Start(Box::new(Prepared {
         config,

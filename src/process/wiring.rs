@@ -33,11 +33,20 @@ use crate::{
 /// Reads the configuration. `stop` and `reload` only look at a few of its values; a start goes on
 /// with [`report_findings`] when the log is where the configuration wants it.
 pub fn read_config(paths: &Paths, reporter: &Reporter) -> Result<(Config, Vec<Finding>), Fatal> {
+    read_what_can_be(paths, reporter).map_err(|(fatal, _)| fatal)
+}
+
+/// The same for a start: with an error comes what could be read of a configuration that cannot be used.
+pub fn read_what_can_be(
+    paths: &Paths,
+    reporter: &Reporter,
+) -> Result<(Config, Vec<Finding>), (Fatal, Box<Config>)> {
     Config::load(paths, LoadMode::Start).map_err(|error| {
         tell(&error.findings, reporter);
-        refuse_errors(&error.findings)
+        let fatal = refuse_errors(&error.findings)
             .err()
-            .unwrap_or_else(|| Fatal::new("the configuration cannot be used"))
+            .unwrap_or_else(|| Fatal::new("the configuration cannot be used"));
+        (fatal, error.read)
     })
 }
 

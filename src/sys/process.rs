@@ -102,13 +102,11 @@ pub fn parent() -> Pid {
     unsafe { libc::getppid() }
 }
 
-/// From now on these signals do nothing to this process; programs that it starts have the defaults, which
-/// they would not have if they were ignored.
-pub fn outlive_signals(signals: &[i32]) {
-    extern "C" fn nothing(_: i32) {}
+/// From now on these signals do nothing to this process, and to the programs that it starts.
+pub fn ignore_signals(signals: &[i32]) {
     for signal in signals {
-        // SAFETY: the handler does nothing, so it may run at any moment.
-        unsafe { libc::signal(*signal, nothing as *const () as libc::sighandler_t) };
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(*signal, libc::SIG_IGN) };
     }
 }
 

@@ -10,6 +10,7 @@
 //! JSON, then bytes, [`HERE`] or [`NOT_HERE`], until the end of file.
 
 mod process;
+pub(in crate::watchdog) mod removal;
 
 use std::time::{Duration, Instant};
 

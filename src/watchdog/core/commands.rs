@@ -93,6 +93,25 @@ impl Core {
         true
     }
 
+    /// A node has introduced itself, and so has said what JOINING asks for. The question may have gone to
+    /// connections that the others have closed while this process was suspended.
+    pub(super) fn introduction_answers(&mut self, peer: PeerId) {
+        let asks = |pending: &&mut Pending| pending.kind == Kind::RequestInfo;
+        let Some(pending) = self.pending.iter_mut().find(asks) else {
+            return;
+        };
+        let asked = pending.sent.iter_mut().find(|(to, _)| *to == peer);
+        let Some((_, replied)) = asked else { return };
+        *replied = true;
+        if pending.sent.iter().all(|(_, replied)| *replied) {
+            let id = pending.id;
+            if let Some(place) = self.pending.iter().position(|p| p.id == id) {
+                let done = self.pending.remove(place);
+                self.finish(&done, &End::AllReplied);
+            }
+        }
+    }
+
     pub(super) fn expire_commands(&mut self) {
         while let Some(place) = self.pending.iter().position(|p| p.deadline <= self.now) {
             let done = self.pending.remove(place);

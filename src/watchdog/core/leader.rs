@@ -59,7 +59,7 @@ impl Core {
     /// Ten seconds, or less with a short dead time: a leader that is cut off one way must know before
     /// the others have another one for long.
     pub(super) fn beacon_interval(&self) -> Duration {
-        let quarter = self.settings.lifecheck.deadtime / (times::TOLERATED + 1);
+        let quarter = self.settings.lifecheck.silence() / (times::TOLERATED + 1);
         quarter.clamp(Duration::from_secs(1), times::BEACON)
     }
 

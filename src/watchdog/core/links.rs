@@ -412,6 +412,7 @@ impl Core {
         if announced == State::Leader {
             self.leader_announced(peer);
         }
+        self.introduction_answers(peer);
         self.catch_up_with(peer);
     }
 

@@ -296,7 +296,7 @@ impl Core {
     /// Was this process stopped for so long that others must have given it up? Then it must not go on as if
     /// nothing had happened.
     fn notice_suspension(&mut self) {
-        let patience = self.settings.lifecheck.deadtime;
+        let patience = self.settings.lifecheck.silence();
         let late = self
             .wake
             .is_some_and(|wake| self.now.saturating_duration_since(wake) >= patience);

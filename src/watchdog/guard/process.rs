@@ -5,14 +5,13 @@ use std::{
     io::{self, ErrorKind, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::net::UnixStream,
     },
-    process::{Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use super::{Log, Reason, Task, Watch};
+use super::{Log, Reason, Task, Watch, removal};
 use crate::{
     config::settings::Verbosity,
     observe::{Reporter, Severity},
@@ -23,10 +22,6 @@ use crate::{
 
 /// As the kernel has it, of which `killall` and `top` know: 15 bytes at most.
 const SHORT_NAME: &std::ffi::CStr = c"address-guard";
-/// How long `if_down_cmd` may take.
-const COMMAND: Duration = Duration::from_secs(5);
-/// After the end of pgpool; the next one may want the address.
-const ATTEMPTS: u32 = 3;
 /// The longest task that is read.
 const LONGEST: usize = 64 * 1024;
 /// Between two looks at which file pgpool logs to.
@@ -36,8 +31,9 @@ const LOG_FILE: Duration = Duration::from_secs(60);
 pub fn run(sink: &LogSink) -> u8 {
     process::close_inherited();
     process::set_name(SHORT_NAME);
-    // Whoever stops pgpool by a signal to all of its processes stops this one by the end of pgpool.
-    process::outlive_signals(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
+    // Whoever stops pgpool by a signal to all of its processes, as systemd does also after a crash, stops this one
+    // by the end of pgpool. That if_down_cmd does not end by it either is wanted.
+    process::ignore_signals(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
     // So that no signal of a terminal, and none for pgpool's group, comes here.
     let _ = process::setsid();
     let begun = line_to_pgpool().and_then(|mut line| Ok((read_task(&mut line)?, line)));
@@ -124,7 +120,7 @@ impl Guard {
                     let gone = self.give_up(reason);
                     if reason == Reason::End {
                         attempts += 1;
-                        if gone || attempts >= ATTEMPTS {
+                        if gone || attempts >= removal::ATTEMPTS {
                             return;
                         }
                         sleep(Duration::from_secs(1));
@@ -179,7 +175,7 @@ impl Guard {
                 "",
             );
         }
-        let ended = self.run_down();
+        let how = removal::run(&self.task.program, &self.task.arguments);
         let gone = has_address(&self.task.ip) == Some(false);
         if gone {
             self.reporter.emit(
@@ -189,11 +185,6 @@ impl Guard {
                 "",
             );
         } else if self.told != Some(reason) {
-            let how = match ended {
-                Ok(Some(status)) => status.to_string(),
-                Ok(None) => format!("not ended after {} s", COMMAND.as_secs()),
-                Err(error) => errors::message(&error),
-            };
             self.reporter.emit(
                 Severity::Warning,
                 format_args!(
@@ -206,33 +197,6 @@ impl Guard {
         }
         self.told = Some(reason);
         gone
-    }
-
-    /// `None`: it was killed, since it has not ended.
-    fn run_down(&self) -> io::Result<Option<ExitStatus>> {
-        let mut command = Command::new(&self.task.program);
-        if let Some((name, rest)) = self.task.arguments.split_first() {
-            command.arg0(name).args(rest);
-        }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .process_group(0);
-        let mut child = command.spawn()?;
-        let end = clock::now() + COMMAND;
-        while clock::now() < end {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Some(status));
-            }
-            sleep(Duration::from_millis(20));
-        }
-        if let Ok(leader) = process::Pid::try_from(child.id()) {
-            // What sudo runs cannot be killed, and is not waited for.
-            let _ = process::kill_group(leader, libc::SIGKILL);
-        }
-        sleep(Duration::from_millis(100));
-        let _ = child.try_wait();
-        Ok(None)
     }
 
     /// With a log collector pgpool's standard error is a file, and another one after each rotation.
@@ -331,17 +295,5 @@ mod tests {
         guard.serve();
         assert_eq!(std::fs::read_to_string(out).unwrap(), "x\nx\nx\n");
         assert_eq!(guard.told, Some(Reason::End));
-    }
-
-    #[test]
-    fn the_command_is_that_of_pgpool_and_has_a_limit() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("out");
-        let line = format!("echo \"$0 $1\" > {}", out.display());
-        let (guard, _other) = guard(task("/bin/sh", &["myname", "-c", &line, "a", "$HOME;b"]));
-        assert!(guard.run_down().unwrap().unwrap().success());
-        assert_eq!(std::fs::read_to_string(out).unwrap(), "a $HOME;b\n");
-        let (hanging, _other) = self::guard(task("/bin/sleep", &["sleep", "60"]));
-        assert!(hanging.run_down().unwrap().is_none());
     }
 }

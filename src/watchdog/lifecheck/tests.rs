@@ -139,6 +139,40 @@ fn queries_in_a_row_that_fail_make_a_node_dead_and_one_makes_it_alive() {
     assert_eq!(bench.at(13, answer(0, true)), [alive(0)]);
 }
 
+/// Whatever becomes of the others: a pgpool whose sessions are all taken must not end itself.
+#[test]
+fn the_lifecheck_by_query_asks_the_others_and_not_this_node() {
+    for own in 0..3 {
+        let mut settings = testing::settings(own, 3);
+        settings.lifecheck.method = LifecheckMethod::Query;
+        let others = settings.others.clone();
+        assert!(!others.contains(&settings.own));
+        let began = Instant::now();
+        let mut check = Lifecheck::new(Arc::new(settings), began);
+        let mut actions = check.handle(Event::Start, began);
+        let mut asked = Vec::new();
+        for second in 0..300 {
+            let now = began + Duration::from_secs(second);
+            actions.extend(check.handle(Event::Timer, now));
+            for action in std::mem::take(&mut actions) {
+                match action {
+                    Action::Query { peer } => {
+                        asked.push(others[peer].host.clone());
+                        let answered = second < 100;
+                        actions.extend(check.handle(Event::Queried { peer, answered }, now));
+                    }
+                    Action::LocalDead { reason } => panic!("{reason}"),
+                    _ => {}
+                }
+            }
+        }
+        asked.sort();
+        asked.dedup();
+        let hosts: Vec<&str> = others.iter().map(|other| other.host.as_str()).collect();
+        assert_eq!(asked, hosts);
+    }
+}
+
 #[test]
 fn without_any_trusted_server_this_node_is_cut_off() {
     let mut bench = Bench::new(|s| s.lifecheck.trusted_servers = vec!["gw".to_owned()]);

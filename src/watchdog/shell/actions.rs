@@ -6,6 +6,7 @@ use super::{
     connection,
     handle::Wish,
     host,
+    keeping::TOO_LONG,
     programs::{self, Running},
     query,
     task::{Happened, Shell},
@@ -22,8 +23,6 @@ use crate::{
     },
 };
 
-/// A small file takes that long on no disk that is well.
-const SLOW_DISK: Duration = Duration::from_secs(5);
 /// How long the last packets may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -42,27 +41,13 @@ impl Shell {
             self.wish(Wish::Leader { coordinates });
         }
         for action in actions {
-            self.behind_memory(action);
-        }
-    }
-
-    /// What the file of the memory says must be on disk before others are told what rests on it, and before
-    /// anything is decided by it. A disk that hangs holds that up, and nothing else.
-    fn behind_memory(&mut self, action: core::Action) {
-        use core::Action;
-        match action {
-            _ if self.keeping.is_none() => self.act(action),
-            Action::Log(_) | Action::WakeAt(_) | Action::Serving(_) | Action::Exit { .. } => {
+            // What the file of the memory says must be on disk before others are told what rests on it, and before
+            // anything is decided by it.
+            if let Some(action) = self.keeping.pass(action) {
                 self.act(action);
             }
-            // To give the address up is right at any time, and what was to be taken is not any more.
-            Action::DeEscalate => {
-                self.held_back
-                    .retain(|held| !matches!(held, Action::Escalate));
-                self.act(action);
-            }
-            _ => self.held_back.push_back(action),
         }
+        self.cut_off_if_disk_hangs();
     }
 
     fn act(&mut self, action: core::Action) {
@@ -136,7 +121,7 @@ impl Shell {
     }
 
     fn remember(&mut self, memory: Memory) {
-        self.keeping = Some(clock::now());
+        self.keeping.begin(clock::now());
         let kept = Arc::clone(&self.kept);
         self.later(async move {
             let done = tokio::task::spawn_blocking(move || kept.remember(&memory)).await;
@@ -149,11 +134,14 @@ impl Shell {
         if let Err(error) = done {
             self.say_unkept(&error);
         }
-        self.keeping = None;
-        self.slow_disk_told = false;
-        while self.keeping.is_none()
-            && let Some(action) = self.held_back.pop_front()
-        {
+        if self.keeping.is_cut_off() {
+            self.reporter.log(format_args!(
+                "the file \"{}\" is on disk: this node connects to the other watchdog nodes again",
+                self.kept.path().display()
+            ));
+        }
+        self.keeping.end();
+        while let Some(action) = self.keeping.next() {
             self.act(action);
         }
     }
@@ -167,22 +155,24 @@ impl Shell {
         memory
     }
 
-    pub(super) fn warn_of_slow_disk(&mut self) {
-        let waited = self
-            .keeping
-            .map(|since| clock::now().saturating_duration_since(since))
-            .filter(|waited| *waited >= SLOW_DISK);
-        if waited.is_some() && !std::mem::replace(&mut self.slow_disk_told, true) {
-            self.reporter.emit(
-                Severity::Warning,
-                format_args!(
-                    "the file \"{}\" is not on disk after {} s: until it is, this node tells the other watchdog nodes nothing that rests on it and begins no failover",
-                    self.kept.path().display(),
-                    SLOW_DISK.as_secs()
-                ),
-                "",
-                "look at the disk: it may be full of work, or hang",
-            );
+    /// Others need not wait for a node that can promise nothing, and what they are told too late means nothing.
+    pub(super) fn cut_off_if_disk_hangs(&mut self) {
+        if !self.keeping.cut_off_if_late(clock::now()) {
+            return;
+        }
+        self.reporter.emit(
+            Severity::Warning,
+            format_args!(
+                "the file \"{}\" is not on disk after {} s: until it is, this node has no connection to the other watchdog nodes, and begins no failover",
+                self.kept.path().display(),
+                TOO_LONG.as_secs()
+            ),
+            "what it tells them must not be forgotten by its next start",
+            "look at the disk: it may be full of work, or hang",
+        );
+        let links = std::mem::take(&mut self.links);
+        for conn in links.into_keys() {
+            self.core(core::Event::Closed { conn });
         }
     }
 

@@ -29,8 +29,13 @@ pub fn has_address(ip: &str) -> Option<bool> {
     Some(all.iter().any(|(address, _)| *address == ip))
 }
 
+/// Does none of the devices run any more that are to be monitored? Without any nobody is to know.
+pub fn network_is_lost(monitored: &[String]) -> bool {
+    !monitored.is_empty() && !any_runs(monitored)
+}
+
 /// Does one of these devices run still? `any`: any but loopback.
-pub fn any_runs(monitored: &[String]) -> bool {
+fn any_runs(monitored: &[String]) -> bool {
     // What cannot be read is no reason to end.
     let Ok(running) = interfaces::running() else {
         return true;
@@ -193,5 +198,17 @@ mod tests {
         assert_eq!(has_address("vip.example"), None);
         assert!(any_runs(&["lo".to_owned()]));
         assert!(!any_runs(&["nosuch0".to_owned()]));
+    }
+
+    #[test]
+    fn only_monitored_devices_are_missed() {
+        let lost = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            network_is_lost(&names)
+        };
+        assert!(lost(&["nosuch0"]) && lost(&["nosuch0", "nosuch1"]));
+        assert!(!lost(&["nosuch0", "lo"]));
+        // Whatever has become of all of them.
+        assert!(!lost(&[]));
     }
 }

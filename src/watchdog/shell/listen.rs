@@ -76,6 +76,11 @@ pub fn probe(settings: &Settings) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// Does a pgpool of this node run, or whoever else has taken its watchdog's sockets?
+pub fn are_in_use(settings: &Settings) -> bool {
+    bind_tcp(settings).is_err() || has_server(&ipc_path(settings))
+}
+
 /// Where tools look for the local socket.
 pub fn ipc_path(settings: &Settings) -> PathBuf {
     let name = format!(".s.PGPOOLWD_CMD.{}", settings.own.wd_port);
@@ -253,7 +258,7 @@ fn bind_ipc(path: &Path) -> Result<(UnixListener, SocketFiles), Fatal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watchdog::testing;
+    use crate::watchdog::{settings::Destination, testing};
 
     fn settings(folder: &Path) -> Settings {
         let mut settings = testing::settings(0, 3);
@@ -280,6 +285,29 @@ mod tests {
         assert!(path.exists(), "one that is in use stays");
         drop(first);
         assert!(!path.exists());
+    }
+
+    /// Stock nodes before 4.3.16 ignore it.
+    #[tokio::test]
+    async fn a_single_heartbeat_device_is_used() {
+        let mut settings = testing::settings(0, 2);
+        settings.heartbeat.destinations = vec![Destination {
+            host: "127.0.0.1".to_owned(),
+            port: 9694,
+            device: "lo".to_owned(),
+        }];
+        let devices = receiving_devices(&settings, &Reporter::new("watchdog"));
+        if !may_use_devices() {
+            assert_eq!(devices, [""]);
+            eprintln!("skipped: only root may bind to a device");
+            return;
+        }
+        assert_eq!(devices, ["lo"]);
+        let any = "127.0.0.1:0".parse().unwrap();
+        let socket = udp(any, &devices[0]).unwrap();
+        let bound = socket2::SockRef::from(&socket).device().unwrap();
+        assert_eq!(bound.as_deref(), Some(&b"lo"[..]));
+        assert!(udp(any, "nosuch0").is_err());
     }
 
     #[tokio::test]

@@ -6,12 +6,14 @@
 //! | [`start`] | sockets, then tasks |
 //! | [`task`] | the one owner of the three cores, and the loop that hands events to them |
 //! | [`actions`] | what they say |
+//! | [`keeping`] | what waits while that is being written |
 //! | [`listen`] | the sockets that are listened on |
 //! | [`connection`] | one TCP connection |
 //! | [`heartbeat`] | datagrams |
 //! | [`local`] | the local socket |
 //! | [`programs`] | commands of the virtual IP, pings |
 //! | [`query`] | the lifecheck query |
+//! | [`failed_start`] | the virtual IP when a start fails before all this runs |
 //! | [`guarding`] | the line to the guard of the virtual IP |
 //! | [`host`] | addresses and devices of this host, what is kept for the next start |
 //! | [`told`] | changes of the cluster for the history |
@@ -20,10 +22,12 @@
 
 mod actions;
 mod connection;
+mod failed_start;
 mod guarding;
 mod handle;
 mod heartbeat;
 mod host;
+mod keeping;
 mod listen;
 mod local;
 mod near;
@@ -35,6 +39,7 @@ mod told;
 
 pub(in crate::watchdog) use self::host::has_address;
 pub use self::{
+    failed_start::give_up_left_over,
     handle::{Handle, Order, Wish},
     listen::probe,
     near::Near,

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::Arc,
 };
@@ -17,7 +17,9 @@ use tokio::{
 use super::{
     guarding::Guarding,
     handle::{Handle, Order},
-    heartbeat, host, listen, local,
+    heartbeat, host,
+    keeping::Keeping,
+    listen, local,
     near::Near,
     task::{self, Happened, Shell},
     told::Told,
@@ -88,9 +90,7 @@ pub async fn prepare(shared: &Arc<Shared>) -> Result<Option<Watchdog>, Fatal> {
             config.settings.port,
         )),
         touched: None,
-        keeping: None,
-        slow_disk_told: false,
-        held_back: VecDeque::new(),
+        keeping: Keeping::default(),
         address_is_here: false,
         running: HashMap::new(),
         leader: (None, false),

@@ -1,7 +1,7 @@
 //! The one owner of the three cores, and the loop that hands events to them.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use super::{
     guarding::Guarding,
     handle::Order,
     heartbeat, host,
+    keeping::Keeping,
     near::Near,
     programs::Running,
     told::Told,
@@ -79,11 +80,8 @@ pub(super) struct Shell {
     pub kept: Arc<host::Kept>,
     /// When the file of it was, that nobody takes it for forgotten.
     pub touched: Option<Instant>,
-    /// Since when the memory is being written.
-    pub keeping: Option<Instant>,
-    pub slow_disk_told: bool,
-    /// What waits for it.
-    pub held_back: VecDeque<core::Action>,
+    /// The memory is being written, and others wait for it.
+    pub keeping: Keeping,
     /// As the core was told last.
     pub address_is_here: bool,
     /// Commands of the virtual IP that run, by their calls.
@@ -236,6 +234,9 @@ impl Shell {
     }
 
     fn accepted(&mut self, stream: TcpStream, source: String) {
+        if self.keeping.is_cut_off() {
+            return;
+        }
         match self.core.place_for(&source, clock::now()) {
             Place::Free => {}
             Place::Instead(oldest) => {
@@ -280,7 +281,7 @@ impl Shell {
 
     fn look_at_host(&mut self) {
         self.tell_guard();
-        self.warn_of_slow_disk();
+        self.cut_off_if_disk_hangs();
         let now = clock::now();
         if self.touched.is_none_or(|last| now >= last + TOUCH) {
             self.touched = Some(now);
@@ -288,8 +289,7 @@ impl Shell {
             // What fails here fails aloud when something has to be kept.
             drop(tokio::task::spawn_blocking(move || kept.touch()));
         }
-        let monitored = &self.settings.monitored_interfaces;
-        if !monitored.is_empty() && !host::any_runs(monitored) {
+        if host::network_is_lost(&self.settings.monitored_interfaces) {
             self.core(core::Event::NetworkLost);
         }
         if let Some(present) = host::has_address(&self.settings.delegate_ip) {

@@ -365,3 +365,60 @@ fn a_process_that_was_stopped_for_long_does_not_go_on_as_leader() {
     assert_eq!(bench.core.state(), State::Joining);
     assert!(bench.done().contains("de-escalate"));
 }
+
+/// The others have given it up meanwhile, and closed the connections on which it asks who leads.
+#[test]
+fn a_process_that_was_stopped_for_long_asks_no_connection_that_has_ended() {
+    let mut bench = Bench::new();
+    let (leader, other) = (info_of(0, State::Leader), info_of(1, State::Standby));
+    bench.follow(leader.clone());
+    bench.meet(other.clone());
+    bench.done();
+    let attempts: Vec<u32> = bench.core.peers.iter().map(|peer| peer.attempts).collect();
+    bench.now += Duration::from_secs(100);
+    bench.event(Event::Timer);
+    assert_eq!(bench.core.state(), State::Joining);
+    assert!(bench.done().starts_with("0B 1B"));
+    for (peer, attempt) in attempts.into_iter().enumerate() {
+        for conn in [Conn::Out { peer, attempt }, inbound(peer)] {
+            bench.event(Event::Closed { conn });
+        }
+    }
+    bench.meet(leader.clone());
+    assert_eq!(bench.core.state(), State::Joining, "the other one may lead");
+    bench.meet(other);
+    assert_eq!(bench.core.state(), State::Initializing);
+    bench.seconds(1);
+    assert_eq!(bench.core.state(), State::Standby);
+    assert_eq!(bench.core.leader(), Some(Leader::Peer(0)));
+}
+
+/// `wd_heartbeat_deadtime` is of heartbeats; by queries others call a node dead after `wd_interval` times
+/// `wd_life_point`.
+#[test]
+fn with_the_lifecheck_by_query_the_dead_time_is_that_of_its_queries() {
+    use crate::watchdog::settings::LifecheckMethod;
+    let by = |method| {
+        move |settings: &mut Settings| {
+            settings.lifecheck.method = method;
+            settings.lifecheck.interval = Duration::from_secs(4);
+            settings.lifecheck.life_point = 3;
+        }
+    };
+    let slept = |bench: &mut Bench| {
+        bench.now = bench.core.wake.unwrap() + Duration::from_secs(12);
+        bench.event(Event::Timer);
+        bench.core.state()
+    };
+    for (method, beacon, state) in [
+        (LifecheckMethod::Query, 3_000, State::Joining),
+        (LifecheckMethod::Heartbeat, 7_500, State::Leader),
+        (LifecheckMethod::External, 7_500, State::Leader),
+    ] {
+        let mut bench = Bench::with(by(method));
+        bench.lead(&[info_of(0, State::Standby)]);
+        let expected = Duration::from_millis(beacon);
+        assert_eq!(bench.core.beacon_interval(), expected, "{method:?}");
+        assert_eq!(slept(&mut bench), state, "{method:?}");
+    }
+}
