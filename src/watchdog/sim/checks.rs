@@ -15,7 +15,7 @@ use crate::{
 /// Commands of the virtual IP and messages under way.
 const SLACK: Duration = Duration::from_secs(8);
 /// Requests that are made again during an election, votes that wait for others, shares of a lease that are waited
-/// out.
+/// out. What a cut holds back in TCP comes when that ends, and nobody can tell its age.
 const REASON_LASTS: Duration = Duration::from_secs(45);
 
 impl World {
@@ -203,7 +203,7 @@ impl World {
         );
         let age = self.time - self.found_down[backend];
         assert!(
-            age <= REASON_LASTS,
+            age <= REASON_LASTS + self.longest_cut,
             "node {node} fails over backend {backend}, which nobody has found down for {age:?}"
         );
         if !self.lease_is_possible || !self.nodes[node].core.keeps_lease() {

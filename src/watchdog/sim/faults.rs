@@ -129,6 +129,7 @@ impl World {
             3..=8 => self.random.millis(5_000, 50_000),
             _ => self.random.millis(50_000, 150_000),
         };
+        self.longest_cut = self.longest_cut.max(after);
         self.due(after, Due::Repair(Repair::Uncut(cuts)));
     }
 
