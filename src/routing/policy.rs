@@ -176,7 +176,7 @@ impl fmt::Display for Rule {
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
             R::Sequence => "a sequence is named, and the session has written",
             R::PrimaryView => {
-                "a view, or the row security of a table, calls a function of the primary"
+                "a view, or the row security of a table, calls a function of the primary or locks rows"
             }
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
