@@ -120,6 +120,14 @@ class TemporaryTables(_Two):
         self.assertEqual(client.query("SELECT * FROM tmpx").error["C"], "42P01")
         self.assertEqual(client.value(HERE), self.port(1))
 
+    @stock_differs(STOCK)
+    def test_types_of_the_temporary_schema_are_found(self):
+        client = self.client()
+        client.query("CREATE TYPE pg_temp.mood AS ENUM ('good', 'bad'); CREATE DOMAIN pg_temp.small AS int")
+        for sql, value in (("SELECT 'bad'::pg_temp.mood", "bad"), ("SELECT CAST(2 AS pg_temp.small)", "2"), ("SELECT PG_TEMP.small '3'", "3")):
+            self.assertEqual(client.value(sql), value)
+        self.assertEqual(client.value(HERE), self.port(1))
+
     def test_in_a_long_string_as_well(self):
         client = self.client()
         self.assertNotEqual(client.value("SELECT count(*) FROM b"), "0")
