@@ -64,6 +64,7 @@ impl Catalog for Fixture {
             sequence: name == "s1",
             primary_only: false,
             own_function: name.starts_with("f_") || name == "get_thing",
+            missing: false,
         })
     }
 

@@ -179,6 +179,11 @@ class CodeBehindNames(Base):
         CREATE TYPE odd AS (i int);
         CREATE FUNCTION to_odd(int) RETURNS odd LANGUAGE plpgsql AS $$BEGIN INSERT INTO b VALUES (7); RETURN row($1); END$$;
         CREATE CAST (int AS odd) WITH FUNCTION to_odd(int);
+        CREATE VIEW locking AS SELECT i FROM b WHERE i = 1 FOR UPDATE; CREATE VIEW over_locking AS SELECT i FROM (SELECT i FROM locking) x;
+        CREATE SEQUENCE numbers;
+        CREATE FUNCTION numbered(bigint DEFAULT nextval('numbers')) RETURNS bool LANGUAGE sql STABLE AS 'SELECT $1 > 0';
+        CREATE VIEW over_numbered AS SELECT numbered();
+        CREATE FUNCTION shifted(int, int DEFAULT length('a')) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1 + $2';
     """
 
     def test_row_security_policies(self):
@@ -188,6 +193,16 @@ class CodeBehindNames(Base):
     def test_aggregates(self):
         for sql in ("SELECT steps(1)", "SELECT lasts(1)", "SELECT * FROM stepped"):
             self.answers(sql, "1")
+
+    @stock_differs("it does not look into views")
+    def test_views_that_lock_rows(self):
+        for sql in ("SELECT i FROM locking", "SELECT i FROM over_locking"):
+            self.answers(sql, "1")
+
+    @stock_differs("it does not look for defaults")
+    def test_defaults_of_arguments(self):
+        for sql in ("SELECT numbered()", "SELECT * FROM over_numbered"):
+            self.answers(sql, "t")
 
     @stock_differs("it looks for functions behind no operator and no cast")
     def test_operators_casts_and_domains(self):
@@ -203,7 +218,7 @@ class CodeBehindNames(Base):
     @stock_differs("PGPOOL EXPLAIN is only ours")
     def test_policies_and_aggregates_without_such_functions_are_balanced(self):
         client = self.client()
-        for sql in ("SELECT i FROM plain", "SELECT sum(i) FROM b"):
+        for sql in ("SELECT i FROM plain", "SELECT sum(i) FROM b", "SELECT shifted(1)"):
             self.assertEqual([row[:3] for row in client.query(f"PGPOOL EXPLAIN {sql}").rows], [("1", "standby", "23")], sql)
 
     @stock_differs("it takes UESCAPE for an end of the name")

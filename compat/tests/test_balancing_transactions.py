@@ -120,11 +120,45 @@ class TemporaryTables(_Two):
         self.assertEqual(client.query("SELECT * FROM tmpx").error["C"], "42P01")
         self.assertEqual(client.value(HERE), self.port(1))
 
+    @stock_differs(STOCK)
+    def test_types_of_the_temporary_schema_are_found(self):
+        client = self.client()
+        client.query("CREATE TYPE pg_temp.mood AS ENUM ('good', 'bad'); CREATE DOMAIN pg_temp.small AS int")
+        for sql, value in (("SELECT 'bad'::pg_temp.mood", "bad"), ("SELECT CAST(2 AS pg_temp.small)", "2"), ("SELECT PG_TEMP.small '3'", "3")):
+            self.assertEqual(client.value(sql), value)
+        self.assertEqual(client.value(HERE), self.port(1))
+
     def test_in_a_long_string_as_well(self):
         client = self.client()
         self.assertNotEqual(client.value("SELECT count(*) FROM b"), "0")
         client.query(f"SELECT 1; CREATE TEMP TABLE b(i int) /* {'x' * 270000} */")
         self.assertEqual(client.value("SELECT count(*) FROM b"), "0")
+
+
+class Leaving(_Two):
+    """A client that reads no answer and goes."""
+
+    @stock_differs(STOCK)
+    def test_what_it_has_sent_is_carried_out(self):
+        read, write = wire.extended("SELECT 1") + wire.sync(), wire.extended("INSERT INTO other VALUES (7)") + wire.sync()
+        for sent in (read + write + wire.terminate(), read + write, wire.query("SELECT count(*) FROM b") + wire.query("INSERT INTO other VALUES (7)")):
+            before = int(self.primary_value("SELECT count(*) FROM other"))
+            client = self.client()
+            client.send(sent)
+            client.abort()
+            self.eventually(lambda n=before: int(self.primary_value("SELECT count(*) FROM other")) == n + 1, "the row to be there")
+
+    @stock_differs(STOCK)
+    def test_a_function_that_nobody_knows_yet_is_called(self):
+        self.primary_value("CREATE FUNCTION f_first() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO other VALUES (8); RETURN 8; END'")
+        client = self.client()
+        client.send(wire.query("SELECT f_first()"))
+        client.abort()
+        self.eventually(lambda: self.primary_value("SELECT count(*) FROM other WHERE i = 8") == "1", "the row to be there")
+
+    def primary_value(self, sql):
+        rows = self.cluster.primary.rows(sql, user="postgres", database="app")
+        return rows[0][0] if rows else None
 
 
 @stock_differs(STOCK)

@@ -85,6 +85,15 @@ class Cache(CompatCase):
             self.assertEqual(client.value("SELECT count(*) FROM half"), "0")
             self.assertEqual(client.query("SELECT 1").status, "I")
 
+    def test_what_has_no_sync_is_rolled_back(self):
+        self.cluster.primary.rows("DROP TABLE IF EXISTS open_end; CREATE TABLE open_end(a int); GRANT ALL ON open_end TO app")
+        insert = wire.extended("INSERT INTO open_end VALUES (1)")
+        for sent in (insert, insert + wire.flush(), wire.extended("SELECT 1") + insert):
+            with self.pool.client() as client:
+                client.send(sent)
+            with self.pool.client() as client:
+                self.assertEqual(client.value("SELECT count(*) FROM open_end"), "0")
+
     def test_a_failed_transaction_is_cleaned_up_too(self):
         with self.pool.client() as client:
             first = client.pid()

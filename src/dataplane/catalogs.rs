@@ -178,7 +178,7 @@ impl Catalog for Known<'_> {
             schema: schema.map(Into::into),
             name: name.into(),
         })? {
-            Answer::Function { volatile } => Some(volatile),
+            Answer::Function { volatile, .. } => Some(volatile),
             _ => None,
         }
     }
@@ -188,7 +188,10 @@ impl Catalog for Known<'_> {
 mod tests {
     use super::*;
 
-    const VOLATILE: Answer = Answer::Function { volatile: true };
+    const VOLATILE: Answer = Answer::Function {
+        volatile: true,
+        missing: false,
+    };
 
     fn function() -> Question {
         Question::Function {

@@ -301,7 +301,11 @@ async fn reset(
         side: end.side,
         error: false,
     };
-    // What the client did not wait for.
+    // A Sync would commit what the client has left without one; when the connection is closed the server rolls
+    // it back. After an error there is nothing left.
+    if answers.owed.needs_sync() && !answers.owed.is_skipping() {
+        return false;
+    }
     if answers.owed.needs_sync() {
         if backend.stream.write_all(&messages::SYNC).await.is_err() {
             return false;

@@ -81,6 +81,8 @@ pub enum Statement {
     Truncate,
     /// CREATE TEMPORARY TABLE, VIEW or SEQUENCE, also AS and SELECT INTO TEMPORARY.
     CreateTemporary(Ident),
+    /// ON COMMIT DROP of the [`Statement::CreateTemporary`] before it.
+    DropAtCommit(Ident),
     /// DROP TABLE, VIEW, SEQUENCE of one name; several are several of these.
     Drop(Ident),
     Call,

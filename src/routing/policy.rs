@@ -176,7 +176,7 @@ impl fmt::Display for Rule {
             R::UnloggedTable => "an unlogged table is named (check_unlogged_table)",
             R::Sequence => "a sequence is named, and the session has written",
             R::PrimaryView => {
-                "a view, or the row security of a table, calls a function of the primary"
+                "a view, or the row security of a table, calls a function of the primary or locks rows"
             }
             R::PrimaryPattern => "it matches primary_routing_query_pattern_list",
             R::WritingFunction => "a function that writes is called",
@@ -415,7 +415,12 @@ impl<C: Catalog> Procedure<'_, '_, C> {
             state, settings, ..
         } = *self.inputs;
         let standby = self.serializable(state.standby_is_serializable());
-        if self.shows(b"read_only") || state.is_in_transaction() && self.shows(b"transaction") {
+        // The isolation level is the same everywhere, unless only the primary was told.
+        let same_level = state.is_serializable() == Some(false) && !state.standbys_lack_level();
+        let level = self.shows(b"isolation") && !self.shows(b"default");
+        let shows_mode =
+            state.is_in_transaction() && self.shows(b"transaction") && !(same_level && level);
+        if self.shows(b"read_only") || shows_mode {
             return Some(Rule::ModesOfPrimary);
         }
         if !state.is_in_transaction() {
@@ -572,11 +577,20 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         if switches.check_temp_table == CheckTempTable::None {
             return false;
         }
+        // A type in it has its schema before it wherever it stands. Something that writes has made it.
+        let names_schema = || {
+            let word = b"pg_temp";
+            let mut windows = sql.windows(word.len());
+            windows.any(|w| w[2] == b'_' && w.eq_ignore_ascii_case(word))
+        };
         let schema = |name: &Name| {
             let schema = name.schema.map(|s| facts.text(s));
             schema.is_some_and(|s| s.starts_with(b"pg_temp"))
         };
-        if state.looks_into_temporary_schema() || facts.functions().iter().any(schema) {
+        if state.looks_into_temporary_schema()
+            || facts.functions().iter().any(schema)
+            || state.has_ever_written() && names_schema()
+        {
             return true;
         }
         let names = !facts.relations().is_empty() || !facts.functions().is_empty();

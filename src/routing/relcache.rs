@@ -41,6 +41,8 @@ pub enum Answer {
     Function {
         /// At least one of these functions is volatile, or one that a standby answers otherwise.
         volatile: bool,
+        /// Nothing has this name.
+        missing: bool,
     },
     DefaultIsolation {
         serializable: bool,
@@ -50,7 +52,18 @@ pub enum Answer {
     },
 }
 
-/// A relation that does not exist is none of these. For a name without schema each is true if it is
+impl Answer {
+    /// Nothing has the name in question.
+    fn is_missing(self) -> bool {
+        match self {
+            Answer::Relation(relation) => relation.missing,
+            Answer::Function { missing, .. } => missing,
+            Answer::DefaultIsolation { .. } | Answer::Temporary { .. } => false,
+        }
+    }
+}
+
+/// A relation that does not exist is only the last of these. For a name without schema each is true if it is
 /// of one relation of this name, in whatever schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relation {
@@ -65,10 +78,13 @@ pub struct Relation {
     /// A sequence, or a view that reads one. Its numbers are written to the WAL in advance, so that
     /// a standby shows it up to 32 ahead.
     pub sequence: bool,
-    /// A view, or a table with row security policies, that calls a function which belongs to the primary.
+    /// A view, or a table with row security policies, that calls a function which belongs to the primary
+    /// or locks rows.
     pub primary_only: bool,
     /// A function has this name, too, and is none of PostgreSQL's own: it may read any table.
     pub own_function: bool,
+    /// There is no relation of this name.
+    pub missing: bool,
 }
 
 /// Of a row `f` of pg_proc: volatile, or stable and one of those that tell about the server or
@@ -78,13 +94,28 @@ const OF_THE_PRIMARY: &str = "(f.provolatile OPERATOR(pg_catalog.=) 'v' OR f.pro
      pg_listening_channels|pg_notification_queue_usage|pg_prepared_xact|\
      pg_prepared_statement|pg_cursor|pg_export_snapshot)$')";
 
-/// Rows `f`: a function `p` itself, and what it is made of if it is an aggregate.
-const PARTS: &str = "LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid \
-     JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) ANY (ARRAY[p.oid, a.aggtransfn::pg_catalog.oid, \
-     a.aggfinalfn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])";
-
 /// Where a stored expression names a function by its number.
 const CALLS: &str = ":(?:(?:op)?funcid|(?:agg|win)fnoid) ([1-9][0-9]*)";
+
+/// FOR UPDATE and its like in a stored query.
+const LOCKS: &str = "[{]ROWMARKCLAUSE ";
+
+/// An answer about a name that nothing has lasts so long: what is made under it without this pgpool is noticed
+/// then. The names of common table expressions, which nothing has, are not asked about all the time.
+const NOTHING_LASTS: Duration = Duration::from_secs(10);
+
+/// Rows `f`: a function `p` itself, what the defaults of its arguments call, and what it is made of if it
+/// is an aggregate.
+fn parts() -> String {
+    format!(
+        "LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid::pg_catalog.oid OPERATOR(pg_catalog.=) p.oid \
+         JOIN LATERAL (SELECT pg_catalog.unnest(ARRAY[p.oid, a.aggtransfn::pg_catalog.oid, a.aggfinalfn::pg_catalog.oid, \
+         a.aggmtransfn::pg_catalog.oid, a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid]) \
+         UNION ALL SELECT found[1]::pg_catalog.oid FROM \
+         pg_catalog.regexp_matches(p.proargdefaults::pg_catalog.text, '{CALLS}', 'g') AS found) AS part(oid) ON true \
+         JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) part.oid"
+    )
+}
 
 impl Question {
     /// One query with one row of booleans; [`Question::answer`] reads it.
@@ -134,9 +165,11 @@ impl Question {
                 sequence: column(4),
                 primary_only: column(5),
                 own_function: column(6),
+                missing: column(7),
             }),
             Question::Function { .. } => Answer::Function {
                 volatile: column(0),
+                missing: column(1),
             },
             Question::DefaultIsolation { .. } => Answer::DefaultIsolation {
                 serializable: column(0),
@@ -183,6 +216,7 @@ fn function_sql(has_schema: bool) -> String {
         of_schema("o.oprnamespace"),
         of_schema("t.typnamespace"),
     );
+    let parts = parts();
     format!(
         "WITH RECURSIVE named(oid) AS (SELECT t.oid FROM pg_catalog.pg_type t {types} WHERE t.typname OPERATOR(pg_catalog.=) $name), \
          read(oid) AS (SELECT oid FROM named UNION SELECT t.typbasetype FROM read \
@@ -194,8 +228,8 @@ fn function_sql(has_schema: bool) -> String {
          UNION ALL SELECT found[1]::pg_catalog.oid FROM read \
          JOIN pg_catalog.pg_constraint k ON k.contypid OPERATOR(pg_catalog.=) read.oid, \
          LATERAL pg_catalog.regexp_matches(k.conbin::pg_catalog.text, '{CALLS}', 'g') AS found) \
-         SELECT EXISTS (SELECT FROM code JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) code.oid {PARTS} \
-         WHERE {OF_THE_PRIMARY})"
+         SELECT EXISTS (SELECT FROM code JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) code.oid {parts} \
+         WHERE {OF_THE_PRIMARY}), NOT EXISTS (SELECT FROM code) AND NOT EXISTS (SELECT FROM named)"
     )
 }
 
@@ -216,6 +250,7 @@ fn relation_sql(has_schema: bool) -> String {
          UNION ALL SELECT y.polqual::pg_catalog.text FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_policy y ON y.polrelid OPERATOR(pg_catalog.=) c.oid AND y.polcmd OPERATOR(pg_catalog.=) ANY ('{r,*}') \
          WHERE c.oid OPERATOR(pg_catalog.=) read.oid AND c.relrowsecurity";
+    let parts = parts();
     // What reading it reads: partitions and children, and what such rules and policies name, to any
     // depth.
     format!(
@@ -236,9 +271,11 @@ fn relation_sql(has_schema: bool) -> String {
          EXISTS (SELECT FROM seen WHERE relkind OPERATOR(pg_catalog.=) 'S'), \
          EXISTS (SELECT FROM read, LATERAL ({trees}) AS code(tree), \
          LATERAL pg_catalog.regexp_matches(code.tree, '{CALLS}', 'g') AS found \
-         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) found[1]::pg_catalog.oid {PARTS} WHERE {OF_THE_PRIMARY}), \
+         JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) found[1]::pg_catalog.oid {parts} WHERE {OF_THE_PRIMARY}) \
+         OR EXISTS (SELECT FROM read, LATERAL ({trees}) AS code(tree) WHERE code.tree OPERATOR(pg_catalog.~) '{LOCKS}'), \
          EXISTS (SELECT FROM pg_catalog.pg_proc WHERE proname OPERATOR(pg_catalog.=) $name \
-         AND pronamespace OPERATOR(pg_catalog.<>) '11'::pg_catalog.oid)"
+         AND pronamespace OPERATOR(pg_catalog.<>) '11'::pg_catalog.oid), \
+         NOT EXISTS (SELECT FROM named)"
     )
 }
 
@@ -329,7 +366,7 @@ impl RelCache {
     ) -> Option<bool> {
         name_key(b'f', schema, name, &mut self.key);
         match self.find(database, now)? {
-            Answer::Function { volatile } => Some(volatile),
+            Answer::Function { volatile, .. } => Some(volatile),
             _ => None,
         }
     }
@@ -344,8 +381,13 @@ impl RelCache {
     fn find(&mut self, database: &[u8], now: Instant) -> Option<Answer> {
         let entries = self.databases.get_mut(database)?;
         let entry = entries.get_mut(&self.key[..])?;
+        let limit = if entry.answer.is_missing() {
+            Some(self.expire.map_or(NOTHING_LASTS, |e| e.min(NOTHING_LASTS)))
+        } else {
+            self.expire
+        };
         let old = |limit| now.saturating_duration_since(entry.learnt) >= limit;
-        if self.expire.is_some_and(old) {
+        if limit.is_some_and(old) {
             entries.remove(&self.key[..]);
             self.entries -= 1;
             return None;
@@ -484,6 +526,7 @@ mod tests {
         sequence: false,
         primary_only: false,
         own_function: false,
+        missing: false,
     });
 
     #[test]
@@ -501,6 +544,28 @@ mod tests {
             None
         );
         assert!(cache.is_empty());
+    }
+
+    #[test]
+    fn that_nothing_has_a_name_is_asked_again_soon() {
+        let start = Instant::now();
+        let mut cache = RelCache::new(8, None);
+        let row = [false, false, false, false, false, false, false, true];
+        let missing = table("t").answer(&row);
+        cache.put(b"a", &table("t"), missing, start);
+        cache.put(b"a", &table("u"), PLAIN, start);
+        let function = Question::Function {
+            schema: None,
+            name: b"f".as_slice().into(),
+        };
+        cache.put(b"a", &function, function.answer(&[false, true]), start);
+        let soon = start + NOTHING_LASTS / 2;
+        assert_eq!(cache.get(b"a", &table("t"), soon), Some(missing));
+        assert_eq!(cache.volatile(b"a", None, b"f", soon), Some(false));
+        let later = start + NOTHING_LASTS;
+        assert_eq!(cache.get(b"a", &table("t"), later), None);
+        assert_eq!(cache.volatile(b"a", None, b"f", later), None);
+        assert_eq!(cache.get(b"a", &table("u"), later), Some(PLAIN));
     }
 
     #[test]
@@ -572,7 +637,9 @@ mod tests {
     /// client's search path.
     #[test]
     fn nothing_is_looked_up_in_the_search_path() {
-        let own = ["named", "read", "seen", "code", "next", "found", "lateral"];
+        let own = [
+            "named", "read", "seen", "code", "next", "found", "part", "lateral",
+        ];
         for question in questions() {
             let sql = text(&question).to_lowercase();
             // Without constants and qualified operators no operator and no sugar for one is left.

@@ -134,7 +134,10 @@ mod tests {
         }
         assert!(look_up.received(b'Z', b"T"));
         let answers = look_up.answers().unwrap();
-        let volatile = |v| Answer::Function { volatile: v };
+        let volatile = |v| Answer::Function {
+            volatile: v,
+            missing: false,
+        };
         assert_eq!(answers[0], (function("f"), volatile(true)));
         assert_eq!(answers[1], (function("g"), volatile(false)));
     }

@@ -207,7 +207,8 @@ impl Relay {
                 progress |= self.send_notices() || self.read_node(self.current(), cx, scratch)?;
             }
             if !progress && (self.uncovered.is_some() || !self.read_others(cx, scratch)?) {
-                let waits = self.held_until != Held::More
+                // What the router holds is carried out in its turn: a server alone would have read it before the end.
+                let waits = self.held_until == Held::Answers
                     || self.uncovered.is_some()
                     || !self.may_pass(self.target);
                 if waits && self.client.poll_closed(cx).is_ready() {

@@ -371,6 +371,42 @@ fn a_string_is_split_at_its_own_semicolons() {
 }
 
 #[test]
+fn on_commit_drop_is_seen() {
+    for (sql, drops) in [
+        (
+            "CREATE TEMP TABLE t (a int DEFAULT (1)) ON COMMIT DROP",
+            true,
+        ),
+        (
+            "create temp table if not exists t on commit drop as select 1",
+            true,
+        ),
+        ("CREATE TEMP TABLE t ON COMMIT DROP AS EXECUTE p", true),
+        (
+            "CREATE TEMP TABLE t (a int) ON COMMIT DELETE ROWS; SELECT 1",
+            false,
+        ),
+        (
+            "CREATE TEMP TABLE t (a int REFERENCES b ON DELETE CASCADE)",
+            false,
+        ),
+        (
+            "CREATE TEMP TABLE t AS SELECT 1 FROM a JOIN b ON commit",
+            false,
+        ),
+        ("CREATE TABLE t (a int) ON COMMIT DROP", false),
+    ] {
+        let f = facts(sql);
+        let found = f
+            .statements()
+            .iter()
+            .any(|s| matches!(s, Statement::DropAtCommit(n) if f.text(*n) == b"t"));
+        assert_eq!(found, drops, "{sql}");
+        assert!(!f.is_unknown(), "{sql}");
+    }
+}
+
+#[test]
 fn utility_statements_say_what_they_are() {
     let named = |sql: &str| {
         let f = facts(sql);

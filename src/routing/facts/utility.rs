@@ -328,25 +328,32 @@ impl<'a> Collector<'a, '_> {
         statement
     }
 
-    /// The rest of a CREATE, of which nothing more is asked than whether it is filled by an EXECUTE.
-    fn rest_of_create(&mut self) {
+    /// The rest of a CREATE, of which nothing more is asked than whether it is filled by an EXECUTE. True:
+    /// it has ON COMMIT DROP.
+    fn rest_of_create(&mut self) -> bool {
         let mut depth = 0;
+        let (mut drops, mut query) = (false, false);
         while let Some(token) = self.lexer.next() {
             match token.kind {
                 TokenKind::Punctuation(b'(') => depth += 1,
                 TokenKind::Punctuation(b')') => depth -= 1,
-                TokenKind::Punctuation(b';') if depth <= 0 => return,
+                TokenKind::Punctuation(b';') if depth <= 0 => return drops,
                 TokenKind::Unterminated => self.facts.unknown = true,
+                TokenKind::Word if depth <= 0 && token.text.eq_ignore_ascii_case(b"as") => {
+                    query = true;
+                    if self.take_word("execute") {
+                        self.execute();
+                    }
+                }
                 TokenKind::Word
-                    if depth <= 0
-                        && token.text.eq_ignore_ascii_case(b"as")
-                        && self.take_word("execute") =>
+                    if depth <= 0 && !query && token.text.eq_ignore_ascii_case(b"on") =>
                 {
-                    self.execute();
+                    drops |= self.take_word("commit") && self.take_word("drop");
                 }
                 _ => {}
             }
         }
+        drops
     }
 
     fn declare(&mut self) -> Statement {
@@ -537,7 +544,12 @@ impl<'a> Collector<'a, '_> {
                 Statement::Other
             }
         });
-        self.rest_of_create();
+        let drops = self.rest_of_create();
+        if let Statement::CreateTemporary(name) = statement
+            && drops
+        {
+            self.facts.statements.push(Statement::DropAtCommit(name));
+        }
         statement
     }
 

@@ -54,7 +54,8 @@ fn rule_after(before: &[&str], sql: &str) -> Rule {
     for sql in before {
         let facts = Facts::of(sql.as_bytes());
         let nodes = NodeSet::of(0);
-        let writes = facts.first() == Statement::Insert;
+        let first = facts.first();
+        let writes = matches!(first, Statement::Insert | Statement::Other);
         state.sent(&facts, &settings, writes, nodes);
         state.succeeded(&facts, &settings, writes, nodes);
         state.ready(TransactionStatus::Idle, &settings);
@@ -117,7 +118,20 @@ fn the_modes_of_a_transaction_are_those_of_the_primary() {
     let both = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE";
     assert_eq!(rule_within(both, read), Rule::ModesOfPrimary);
     let isolation = "show TRANSACTION isolation level";
-    assert_eq!(rule_within("BEGIN", isolation), Rule::ModesOfPrimary);
+    for (begin, want) in [
+        ("BEGIN", Rule::Balanced),
+        (level, Rule::Balanced),
+        (both, Rule::ModesOfPrimary),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE", Rule::ModesOfPrimary),
+    ] {
+        assert_eq!(rule_within(begin, isolation), want, "{begin}");
+    }
+    for mode in [
+        "SHOW transaction_deferrable",
+        "SHOW default_transaction_isolation",
+    ] {
+        assert_eq!(rule_within("BEGIN", mode), Rule::ModesOfPrimary, "{mode}");
+    }
     assert_eq!(rule(isolation), Rule::Balanced);
     let read_only = "SHOW transaction_read_only";
     assert_eq!(rule(read_only), Rule::ModesOfPrimary, "a standby says on");
@@ -186,6 +200,11 @@ fn a_temporary_table_is_seen_in_constants_types_and_functions() {
 #[test]
 fn the_temporary_schema_is_the_primarys() {
     assert_eq!(rule("SELECT pg_temp.f()"), Rule::TemporaryTable);
+    let made = &["CREATE DOMAIN pg_temp.d AS int"];
+    for sql in ["SELECT 1::pg_temp.d", "SELECT CAST(1 AS PG_TEMP.d)"] {
+        assert_eq!(rule_after(made, sql), Rule::TemporaryTable, "{sql}");
+    }
+    assert_eq!(rule_after(made, "SELECT 1::d"), Rule::Balanced);
     let path = &["SET search_path = pg_temp, public"];
     assert_eq!(
         rule_after(path, "SELECT ''::nonempty"),

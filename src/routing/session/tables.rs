@@ -13,6 +13,8 @@ struct Table {
     fresh: bool,
     /// Dropped in it.
     dropped: bool,
+    /// ON COMMIT DROP.
+    brief: bool,
 }
 
 impl TemporaryTables {
@@ -49,7 +51,7 @@ impl TemporaryTables {
 
     /// In a transaction, which may be rolled back.
     pub(super) fn create(&mut self, name: &[u8]) {
-        // IF NOT EXISTS; or the end of a transaction has dropped it (ON COMMIT DROP).
+        // IF NOT EXISTS.
         if self.contains(name) {
             return;
         }
@@ -57,7 +59,15 @@ impl TemporaryTables {
             name: name.into(),
             fresh: true,
             dropped: false,
+            brief: false,
         });
+    }
+
+    /// The table that was just made goes with this transaction.
+    pub(super) fn drop_at_commit(&mut self, name: &[u8]) {
+        if let Some(last) = self.tables.last_mut() {
+            last.brief |= last.fresh && *last.name == *name;
+        }
     }
 
     pub(super) fn drop(&mut self, name: &[u8]) {
@@ -82,7 +92,7 @@ impl TemporaryTables {
     /// The end of the transaction.
     pub(super) fn end(&mut self, committed: bool) {
         if committed {
-            self.tables.retain(|t| !t.dropped);
+            self.tables.retain(|t| !t.dropped && !t.brief);
         } else {
             self.tables.retain(|t| !t.fresh);
         }
@@ -117,5 +127,19 @@ mod tests {
         tables.drop(b"t");
         tables.end(true);
         assert!(tables.is_empty());
+    }
+
+    #[test]
+    fn a_table_with_on_commit_drop_goes_with_its_transaction() {
+        let mut tables = TemporaryTables::default();
+        tables.create(b"old");
+        tables.end(true);
+        for name in [b"old".as_slice(), b"t"] {
+            tables.create(name);
+            tables.drop_at_commit(name);
+        }
+        assert!(tables.contains(b"t"));
+        tables.end(true);
+        assert!(!tables.contains(b"t") && tables.contains(b"old"));
     }
 }

@@ -117,7 +117,7 @@ fn the_five_values_of_disable_load_balance_on_write() {
 fn dml_adaptive_remembers_what_was_written_and_what_depends_on_it() {
     let mut s = Session::new(OnWrite::DmlAdaptive);
     s.settings.relationships =
-        super::super::settings::relationships("t1:v1, t1:v2,public.f_vol():\"T2\"").0;
+        super::super::settings::relationships("t1:v1, t1:v2,t4:v4,public.f_vol():\"T2\"").0;
     s.run("begin", false, b'T');
     s.run(
         "update T1 set a = (select max(a) from t3) from t4",
@@ -130,9 +130,16 @@ fn dml_adaptive_remembers_what_was_written_and_what_depends_on_it() {
         ("v2", true),
         ("t3", false),
         ("t4", true),
+        ("v4", false),
     ] {
         assert_eq!(s.state.has_written_object(name.as_bytes()), want, "{name}");
     }
+    s.run(
+        "with x as (select 1) insert into s.t5 select * from t6",
+        true,
+        b'T',
+    );
+    assert!(s.state.has_written_object(b"t5") && !s.state.has_written_object(b"t6"));
     s.run("savepoint a", true, b'T');
     s.run("select s.f_vol()", true, b'T');
     assert!(s.state.has_written_object(b"t2"));
@@ -228,6 +235,24 @@ fn what_was_written_before_begin_is_answered_is_remembered() {
     assert!(s.state.has_written_object(b"t"));
     s.run("commit", false, b'I');
     assert!(!s.state.has_written_object(b"t"));
+}
+
+#[test]
+fn a_temporary_table_with_on_commit_drop_goes_with_its_transaction() {
+    let mut s = Session::new(OnWrite::Transaction);
+    s.run("begin", false, b'T');
+    s.run("create temp table t (a int) on commit drop", true, b'T');
+    assert!(s.state.is_temporary(b"t"));
+    s.run("commit", false, b'I');
+    assert!(!s.state.has_temporary_tables());
+    s.run("create temp table t on commit drop as select 1", true, b'I');
+    assert!(!s.state.has_temporary_tables());
+    s.run(
+        "create temp table t (a int) on commit delete rows",
+        true,
+        b'I',
+    );
+    assert!(s.state.is_temporary(b"t"));
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl SessionState {
             Statement::CreateTemporary(name) => {
                 self.temporary.create(facts.text(name));
             }
+            Statement::DropAtCommit(name) => self.temporary.drop_at_commit(facts.text(name)),
             Statement::Drop(name) => {
                 self.temporary.drop(facts.text(name));
                 if self.untraced == Untraced::Some {

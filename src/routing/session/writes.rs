@@ -19,9 +19,21 @@ impl SessionState {
         if !read && !matches!(facts.first(), Statement::Lock(_)) {
             // What a sub-select reads is not written; what a query in WITH writes is not told apart.
             let all = facts.has_data_modifying_with();
-            for relation in facts.relations().iter().filter(|r| all || !r.nested) {
+            // These write the first of them. What else UPDATE and DELETE name counts as in stock.
+            let target = !all && facts.count() <= 1;
+            let only_first =
+                target && matches!(facts.first(), Statement::Insert | Statement::Merge);
+            let rows = matches!(facts.first(), Statement::Update | Statement::Delete);
+            let relations = facts.relations().iter().filter(|r| all || !r.nested);
+            for (at, relation) in relations.enumerate() {
+                if at > 0 && only_first {
+                    break;
+                }
                 let name = facts.text(relation.name);
                 self.remember(name);
+                if at > 0 && target && rows {
+                    continue;
+                }
                 self.remember_dependents(settings, |o| match o {
                     Object::Relation(r) => r.eq_ignore_ascii_case(name),
                     Object::Function(_) => false,

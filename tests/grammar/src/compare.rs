@@ -220,6 +220,7 @@ fn describe(statement: Statement, facts: &Facts) -> String {
         }
         Statement::Truncate => "truncate".into(),
         Statement::CreateTemporary(name) => format!("create temporary {}", text(facts, name)),
+        Statement::DropAtCommit(name) => format!("drop at commit {}", text(facts, name)),
         Statement::Drop(name) => format!("drop {}", text(facts, name)),
         Statement::Call => "call".into(),
         Statement::Do => "do".into(),

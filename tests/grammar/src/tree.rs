@@ -180,11 +180,15 @@ fn describe(node: &NodeEnum) -> Vec<String> {
             format!("explain analyze={analyze} select={select}")
         }
         NodeEnum::TruncateStmt(_) => "truncate".into(),
-        NodeEnum::CreateStmt(create) => temporary(create.relation.as_ref()),
+        NodeEnum::CreateStmt(create) => {
+            return at_commit(temporary(create.relation.as_ref()), create.oncommit());
+        }
         NodeEnum::ViewStmt(view) => temporary(view.view.as_ref()),
         NodeEnum::CreateSeqStmt(sequence) => temporary(sequence.sequence.as_ref()),
         NodeEnum::CreateTableAsStmt(create) => {
-            temporary(create.into.as_ref().and_then(|into| into.rel.as_ref()))
+            let into = create.into.as_ref();
+            let action = into.map_or(pb::OnCommitAction::Undefined, |into| into.on_commit());
+            return at_commit(temporary(into.and_then(|into| into.rel.as_ref())), action);
         }
         NodeEnum::CallStmt(_) => "call".into(),
         NodeEnum::DoStmt(_) => "do".into(),
@@ -200,6 +204,15 @@ fn temporary(relation: Option<&pb::RangeVar>) -> String {
         }
         _ => "other".into(),
     }
+}
+
+/// What is made, and that the end of the transaction drops it.
+fn at_commit(made: String, action: pb::OnCommitAction) -> Vec<String> {
+    let name = made.strip_prefix("create temporary ");
+    let drop = name
+        .filter(|_| action == pb::OnCommitAction::OncommitDrop)
+        .map(|name| format!("drop at commit {name}"));
+    [Some(made.clone()), drop].into_iter().flatten().collect()
 }
 
 fn dropped(drop: &pb::DropStmt) -> Vec<String> {

@@ -43,7 +43,7 @@ impl Catalog for &mut Known {
             name: name.into(),
         };
         match self.0.get(&question)? {
-            Answer::Function { volatile } => Some(*volatile),
+            Answer::Function { volatile, .. } => Some(*volatile),
             _ => None,
         }
     }
