@@ -416,7 +416,7 @@ impl<C: Catalog> Procedure<'_, '_, C> {
         } = *self.inputs;
         let standby = self.serializable(state.standby_is_serializable());
         // The isolation level is the same everywhere, unless only the primary was told.
-        let same_level = state.is_serializable() == Some(false) && !state.standbys_lack_level();
+        let same_level = state.is_serializable() != Some(true) && !state.standbys_lack_level();
         let level = self.shows(b"isolation") && !self.shows(b"default");
         let shows_mode =
             state.is_in_transaction() && self.shows(b"transaction") && !(same_level && level);
