@@ -259,8 +259,8 @@ fn parameter(set: Set) -> String {
         }
         Set::Snapshot => "snapshot".into(),
         Set::Constraints => "constraints".into(),
-        Set::SearchPath { temporary } => format!("search path temporary={temporary}"),
+        Set::SearchPath { temporary, .. } => format!("search path temporary={temporary}"),
         Set::All => "all".into(),
-        Set::Other => "other".into(),
+        Set::Local | Set::Other => "other".into(),
     }
 }
