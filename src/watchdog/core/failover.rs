@@ -32,6 +32,8 @@ pub(super) struct Failovers {
     /// Decided and told to the supervisor, whose view does not show it yet.
     handed: Vec<Handed>,
     running: bool,
+    /// What is known of the backends without the failover that takes the primary away and is not over.
+    before: Option<BackendStatus>,
     /// When one of our own parts last asked.
     asked: Option<Instant>,
     /// The leader was asked for the backends' status, in this packet: when. Two answers can come by two
@@ -89,8 +91,26 @@ impl Failovers {
         !self.waiting.is_empty() || self.handed.iter().any(|handed| handed.promotes)
     }
 
+    pub fn is_under_way(&self) -> bool {
+        self.running || self.pauses()
+    }
+
+    pub fn before(&self) -> Option<&BackendStatus> {
+        self.before.as_ref()
+    }
+
+    /// The backends were so, and are so now.
+    pub fn backends_came(&mut self, old: BackendStatus, new: &BackendStatus) {
+        if new.known_primary().is_some() || !self.is_under_way() {
+            self.before = None;
+        } else if old.known_primary().is_some() {
+            self.before = Some(old);
+        }
+    }
+
     pub fn gives_up(&mut self) {
         self.running = false;
+        self.before = None;
         self.waiting.clear();
         self.handed.clear();
     }
@@ -490,6 +510,10 @@ impl Core {
             let is_down = backends.get(handed.node) == Some(&RemoteStatus::Down);
             is_down != (handed.kind == FailoverKind::Degenerate)
         });
+        if !self.failovers.is_under_way() {
+            self.failovers.before = None;
+        }
+        self.note_primary();
         self.watch_pause();
         if self.state == State::Standby {
             // It has led when this began; what the new leader thinks of the backends counts now.

@@ -61,9 +61,11 @@ impl Core {
         }
     }
 
-    /// `None`: nothing that could be sent.
+    /// `None`: nothing that could be sent. Of what a failover has not done yet another node must not know: it would
+    /// not begin it anew when this one is lost.
     pub(super) fn backend_status(&self) -> Option<BackendStatus> {
-        let mut status = self.backends.clone();
+        let before = self.failovers.before();
+        let mut status = before.unwrap_or(&self.backends).clone();
         status.node_name.clone_from(&self.name);
         (!status.nodes.is_empty()).then_some(status)
     }

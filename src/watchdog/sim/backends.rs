@@ -68,8 +68,12 @@ impl Backends {
         }
     }
 
-    /// A new process knows nothing of what went on.
+    /// A new process does what the last one has begun and not ended: here by finding the server down again.
     pub fn restart(&mut self) {
+        if let Some(primary) = self.before {
+            self.primary = Some(primary);
+            self.nodes[primary].down = false;
+        }
         self.release_all();
         self.give_up();
     }

@@ -241,6 +241,11 @@ impl World {
         if usize::try_from(alive) != Ok(count - 1) {
             return Some(format!("{alive} nodes have joined the leader"));
         }
+        let known = &self.nodes[leader].backends;
+        let could_be = |backend: usize| self.backends[backend] && !known.nodes[backend].down;
+        if known.primary.is_none() && (0..self.backends.len()).any(could_be) {
+            return Some("no server is made the primary".to_owned());
+        }
         (0..count).find_map(|node| self.wrong_with(node, leader))
     }
 

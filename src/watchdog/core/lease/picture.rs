@@ -146,7 +146,6 @@ impl Core {
 
     /// What this node knows of the backends now.
     pub(in crate::watchdog::core) fn backends_came(&mut self, status: BackendStatus) {
-        let primary = status.known_primary();
         for (node, now) in status.nodes.iter().enumerate() {
             let before = self.backends.nodes.get(node);
             if *now == RemoteStatus::Down && before != Some(&RemoteStatus::Down) {
@@ -154,9 +153,17 @@ impl Core {
                 self.votes.drop_backend(node);
             }
         }
-        self.backends = status;
-        // That there is none any more is news as well: who does not know it would serve the one that is gone.
-        if primary == self.lease.primary {
+        let old = std::mem::replace(&mut self.backends, status);
+        self.failovers.backends_came(old, &self.backends);
+        self.note_primary();
+    }
+
+    /// That there is none any more is news as well: who does not know it would serve the one that is gone. But
+    /// not before the failover is over: whoever leads next begins it anew, if this node is lost meanwhile.
+    pub(in crate::watchdog::core) fn note_primary(&mut self) {
+        let primary = self.backends.known_primary();
+        let is_to_come = primary.is_none() && self.failovers.is_under_way();
+        if is_to_come || primary == self.lease.primary {
             return;
         }
         self.lease.primary = primary;

@@ -453,6 +453,21 @@ fn that_there_is_no_primary_any_more_makes_a_picture() {
     assert_eq!(bench.core.lease_picture(), now, "nothing new");
 }
 
+/// If this node is lost meanwhile, the next leader shall begin it anew.
+#[test]
+fn what_a_failover_has_not_done_yet_makes_no_picture() {
+    let mut bench = serving();
+    let before = bench.core.lease_picture();
+    bench.event(Event::FailoverBegins);
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Up], -1);
+    assert_eq!(bench.core.lease_picture(), before);
+    let told = |bench: &Bench| bench.core.backend_status().unwrap().primary;
+    assert_eq!(told(&bench), 0);
+    bench.event(Event::FailoverEnds);
+    assert!(bench.core.lease_picture() > before);
+    assert_eq!(told(&bench), -1);
+}
+
 #[test]
 fn a_request_that_is_dropped_after_all_ends_the_pause() {
     let mut bench = serving();
