@@ -55,7 +55,7 @@ unit:
 	$(CARGO) test --locked
 
 # Random histories of the cores of failover, recovery and watchdog and of the router, 100,000 of each; the
-# seeds are printed.
+# seeds are printed. Those of the watchdog are the same each time: make random has new ones.
 simulation:
 	$(CARGO) test --locked --profile simulation --lib -- failover::sim recovery::sim router::sim watchdog::sim --nocapture
 

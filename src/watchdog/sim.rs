@@ -417,6 +417,9 @@ fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+/// The first seed of the histories that are the same each time.
+const FIXED: u64 = 1 << 20;
+
 #[test]
 fn in_random_histories_there_is_one_leader_and_nothing_is_lost_or_doubled() {
     if let Some(seed) = number_from("SIM_SEED") {
@@ -430,7 +433,13 @@ fn in_random_histories_there_is_one_leader_and_nothing_is_lost_or_doubled() {
     };
     let count = number_from("SIM_HISTORIES").unwrap_or(default);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let first = now.map_or(0, |d| d.as_secs() << 20);
+    // `make test` has the same histories each time, until a million new ones have passed the checks of today;
+    // `make random` has new ones.
+    let first = if count == default {
+        FIXED
+    } else {
+        now.map_or(0, |d| d.as_secs() << 20)
+    };
     println!("{count} histories of the watchdog from seed {first}; SIM_SEED repeats one");
     let next = AtomicU64::new(first);
     let failed = AtomicU64::new(0);
