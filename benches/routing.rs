@@ -120,7 +120,11 @@ fn whole(c: &mut Criterion) {
                 schema: function.schema.map(|s| facts.text(s).into()),
                 name: facts.text(function.name).into(),
             };
-            cache.put(b"app", &question, Answer::Function { volatile: false }, now);
+            let answer = Answer::Function {
+                volatile: false,
+                missing: false,
+            };
+            cache.put(b"app", &question, answer, now);
         }
         c.bench_function(&format!("routing/decision/{name}"), |b| {
             b.iter(|| {
