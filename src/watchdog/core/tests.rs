@@ -6,6 +6,7 @@ mod failover;
 mod hostile;
 mod lease;
 mod lease_members;
+mod lease_reigns;
 mod links;
 mod replay;
 mod strangers;
