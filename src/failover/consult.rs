@@ -31,7 +31,7 @@ pub const PATIENT_TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Whoever has not been able to ask again for so long was suspended meanwhile: what it saw is no reason any more.
 pub const STALE: Duration = Duration::from_secs(5);
-/// The watchdog answers within eight seconds, unless this process was suspended meanwhile.
+/// The watchdog answers within eight seconds, unless this process was suspended meanwhile, or its disk hangs.
 pub const LATE: Duration = Duration::from_secs(10);
 
 /// What a request was made of.
@@ -210,7 +210,7 @@ impl Consult {
     fn outdated(&self, asked: &Asked) -> Verdict {
         let (kind, pid) = (asked.request.kind(), self.pid);
         Verdict::Refused(Refusal {
-            detail: "this process has not run for some seconds, and what was seen before that is no reason any more; a node that is down is found again by the next health check, an order of an operator has to be given again".to_owned(),
+            detail: "this process, or the disk of its work directory, has stood still for some seconds, and what was seen before that is no reason any more; a node that is down is found again by the next health check, an order of an operator has to be given again".to_owned(),
             ..Refusal::error(format!(
                 "{kind} request for 1 node(s) from pid [{pid}] is dropped"
             ))

@@ -6,7 +6,7 @@
 //! | [`start`] | sockets, then tasks |
 //! | [`task`] | the one owner of the three cores, and the loop that hands events to them |
 //! | [`actions`] | what they say |
-//! | [`keeping`] | what waits while that is being written |
+//! | [`keeping`] | what waits while the memory of the write lease is being written |
 //! | [`listen`] | the sockets that are listened on |
 //! | [`connection`] | one TCP connection |
 //! | [`heartbeat`] | datagrams |
