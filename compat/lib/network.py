@@ -40,6 +40,11 @@ def drop(*ports):
         _run("nft", f"add rule inet away input tcp dport {port} drop; add rule inet away input tcp sport {port} drop")
 
 
+def drop_confirmations(port):
+    """What the server at this port confirms with nothing else to say is lost: a request arrives, and its sender does not know."""
+    _run("nft", f"add rule inet away input tcp sport {port} tcp flags & (syn | fin | rst | psh) == 0 drop")
+
+
 def restore():
     """All packets arrive again."""
     _run("nft", "flush chain inet away input")

@@ -138,12 +138,20 @@ class SourceOfARecovery(OwnNetwork, RecoveryCase):
 
     config = {**RECOVERY, "health_check_period": 0}
 
-    @ours_only("the connection is kept alive; stock waits as long as the system does, two hours")
-    def test_the_recovery_ends(self):
+    def recovery_ends(self, before=lambda: None):
         self.scripts.install(before="sleep 100")
         self.lose()
+        before()
         end = self.begin()
         network.drop(self.cluster[0].port)
         began = time.monotonic()
         self.assertIn('execution of command failed at "1st stage"', end().err)
         self.assertLess(time.monotonic() - began, 45 * env.SLOW)
+
+    @ours_only("the connection is kept alive; stock waits as long as the system does, two hours")
+    def test_the_recovery_ends(self):
+        self.recovery_ends()
+
+    @ours_only("no probe goes out while a request is sent again and again; stock waits as long as the system does, a quarter of an hour")
+    def test_the_recovery_ends_when_its_request_was_not_confirmed(self):
+        self.recovery_ends(before=lambda: network.drop_confirmations(self.cluster[0].port))

@@ -617,7 +617,11 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Opened, Fail
                 // Nagle's delay would add to each of the small messages.
                 let _ = stream.set_nodelay(true);
                 // An online recovery waits for hours, and a host may be gone without a word.
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive());
+                // Keepalive looks only while nothing is on its way; what was sent and never
+                // confirmed would be sent again for a quarter of an hour.
+                let socket = SockRef::from(&stream);
+                let _ = socket.set_tcp_keepalive(&keepalive());
+                let _ = socket.set_tcp_user_timeout(Some(GONE));
                 return secure(address, stream).await;
             }
             Err(e) => last = connect_failure(&e),
@@ -626,7 +630,10 @@ async fn open(address: &Address, limit: Option<Duration>) -> Result<Opened, Fail
     Err(last)
 }
 
-/// A host that is gone is noticed within half a minute by a connection on which nothing is said.
+/// A host of which nothing was heard for so long is gone: neither data confirmed nor a probe.
+const GONE: Duration = Duration::from_secs(30);
+
+/// Probes of a connection on which nothing is said; the last one goes out when [`GONE`] is over.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(15))
