@@ -54,6 +54,7 @@ pub(in crate::config) fn findings(
     }
     if let Some(settings) = super::settings(values, dialect) {
         check.times(&settings);
+        check.halves(&settings);
         check.heartbeats(&settings);
     }
     check.findings
@@ -253,6 +254,22 @@ impl Check<'_> {
                 deadtime.as_secs()
             );
             self.warn("wd_write_lease", None, text, "use less than the dead time");
+        }
+    }
+
+    fn halves(&mut self, settings: &Settings) {
+        let nodes = settings.others.len() + 1;
+        if settings.write_lease.is_some() && settings.quorum.half_votes && nodes.is_multiple_of(2) {
+            let half = nodes / 2;
+            let text = format!(
+                "{half} of {nodes} watchdog nodes are a quorum, so no write lease is kept (wd_write_lease): when they are cut into two halves both have a leader with the virtual IP, and what clients of one of them write can be lost"
+            );
+            self.warn(
+                "enable_consensus_with_half_votes",
+                None,
+                text,
+                "set enable_consensus_with_half_votes = off (before 4.1 half was always enough), or add a node",
+            );
         }
     }
 

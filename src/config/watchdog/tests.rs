@@ -311,13 +311,29 @@ fn a_vote_outlives_a_round_of_every_health_check() {
 
 #[test]
 fn half_votes_are_always_enough_in_a_file_of_4_0() {
-    assert!(
-        !load(&old("enable_consensus_with_half_votes = off\n"), "", "")
-            .0
-            .unwrap()
-            .quorum
-            .half_votes
-    );
+    let half_votes = |line: &str| load(&old(line), "", "").0.unwrap().quorum.half_votes;
+    assert!(half_votes(""));
+    let of_4_1 = "enable_consensus_with_half_votes";
+    assert!(!half_votes(&format!("{of_4_1} = off\n")));
+    assert!(half_votes(&format!("{of_4_1} = on\n")));
+}
+
+#[test]
+fn where_half_is_enough_an_even_cluster_is_told_that_it_keeps_no_lease() {
+    let said = |line: &str, own: &str| {
+        let (_, said) = load(&format!("{NEW}{line}\n"), own, "1\n");
+        said.iter().any(|s| s.contains("no write lease is kept"))
+    };
+    let four = "hostname3 = 'd'\nwd_port3 = 9000\npgpool_port3 = 9999\nheartbeat_hostname3 = 'd'\nheartbeat_port3 = 9696\n";
+    let half = "enable_consensus_with_half_votes = on\n";
+    assert!(said(&format!("{four}{half}"), ""));
+    assert!(!said(&format!("{four}{half}"), "wd_write_lease = 0\n"));
+    assert!(!said(four, ""));
+    assert!(!said(half, ""), "three nodes have no half");
+}
+
+#[test]
+fn the_lease_is_on_unless_it_is_switched_off() {
     let (settings, _) = load(NEW, "", "1\n");
     let settings = settings.unwrap();
     assert!(!settings.quorum.half_votes);
