@@ -164,8 +164,9 @@ struct World {
     deadtime: Duration,
     through_codec: bool,
     lease_is_possible: bool,
-    /// Members are removed, so that both sides of a cut can be a majority: then only the end counts.
-    removes: bool,
+    /// Members are removed, or half of the votes is enough, so that both sides of a cut can be a majority: then only
+    /// the end counts.
+    two_majorities: bool,
     promotions: u32,
     /// The server that is the primary, whether a node knows it or not.
     promoted: NodeId,
@@ -185,11 +186,13 @@ impl World {
     fn new(seed: u64, explained: bool) -> World {
         let mut random = Random(seed);
         let count = match random.below(40) {
-            0..=30 => 3,
+            0..=28 => 3,
+            29..=30 => 2,
             31..=35 => 4,
             36..=38 => 5,
             _ => 7,
         };
+        let half_votes = count % 2 == 0 && random.chance(30);
         let deadtime = random.millis(12_000, 30_000);
         let keepalive = Duration::from_secs(3 + random.below(2));
         let lease = random.chance(75);
@@ -202,9 +205,10 @@ impl World {
         base.lifecheck.interval = Duration::from_secs(10);
         base.heartbeat.keepalive = keepalive;
         base.write_lease = lease.then(|| Duration::from_secs(5 + random.below(5)));
+        base.quorum.half_votes = half_votes;
         base.consensus.require_consensus = random.chance(85);
         base.consensus.allow_multiple = random.chance(15);
-        let lease_was_on = lease && stock.is_none() && random.chance(70);
+        let lease_was_on = lease && stock.is_none() && !half_votes && random.chance(70);
         let removes = random.chance(5);
         if removes {
             let after = |random: &mut Random| Some(random.millis(5_000, 40_000));
@@ -281,8 +285,8 @@ impl World {
             health_period: random.millis(4_000, 8_000),
             deadtime,
             through_codec: random.chance(3),
-            lease_is_possible: lease && stock.is_none() && !removes,
-            removes,
+            lease_is_possible: lease && stock.is_none() && !removes && !half_votes,
+            two_majorities: removes || half_votes,
             promotions: 0,
             promoted: 0,
             written: None,
@@ -293,7 +297,7 @@ impl World {
             healing: false,
             history: explained.then(|| {
                 vec![format!(
-                    "seed {seed}, {count} nodes, {backends} backends, dead time {deadtime:?}, lease {lease}, stock {stock:?}"
+                    "seed {seed}, {count} nodes, {backends} backends, dead time {deadtime:?}, lease {lease}, stock {stock:?}, half votes {half_votes}"
                 )]
             }),
             random,

@@ -33,7 +33,7 @@ impl World {
     /// notice.
     pub(super) fn check(&mut self) {
         self.note_support();
-        if self.removes {
+        if self.two_majorities {
             return;
         }
         self.check_lease();
@@ -192,7 +192,7 @@ impl World {
     /// for long.
     pub(super) fn check_promotion(&mut self, node: usize, backend: NodeId) {
         self.promotions += 1;
-        if self.removes {
+        if self.two_majorities {
             return;
         }
         let now = self.now();
