@@ -47,6 +47,8 @@ def measure(rows, names, rounds, verdict):
                     reports = [report for report in (_run(os.path.join(root, "site"), subject, name, scenario) for _ in range(rounds)) if report]
                     if reports:
                         results[f"{subject} {name}"] = [_figures(report) for report in reports]
+                    if subject == "ours":
+                        verdict(f"watchdog {name}: runs that did not end as they have to", rounds - len(reports), 0, "at most")
                     if reports and subject == "ours":
                         _judge(name, reports, limit, verdict)
     finally:
