@@ -1,3 +1,6 @@
+mod leftover;
+mod stop;
+
 use super::*;
 use crate::watchdog::testing;
 
@@ -207,6 +210,26 @@ fn an_address_that_cannot_be_had_or_removed_is_tried_for_again() {
     assert_eq!(bench.done(), "ip addr del");
 }
 
+#[test]
+fn an_address_that_does_not_answer_to_ping_is_brought_up_anew() {
+    let mut bench = Bench::new(|_| {});
+    bench.event(Event::Escalate);
+    bench.ended(true);
+    bench.looked(true);
+    bench.ended(true);
+    bench.done.clear();
+    for _ in 0..3 {
+        bench.ended(false);
+    }
+    assert_eq!(bench.done(), "ping -q -c3, ping -q -c3");
+    assert!(bench.said.contains("does not answer to ping"));
+    assert!(!bench.vip.is_held());
+    bench.after(9);
+    assert_eq!(bench.done(), "");
+    bench.after(1);
+    assert_eq!(bench.done(), "ip addr add");
+}
+
 /// `ip addr add` fails for an address that is here already.
 #[test]
 fn an_address_that_is_here_already_is_announced_and_verified() {
@@ -285,46 +308,6 @@ fn no_command_that_hangs_holds_up_the_next_step() {
 }
 
 #[test]
-fn at_a_stop_nothing_is_waited_for_that_hangs() {
-    let mut bench = Bench::new(|s| s.de_escalation_command = "/x/hangs".to_owned());
-    bench.up();
-    bench.event(Event::DeEscalate);
-    bench.after(5);
-    bench.event(Event::Stop);
-    assert_eq!(bench.done(), "/x/hangs, leave, ip addr del");
-    for _ in 0..3 {
-        bench.after(4);
-        bench.looked(true);
-    }
-    assert!(bench.done().ends_with("kill, look, rest"));
-    assert!(bench.said.contains("still on this host"));
-    let mut bench = Bench::new(|_| {});
-    bench.event(Event::Escalate);
-    bench.event(Event::Stop);
-    assert_eq!(bench.done(), "ip addr add, kill, ip addr del");
-}
-
-#[test]
-fn a_stop_tries_once_more_to_remove_what_could_not_be_removed() {
-    let mut bench = Bench::new(|_| {});
-    bench.up();
-    bench.event(Event::DeEscalate);
-    for _ in 0..3 {
-        bench.ended(true);
-        bench.looked(true);
-    }
-    bench.done.clear();
-    bench.event(Event::Stop);
-    assert_eq!(bench.done(), "ip addr del");
-    bench.ended(true);
-    bench.looked(false);
-    assert_eq!(bench.done(), "look, rest");
-    let mut bench = Bench::new(|_| {});
-    bench.event(Event::Stop);
-    assert_eq!(bench.done(), "rest");
-}
-
-#[test]
 fn a_change_of_mind_is_heeded_when_the_command_ends() {
     let mut bench = Bench::new(|_| {});
     bench.event(Event::Escalate);
@@ -334,20 +317,6 @@ fn a_change_of_mind_is_heeded_when_the_command_ends() {
     bench.event(Event::Escalate);
     bench.ended(true);
     assert_eq!(bench.done(), "ip addr add");
-}
-
-#[test]
-fn an_address_left_by_a_killed_process_is_given_up_at_the_start() {
-    let mut bench = Bench::new(|_| {});
-    bench.event(Event::Start);
-    bench.looked(true);
-    bench.ended(true);
-    bench.looked(false);
-    assert_eq!(bench.done(), "look, ip addr del, look, rest");
-    let mut bench = Bench::new(|_| {});
-    bench.event(Event::Start);
-    bench.looked(false);
-    assert_eq!(bench.done(), "look, rest");
 }
 
 #[test]
