@@ -139,6 +139,39 @@ fn queries_in_a_row_that_fail_make_a_node_dead_and_one_makes_it_alive() {
     assert_eq!(bench.at(13, answer(0, true)), [alive(0)]);
 }
 
+#[test]
+fn failures_count_in_a_row_and_from_the_last_answer_recovery_or_stop_of_this_process_on() {
+    for between in ["answer", "recovery", "stop"] {
+        let mut bench = Bench::new(|s| s.lifecheck.method = LifecheckMethod::Query);
+        let mut now = 1;
+        let queried = |bench: &mut Bench, now: u64, answered| {
+            let actions = bench.at(now, Event::Queried { peer: 0, answered });
+            actions.contains(&dead(0))
+        };
+        queried(&mut bench, now, true);
+        for _ in 0..5 {
+            for _ in 0..2 {
+                assert!(!queried(&mut bench, now, false), "{between}");
+            }
+            match between {
+                "answer" => assert!(!queried(&mut bench, now, true)),
+                "recovery" => {
+                    let _ = bench.at(now, Event::Recovering(true));
+                    let _ = bench.at(now, Event::Recovering(false));
+                }
+                _ => {
+                    now += 100;
+                    let _ = bench.at(now, Event::Timer);
+                }
+            }
+        }
+        for _ in 0..2 {
+            assert!(!queried(&mut bench, now, false), "{between}");
+        }
+        assert!(queried(&mut bench, now, false), "{between}");
+    }
+}
+
 /// Whatever becomes of the others: a pgpool whose sessions are all taken must not end itself.
 #[test]
 fn the_lifecheck_by_query_asks_the_others_and_not_this_node() {
