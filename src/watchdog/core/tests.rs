@@ -9,6 +9,8 @@ mod lease_members;
 mod lease_reigns;
 mod links;
 mod replay;
+mod returns;
+mod services;
 mod strangers;
 mod summary;
 mod texts;

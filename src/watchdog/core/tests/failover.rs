@@ -218,9 +218,26 @@ fn a_leader_that_cannot_reach_a_standby_does_not_resign_for_it() {
     }
 }
 
+/// The primary is in quarantine here because a standby has voted against it, and this leader reaches it.
+#[test]
+fn a_leader_that_has_not_voted_itself_does_not_resign() {
+    let mut bench = leader();
+    bench.vote(0, down(0));
+    nobody_joins(&mut bench, Some(0));
+    let expired = |action: &Action| matches!(action, Action::Log(entry) if entry.message.contains("found no consensus in time"));
+    assert!(bench.actions.iter().any(expired));
+    assert!(!bench.done().contains("#R"));
+    assert_eq!(bench.core.state(), State::Leader);
+}
+
 /// The leader asks for the failover of a node that the others see, and no primary is in sight.
 fn votes_in_vain(bench: &mut Bench, node: usize, quarantined_primary: Option<i32>) {
     bench.ask(down(node));
+    nobody_joins(bench, quarantined_primary);
+}
+
+/// Votes end, and no primary is in sight.
+fn nobody_joins(bench: &mut Bench, quarantined_primary: Option<i32>) {
     bench.event(Event::Backends(BackendStatus {
         nodes: vec![RemoteStatus::Waiting, RemoteStatus::Up],
         primary: -1,
@@ -232,6 +249,35 @@ fn votes_in_vain(bench: &mut Bench, node: usize, quarantined_primary: Option<i32
         bench.tell(info_of(1, State::Standby));
         bench.seconds(5);
     }
+}
+
+/// It may know less than the one that it has followed.
+#[test]
+fn a_leader_that_still_takes_over_what_the_last_one_knew_decides_nothing() {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.follow(info_of(0, State::Leader));
+    bench.say(0, Message::FailoverEnd);
+    let asked = bench.sent_id(b'd');
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    let adopt = bench.actions.iter().find_map(|action| match action {
+        Action::Adopt { number, .. } => Some(*number),
+        _ => None,
+    });
+    bench.say(0, Message::GoingDown);
+    bench.seconds(10);
+    bench.meet(info_of(1, State::Joining));
+    bench.say(1, Message::JoinLeader);
+    assert!(bench.core.leads_with_quorum());
+    bench.done();
+    assert_eq!(bench.ask(down(0)), "answer Transition");
+    let (_, result) = bench.vote(1, down(0));
+    assert_eq!(result, FailoverResult::Transition);
+    bench.event(Event::Adopted {
+        number: adopt.unwrap(),
+    });
+    let (_, result) = bench.vote(1, down(0));
+    assert_eq!(result, FailoverResult::BuildingConsensus);
+    assert_eq!(bench.ask(down(0)), "answer Proceed");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Which answers count: of this reign, of this pause, of a process that still goes on.
 
 use super::{
-    lease::{leader, serving},
+    lease::{ask_for, leader, serving},
     *,
 };
-use crate::watchdog::codec::message::{LeaseGrant, Picture, Reign};
+use crate::watchdog::codec::{
+    function::FailoverResult,
+    message::{LeaseGrant, Picture, Reign},
+};
 
 fn grant_of(bench: &Bench, reign: Reign) -> LeaseGrant {
     LeaseGrant {
@@ -102,6 +105,38 @@ fn a_node_that_says_that_it_goes_has_stopped_serving() {
         )
     });
     assert!(!bench.core.may_serve(bench.now));
+}
+
+/// Until then it may take a server for the primary that is none any more.
+#[test]
+fn a_leader_that_holds_the_lease_and_has_to_learn_decides_nothing() {
+    let mut bench = serving();
+    let higher = Reign {
+        number: bench.core.lease_reign().number + 7,
+        node: 2,
+    };
+    bench.say(1, Message::LeaseGrant(grant_of(&bench, higher)));
+    assert!(bench.core.coordinates(), "it has only another number");
+    let newer = Picture {
+        reign: higher,
+        change: 2,
+    };
+    let mut grant = grant_of(&bench, bench.core.lease_reign());
+    grant.picture = newer;
+    bench.say(1, Message::LeaseGrant(grant));
+    assert!(!bench.core.coordinates());
+    assert!(bench.core.leads_with_quorum());
+    for node in 0..2 {
+        assert_eq!(ask_for(&mut bench, down(node)), "answer Transition");
+        bench.say(0, Message::Failover(down(node)));
+        assert!(bench.actions.iter().any(|action| matches!(
+            action,
+            Action::Send {
+                message: Message::FailoverResult(FailoverResult::Transition),
+                ..
+            }
+        )));
+    }
 }
 
 #[test]
