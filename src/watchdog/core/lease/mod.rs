@@ -462,9 +462,11 @@ impl Core {
         }
         let why_off = self.why_there_is_no_lease();
         let lifecheck = &self.settings.lifecheck;
+        // By then a node that is cut off has lost its leader: rounds of the lifecheck are one interval apart.
+        let noticed = lifecheck.silence() + lifecheck.interval;
         self.lease.on = on;
         self.lease.bound.clear();
-        self.lease.bound_at = on.then(|| self.now + lifecheck.deadtime + lifecheck.interval);
+        self.lease.bound_at = on.then(|| self.now + noticed);
         self.lease.off_at = None;
         self.lease.patience = Some(self.now + self.lease.acquisition());
         self.lease.next_round = Some(self.now);
@@ -546,7 +548,7 @@ impl Core {
             return None;
         };
         self.peers[leader].write_lease()?;
-        let patience = self.settings.lifecheck.deadtime.max(3 * self.lease.pace());
+        let patience = self.settings.lifecheck.silence().max(3 * self.lease.pace());
         Some((leader, self.lease.answered? + patience))
     }
 

@@ -4,7 +4,10 @@ use super::{
     lease::{leader, serving, started},
     *,
 };
-use crate::watchdog::codec::{function::Flags, message::LeaseGrant};
+use crate::watchdog::{
+    codec::{function::Flags, message::LeaseGrant},
+    settings::LifecheckMethod,
+};
 
 const UNLIMITED: u32 = i32::MAX as u32;
 
@@ -128,6 +131,47 @@ fn a_leader_without_majority_says_that_there_is_no_quorum_whatever_it_is_asked()
             assert!(bench.done().contains("NoQuorum"), "{exists} {more:?}");
         }
     }
+}
+
+/// Others call a node dead after `wd_interval` times `wd_life_point`, and `wd_heartbeat_deadtime` is of heartbeats.
+fn by_queries(interval: u64) -> impl FnOnce(&mut Settings) {
+    move |settings| {
+        settings.lifecheck.method = LifecheckMethod::Query;
+        settings.lifecheck.interval = Duration::from_secs(interval);
+        settings.lifecheck.life_point = 3;
+        settings.lifecheck.deadtime = Duration::from_secs(30);
+    }
+}
+
+#[test]
+fn with_the_lifecheck_by_query_a_leader_that_hears_nothing_is_given_up_after_its_queries() {
+    for interval in [4, 8] {
+        let mut bench = Bench::with(by_queries(interval));
+        bench.follow(ours(0, State::Leader));
+        bench.asks(0, false);
+        bench.share(7);
+        // It is heard itself.
+        for second in 1..3 * interval {
+            bench.seconds(1);
+            bench.asks(0, false);
+            assert_eq!(bench.core.state(), State::Standby, "{second}");
+        }
+        bench.seconds(2);
+        assert_eq!(bench.core.state(), State::Joining, "{interval}");
+    }
+}
+
+/// It serves without limit until then.
+#[test]
+fn with_the_lifecheck_by_query_a_node_that_knows_nothing_of_the_lease_has_the_time_of_its_queries()
+{
+    let mut bench = Bench::with(by_queries(20));
+    bench.lead(&[ours(0, State::Standby), ours(1, State::Standby)]);
+    assert!(bench.core.keeps_lease());
+    bench.seconds(79);
+    assert!(!bench.core.bound_by_time());
+    bench.seconds(1);
+    assert!(bench.core.bound_by_time());
 }
 
 #[test]
