@@ -5,13 +5,15 @@
 //! it: after the time for which answers are waited for, this node gives its connections up, as if the network
 //! were cut, and takes none. So no packets go out later that mean nothing any more, and they need no more
 //! memory the longer it takes.
+//!
+//! That this node goes down does not wait: it has stopped serving, and the others shall not wait for it.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use crate::watchdog::core::Action;
+use crate::watchdog::{codec::Message, core::Action};
 
 /// Nobody waits longer for an answer ([`crate::watchdog::core`]), and a small file takes that long on no disk
 /// that is well.
@@ -63,6 +65,15 @@ impl Keeping {
             }
             // There is no connection any more.
             Action::Send { .. } if self.cut_off => {}
+            // Rests on nothing that the next start could forget; behind it there is nothing to be said.
+            Action::Send {
+                message: Message::GoingDown,
+                ..
+            } => {
+                self.held_back
+                    .retain(|held| !matches!(held, Action::Send { .. }));
+                return Some(action);
+            }
             Action::Close { .. } if self.cut_off => return Some(action),
             // The last one says it all, and nothing was done or sent by those before.
             Action::Remember(_) if self.cut_off => {
@@ -107,10 +118,7 @@ impl Keeping {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watchdog::{
-        codec::Message,
-        core::{Conn, lease::Memory},
-    };
+    use crate::watchdog::core::{Conn, lease::Memory};
 
     const CONN: Conn = Conn::In(1);
 
@@ -177,6 +185,30 @@ mod tests {
         let all = [memory(1), Action::Escalate, Action::DeEscalate];
         let done = hand_over(&mut keeping, &all, now);
         assert_eq!(done, [memory(1), Action::DeEscalate]);
+        assert_eq!(written(&mut keeping, now), []);
+    }
+
+    #[test]
+    fn that_this_node_goes_down_is_said_at_once_and_nothing_behind_it() {
+        let now = Instant::now();
+        let goes = |number| Action::Send {
+            conn: Conn::In(number),
+            id: 9,
+            message: Message::GoingDown,
+        };
+        let close = Action::Close { conn: CONN };
+        let last = [goes(1), goes(2), Action::DeEscalate, close.clone()];
+        let mut keeping = Keeping::default();
+        hand_over(&mut keeping, &[memory(1), packet(1), memory(2)], now);
+        assert_eq!(hand_over(&mut keeping, &last, now), last[..3]);
+        assert_eq!(written(&mut keeping, now), [memory(2)]);
+        assert_eq!(written(&mut keeping, now), [close]);
+
+        // By then the connections have been closed.
+        let mut keeping = Keeping::default();
+        hand_over(&mut keeping, &[memory(1)], now);
+        assert!(keeping.cut_off_if_late(now + TOO_LONG));
+        assert_eq!(hand_over(&mut keeping, &[goes(1)], now), []);
         assert_eq!(written(&mut keeping, now), []);
     }
 
