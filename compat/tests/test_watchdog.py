@@ -118,6 +118,10 @@ class Election(WatchdogCase):
             for number, pool in enumerate(self.pgpools):
                 shown = tools.pcp_ok(asked, "watchdog_info", "-n", str(number), "-w").out
                 self.assertRegex(shown.splitlines()[-1], rf"^127\.0\.0\.1:{pool.port} ")
+                self.assertEqual(tools.pcp_ok(asked, "watchdog_info", "-w", str(number)).out, shown, "the number alone is the same")
+                long = tools.pcp_ok(asked, "watchdog_info", "-v", "-n", str(number), "-w").out
+                self.assertRegex(long, rf"(?m)^Pgpool port +: {pool.port}$")
+                self.assertEqual(long.count("Node Name"), 1)
             self.assertIn("Not_Set", tools.pcp_ok(asked, "watchdog_info", "-n", "3", "-w").out)
 
     def test_wd_cli_lists_the_nodes_and_needs_the_key(self):
@@ -148,6 +152,10 @@ class LogTexts(WatchdogCase):
             r"[Ss]tarting escalation process",
             r'adding watchdog node ".+" to the standby list',
         )
+        if env.SUBJECT == "ours":
+            self.assert_logged(leader, r"watchdog: this node leads, the quorum exists \(2 of 2 other nodes have joined\)")
+            for pool in (first, second):
+                self.assert_logged(pool, rf"watchdog: 127\.0\.0\.1:{leader.port} .* leads, the quorum exists")
         for pool in (first, second):
             self.assert_logged(pool, r"watchdog node state changed from \[[A-Z ]+\] to \[STANDBY\]", r"successfully joined the watchdog cluster as standby node")
         for pool in self.pgpools:
@@ -165,6 +173,8 @@ class LogTexts(WatchdogCase):
         self.assert_logged(leader, r'remote node ".+" is shutting down', r'removing watchdog node ".+" from the standby list')
         second.stop()
         self.assert_logged(leader, r"We have lost the quorum")
+        if env.SUBJECT == "ours":
+            self.assert_logged(leader, r"watchdog: this node leads, there is no quorum")
         self.cluster[0].stop("immediate")
         self.assert_logged(leader, r"Rejecting the failover request", r"is changed to quarantine node request by watchdog")
 

@@ -210,3 +210,44 @@ impl ListedNode {
         w
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What tools of 4.0.25 and of 4.7.2 were seen to read (fixtures/pcp).
+    #[test]
+    fn the_answer_to_pcp_watchdog_info_is_one_that_old_and_new_tools_read() {
+        let recorded: serde_json::Value = serde_json::from_str(include_str!(
+            "../../../fixtures/pcp/mock_watchdog_both_key_sets_4_0_25.json"
+        ))
+        .unwrap();
+        let body = recorded["server_frames"][2]["body"].as_str().unwrap();
+        let (start, end) = (body.find('{').unwrap(), body.rfind('}').unwrap());
+        let list = NodeList {
+            remote_nodes: 1,
+            member_remote_nodes: 1,
+            required_for_quorum: 2,
+            quorum: 1,
+            alive_nodes: 1,
+            escalated: true,
+            leader: Some(("n0".to_owned(), "h0".to_owned())),
+            nodes: vec![ListedNode {
+                id: 0,
+                state: Some(State::Leader),
+                membership: Membership::Member,
+                name: Some("n0".to_owned()),
+                host: Some("h0".to_owned()),
+                delegate_ip: None,
+                wd_port: 9000,
+                pgpool_port: 9999,
+                priority: 1,
+            }],
+        };
+        let read = body[start..=end].replace("\"DelegateIP\": \"\"", "\"DelegateIP\": \"Not_Set\"");
+        let parsed = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(parsed(&list.for_pcp(false).unwrap()), parsed(&read));
+        let of_4_0 = read.replace("\"StateName\": \"LEADER\"", "\"StateName\": \"MASTER\"");
+        assert_eq!(parsed(&list.for_pcp(true).unwrap()), parsed(&of_4_0));
+    }
+}
