@@ -33,7 +33,7 @@ CUT = ("fast", "immediate", "postmaster", "power")
 
 
 def _kill_all(server):
-    for pid in proc.tree(server.process.pid):
+    for pid in server.all_of_it():
         try:
             os.kill(pid, signal.SIGKILL)
         except OSError:

@@ -168,7 +168,7 @@ class Server:
 
     def kill(self):
         """kill -9 of the postmaster and of all its processes, as a power cut of the host's server would."""
-        victims = proc.tree(self.process.pid)
+        victims = self.all_of_it()
         for pid in victims:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -180,11 +180,16 @@ class Server:
 
     def pause(self):
         """SIGSTOP of all processes: the port accepts (the kernel does), nobody answers."""
-        for pid in proc.tree(self.process.pid):
+        for pid in self.all_of_it():
             try:
                 os.kill(pid, signal.SIGSTOP)
             except OSError:
                 pass  # a process of a session that has just ended
+
+    def all_of_it(self):
+        """The postmaster, stopped, and its processes: while one looks for them it starts no other."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        return proc.tree(self.process.pid)
 
     def resume(self):
         if self.process is None:

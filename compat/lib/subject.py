@@ -337,12 +337,15 @@ class Pgpool:
         self.process.send_signal(sig)
 
     def reload(self, **changes):
-        """Changes settings and sends SIGHUP; waits until the log says so."""
+        """Changes settings and sends SIGHUP; waits until the log says so. Of ours, until the files have been read: this line
+        comes before that. Stock's processes read them later, each when it has the time, and say nothing of it."""
         if changes:
             self.write_config(**changes)
         mark = self.log_size()
         self.signal(signal.SIGHUP)
         self.wait_log(r"reload config files", since=mark)
+        if self.subject == "ours":
+            self.wait_log(r"event \d+: reload of the configuration", since=mark)
 
     def pids(self):
         return proc.tree(self.process.pid)
