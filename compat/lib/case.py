@@ -169,6 +169,12 @@ class CompatCase(unittest.TestCase):
     def eventually(self, condition, what, timeout=15.0):
         return proc.wait_for(condition, what, timeout)
 
+    def wait_running(self, text, server=None):
+        """Until a server (the primary) works on a statement with this text: what is to come in its middle may come now."""
+        server = server or self.cluster.primary
+        self.eventually(lambda: server.value(f"SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND strpos(query, $${text}$$) > 0") != "0",
+                        f"{server.name} to work on {text}")
+
     def refused(self, **kwargs):
         """The ErrorResponse fields with which a connection attempt ends."""
         try:

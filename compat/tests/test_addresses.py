@@ -82,8 +82,8 @@ class Ipv6(CompatCase):
 
     def test_a_cancel_request_over_ipv6(self):
         client = self.client(host="::1")
-        client.send(wire.query("SELECT pg_sleep(20)"))
-        time.sleep(0.5)
+        client.send(wire.query("SELECT pg_sleep(60)"))
+        self.wait_running("pg_sleep(60)")
         other = self.client(host="::1", startup=False)
         other.send(wire.cancel_packet(*client.key))
         self.assertEqual(client.until().error["C"], "57014")

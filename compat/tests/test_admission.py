@@ -111,8 +111,8 @@ class AllSlotsBusy(CompatCase):
     @ours_only("a cancel request never waits for a slot; stock needs a free child for it")
     def test_a_cancel_request_is_served_at_once(self):
         busy, _ = self.fill()
-        busy.send(wire.query("SELECT pg_sleep(20)"))
-        time.sleep(0.3)
+        busy.send(wire.query("SELECT pg_sleep(60)"))
+        self.wait_running("pg_sleep(60)")
         began = time.monotonic()
         one = self.client(startup=False)
         one.send(wire.cancel_packet(*busy.key))

@@ -117,8 +117,8 @@ class Cache(CompatCase):
 
     def test_a_client_that_vanishes_in_a_running_query_frees_its_slot(self):
         client = self.pool.client()
-        client.send(wire.query("SELECT pg_sleep(1)"))
-        time.sleep(0.2)
+        client.send(wire.query("SELECT pg_sleep(2)"))
+        self.wait_running("pg_sleep(2)")
         client.abort()
         self.eventually(self.can_connect, "the slot to serve again")
 

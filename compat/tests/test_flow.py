@@ -73,7 +73,7 @@ class Cancel(CompatCase):
     def test_a_running_query_is_cancelled_with_57014_and_the_session_goes_on(self):
         client = self.client()
         client.send(wire.query("SELECT pg_sleep(30)"))
-        time.sleep(0.3)
+        self.wait_running("pg_sleep(30)")
         began = time.monotonic()
         self.cancel(client)
         seen = client.until()
@@ -86,7 +86,7 @@ class Cancel(CompatCase):
             first.value("SELECT 1")
         client = self.client()
         client.send(wire.query("SELECT pg_sleep(30)"))
-        time.sleep(0.3)
+        self.wait_running("pg_sleep(30)")
         self.cancel(client)
         self.assertEqual(client.until().error["C"], "57014")
 
@@ -95,15 +95,15 @@ class Cancel(CompatCase):
         self.assertNotEqual(victim.key, other.key)
         for client, seconds in ((victim, 30), (other, 2)):
             client.send(wire.query(f"SELECT pg_sleep({seconds})"))
-        time.sleep(0.3)
+        self.wait_running("pg_sleep(30)")
         self.cancel(victim)
         self.assertEqual(victim.until().error["C"], "57014")
         self.assertIsNone(other.until().error)
 
     def test_a_wrong_secret_cancels_nothing(self):
         client = self.client()
-        client.send(wire.query("SELECT pg_sleep(1)"))
-        time.sleep(0.2)
+        client.send(wire.query("SELECT pg_sleep(2)"))
+        self.wait_running("pg_sleep(2)")
         self.cancel(client, (client.key[0], client.key[1] ^ 1))
         self.assertIsNone(client.until().error)
 

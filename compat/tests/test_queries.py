@@ -1,8 +1,6 @@
 """Simple and extended protocol, transaction states, errors: each conversation is held with PostgreSQL
 directly and through pgpool, and both must say the same, message by message."""
 
-import time
-
 from lib import wire
 from lib.case import CompatCase, compared, stock_differs
 
@@ -284,7 +282,7 @@ class Asynchronous(CompatCase):
         client = self.client()
         pid = client.pid()
         client.send(wire.query("SELECT pg_sleep(30)"))
-        time.sleep(0.2)
+        self.wait_running("pg_sleep(30)")
         self.cluster.primary.rows(f"SELECT pg_terminate_backend({pid})")
         self.assertEqual(client.until_closed().error["S"], "FATAL")
         self.assertTrue(self.can_connect())

@@ -172,7 +172,7 @@ class Clients(Base):
                 client = self.client(tls=context())
                 began = time.monotonic()
                 client.send(wire.query("SELECT pg_sleep(30)"))
-                time.sleep(0.5)
+                self.wait_running("pg_sleep(30)")
                 cancel = self.client(startup=False, tls=inside)
                 cancel.send(wire.cancel_packet(*client.key))
                 self.assertEqual(client.until().error["C"], "57014")

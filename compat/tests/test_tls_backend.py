@@ -103,7 +103,7 @@ class AsStock(Base):
     def test_a_cancel_request_stops_the_statement(self):
         client = self.client()
         client.send(wire.query("SELECT pg_sleep(30)"))
-        time.sleep(0.5)
+        self.wait_running("pg_sleep(30)")
         self.client(startup=False).send(wire.cancel_packet(*client.key))
         self.assertEqual(client.until().error["C"], "57014")
 
