@@ -12,7 +12,9 @@ class Show(CompatCase):
     config = {"num_init_children": 4, "health_check_period": 5, "sr_check_period": 1}
 
     def show(self, what):
-        result = self.client().query(f"SHOW {what}").ok()
+        """With a session of its own, which has ended then: who asks again and again must not run out of them."""
+        with self.pool.client() as client:
+            result = client.query(f"SHOW {what}").ok()
         return [dict(zip(result.columns, row)) for row in result.rows]
 
     def test_pool_nodes_has_the_columns_of_the_dialect(self):
