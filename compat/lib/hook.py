@@ -30,6 +30,7 @@ class Recorder:
     def __init__(self, home, more=""):
         self.calls_dir = os.path.join(home, "calls")
         self.script = os.path.join(home, "record.sh")
+        self.held = os.path.join(home, "held")
         os.makedirs(self.calls_dir, exist_ok=True)
         env.hand_over(self.calls_dir)
         with open(self.script, "w") as script:
@@ -38,6 +39,14 @@ class Recorder:
 
     def command(self, name, placeholders="%d %h %p %D %m %H %M %P %r %R"):
         return f"{self.script} {name} {placeholders}"
+
+    def hold(self):
+        """Shell text that ends at `release`: for a command that goes on as long as the test looks at what is done meanwhile."""
+        open(self.held, "w").close()
+        return f"while [ -e {self.held} ]; do sleep 0.05; done"
+
+    def release(self):
+        os.unlink(self.held)
 
     def calls(self, name=None):
         """Argument lists in the order of calls."""

@@ -118,12 +118,13 @@ class Operators(Told, CompatCase):
         refused = self.wait_told("promotion", "refused")
         self.assertIn("invalid promote request: the server of node id 1 is a standby", refused["result"])
         self.assertRegex(refused["cause"], "^PCP user")
-        self.pool.reload(failover_command="sleep 2")
+        self.pool.reload(failover_command=self.hook.hold())
         reload = self.wait_told("reload", "ended")
         self.assertEqual((reload["cause"], reload["result"]), ("the signal SIGHUP", "changed: failover_command"))
         tools.pcp_ok(self.pool, "detach_node", "-n", 1)
         tools.pcp_ok(self.pool, "attach_node", "-n", 1)
         self.assertEqual(self.wait_told("failback", "waits")["result"], "another operation goes on")
+        self.hook.release()
         self.wait_told("failback", "ended")
         for _ in range(3):
             attach_again = tools.pcp_ok(self.pool, "attach_node", "-n", 1)
@@ -217,7 +218,7 @@ class Kept(Told, CompatCase):
 
     def test_two_pgpools_of_one_directory_are_not_mixed_up(self):
         """The other one starts while this one is in the middle of something."""
-        self.pool.reload(failover_command=self.hook.command("failover") + "; sleep 4", follow_primary_command="")
+        self.pool.reload(failover_command=f"{self.hook.command('failover')}; {self.hook.hold()}", follow_primary_command="")
         self.wait_told("reload", "ended")
         other = self.another_pool(config={"failover_command": ""})
         other.log_dir = self.pool.log_dir
@@ -227,6 +228,7 @@ class Kept(Told, CompatCase):
         other.start("-D")
         self.assertNotIn("pgpool was killed", other.log())
         self.assertTrue(os.path.exists(os.path.join(self.pool.log_dir, f"pgpool-rs.unfinished.{self.pool.port}")))
+        self.hook.release()
         self.wait_told("failover", "ended")
         tools.pcp_ok(self.pool, "attach_node", "-n", 1)
         self.assertEqual(len(self.hook.calls()), 1)

@@ -192,7 +192,7 @@ class FailedSwitchover(FollowCase):
 
 class DuringTheRun(FollowCase):
     fresh = True
-    config = {**CHECKED, "follow_primary_command": lambda t: t.hook.command("follow", "%d %m") + "; test %d = 0 && sleep 6; " + script(t)}
+    config = {**CHECKED, "follow_primary_command": lambda t: t.hook.command("follow", "%d %m") + f"; test %d = 0 && {{ {t.hook.hold()}; }}; " + script(t)}
 
     def failed_over(self):
         self.cluster[0].stop("fast")
@@ -203,15 +203,16 @@ class DuringTheRun(FollowCase):
         self.failed_over()
         self.writes_go_to(1)
         tools.pcp_ok(self.pool, "attach_node", "-n", 2)
-        self.wait_up("down", "up", "up", timeout=4)
-        time.sleep(7)
+        self.wait_up("down", "up", "up")
+        self.hook.release()
+        time.sleep(3)
         self.assertEqual(self.hook.calls("follow"), [["0", "1"]], "node 2 was up when its turn came")
 
     @stock_differs("4.3.5 promotes anyway, while the script works on a node")
     def test_a_promotion_is_refused_meanwhile(self):
         self.failed_over()
         tools.pcp_ok(self.pool, "attach_node", "-n", 2)
-        self.wait_up("down", "up", "up", timeout=4)
+        self.wait_up("down", "up", "up")
         self.assertIn("follow_primary_command still runs for node id 0", tools.pcp(self.pool, "promote_node", "-s", "-n", 2).err)
         self.writes_go_to(1)
 
@@ -219,9 +220,10 @@ class DuringTheRun(FollowCase):
     def test_the_new_primary_may_fail_too(self):
         self.failed_over()
         tools.pcp_ok(self.pool, "attach_node", "-n", 2)
-        self.wait_up("down", "up", "up", timeout=4)
+        self.wait_up("down", "up", "up")
         self.cluster[1].stop("fast")
         self.pool.wait_log(r"failover: set new primary node: 2", timeout=40)
+        self.hook.release()
         self.writes_go_to(2)
         self.eventually(lambda: len(self.hook.calls("follow")) == 3, lambda: f"three calls: {self.hook.calls('follow')}", timeout=30)
         self.assertEqual(self.hook.calls("follow"), [["0", "1"], ["0", "2"], ["1", "2"]])

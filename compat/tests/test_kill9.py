@@ -31,9 +31,18 @@ class Kill9Case(FollowCase):
         self.assertEqual(process.returncode, -9)
         self.pool.process = None
 
-    def again(self):
+    def again(self, still_runs=None):
+        """`still_runs`: the hook that the start finds running, which ends then."""
         self.mark = self.pool.log_size()
-        self.pool.start(timeout=60)
+        self.pool.launch()
+        if still_runs:
+            self.pool.wait_log(rf"{still_runs} still runs as process group \d+: waiting for its end", since=self.mark)
+            self.still_runs()
+            self.hook.release()
+        self.pool.wait_log(r"successfully started", since=self.mark, timeout=60)
+
+    def still_runs(self):
+        """What a test looks at before the hook ends."""
 
     def no_primary_any_more(self):
         self.cluster[0].stop("fast")
@@ -125,21 +134,20 @@ class AtAFailover(Kill9Case):
 
 @ours_only("a start goes on with the failover in which the process was killed; stock forgets it")
 class DuringTheHook(Kill9Case):
-    config = {**Kill9Case.config, "failover_command": lambda t: t.hook.command("failover") + f"; sleep 4; {t.failover_sh} %d %h %P %m %H %R"}
+    config = {**Kill9Case.config, "failover_command": lambda t: t.hook.command("failover") + f"; {t.hook.hold()}; {t.failover_sh} %d %h %P %m %H %R"}
 
     def test_it_is_waited_for_and_not_run_again(self):
         self.started()
         self.no_primary_any_more()
         self.eventually(self.hook.calls, "the hook", timeout=40)
         self.pool.kill()
-        self.again()
-        self.pool.wait_log(r"failover_command still runs as process group \d+: waiting for its end", since=self.mark)
+        self.again("failover_command")
         self.ends_well()
 
 
 @ours_only("a start goes on with the commands that follow a new primary; stock leaves the nodes down without a word")
 class DuringFollow(Kill9Case):
-    config = {**Kill9Case.config, "follow_primary_command": lambda t: t.hook.command("follow", "%d %m %M %P") + "; test %d = 0 && sleep 4; " + script(t)}
+    config = {**Kill9Case.config, "follow_primary_command": lambda t: t.hook.command("follow", "%d %m %M %P") + f"; test %d = 0 && {{ {t.hook.hold()}; }}; " + script(t)}
 
     def begun(self):
         self.started()
@@ -149,17 +157,19 @@ class DuringFollow(Kill9Case):
     def test_the_others_get_their_command_after_the_end_of_the_one_that_runs(self):
         self.begun()
         self.pool.kill()
-        self.again()
-        self.pool.wait_log(r"follow_primary_command still runs as process group \d+: waiting for its end", since=self.mark)
-        self.assertEqual(self.hooks("follow"), ["0"])
+        self.again("follow_primary_command")
         self.ends_well()
+
+    def still_runs(self):
+        self.assertEqual(self.hooks("follow"), ["0"])
 
     def test_not_after_a_start_that_discards_the_status(self):
         self.begun()
         self.pool.kill()
         self.mark = self.pool.log_size()
         self.pool.start("-D", timeout=60)
-        time.sleep(6)
+        self.hook.release()
+        time.sleep(3)
         self.assertEqual(self.hooks("follow"), ["0"])
 
     def test_an_orderly_stop_says_what_is_left(self):
