@@ -200,7 +200,7 @@ class Throttling(Base):
     config = {"enable_pool_hba": True, "num_init_children": 2}
     hba = "host all md5user,hcuser all md5\nhost all all all password\n"
     passwd = f"md5user:md5{md5('md5pwmd5user')}\nhcuser:md5{md5('hcuserhcuser')}\n"
-    own = "auth_failure_delay_max = 2s\n"
+    own = "auth_failure_delay_max = 8s\n"
 
     def wrong(self, user=MD5[0], source=None, password="wrong"):
         began = time.monotonic()
@@ -208,26 +208,34 @@ class Throttling(Base):
         return time.monotonic() - began
 
     def test_guesses_become_slow_and_nobody_else_does(self):
-        took = [self.wrong(source="127.0.0.2") for _ in range(6)]
-        self.assertLess(max(took[:3]), 0.2, took)
-        self.assertGreater(took[4], 0.35, took)
-        self.assertGreater(took[5], 0.75, took)
-        began = time.monotonic()
-        self.assertEqual(self.login("hcuser", "hcuser", source="127.0.0.2"), [5, 0])
-        self.assertEqual(self.login(*MD5, source="127.0.0.3"), [5, 0])
-        self.assertEqual(self.login(*MD5, source="127.0.0.2"), [5, 0], "the right password, too")
-        self.assertLess(time.monotonic() - began, 0.4)
-        self.assertLess(self.wrong(source="127.0.0.2"), 0.2, "a success clears the failures")
+        took = [self.wrong(source="127.0.0.2") for _ in range(8)]
+        for number, delay in enumerate((0.2, 0.4, 0.8, 1.6, 3.2), start=3):
+            self.assertGreaterEqual(took[number], delay, took)
+        # The next answer would come after 6.4 seconds. A busy machine takes its time, but not so much.
+        self.assertLess(max(took[:3]), 3, took)
+        for user, source in (("hcuser", "127.0.0.2"), (MD5[0], "127.0.0.3"), (MD5[0], "127.0.0.2")):
+            began = time.monotonic()
+            self.assertEqual(self.login(user, PASSWORDS[user], source=source), [5, 0], "who knows the password")
+            self.assertLess(time.monotonic() - began, 3)
+        self.assertLess(self.wrong(source="127.0.0.2"), 3, "a success clears the failures")
+        self.eventually(self.first_three_are_quick, "three guesses that wait for nothing, from some address")
+
+    def first_three_are_quick(self):
+        """Who is held up by the machine once is not held up at another address."""
+        self.addresses = getattr(self, "addresses", 20) + 1
+        return max(self.wrong(source=f"127.0.0.{self.addresses}") for _ in range(3)) < 0.2
 
     def test_a_refusal_that_waits_holds_no_slot(self):
         """pwuser has no entry: the server judges, which needs a slot; there are two."""
+        mark = self.pool.log_size()
         threads = [threading.Thread(target=self.wrong, args=(CLEAR[0], "127.0.0.4")) for _ in range(12)]
         for t in threads:
             t.start()
-        time.sleep(0.5)
+        self.eventually(lambda: self.pool.log(mark).count('failed for user "pwuser"') >= 6, "refusals that wait")
         began = time.monotonic()
         self.assertEqual(self.login(*CLEAR, source="127.0.0.5"), [3, 0])
-        self.assertLess(time.monotonic() - began, 1.0)
+        # With the slots, it would have to wait for half of some fifty seconds.
+        self.assertLess(time.monotonic() - began, 5)
         for t in threads:
             t.join()
 
@@ -243,7 +251,7 @@ class Throttling(Base):
     def test_who_is_asked_for_no_password_does_not_wait_behind_those_who_guess(self):
         """An attacker on the host of an application: 60 guesses at once, so that 16 answers are held back."""
         pool = self.another_pool("trusting", hba="host all app all trust\nhost all all all md5\n", config={"num_init_children": 4, "listen_backlog_multiplier": 50})
-        pool.write(pool.file("pgpool-rs.conf"), "auth_failure_delay_max = 5s\n")
+        pool.write(pool.file("pgpool-rs.conf"), "auth_failure_delay_max = 8s\n")
         pool.start()
 
         def guess():
@@ -260,7 +268,7 @@ class Throttling(Base):
             for _ in range(3):
                 began = time.monotonic()
                 pool.client(user="app", source="127.0.0.9").close()
-                self.assertLess(time.monotonic() - began, 0.4)
+                self.assertLess(time.monotonic() - began, 3)
         finally:
             for t in threads:
                 t.join()
@@ -328,14 +336,14 @@ class RememberedPassword(Base):
     config = {"enable_pool_hba": True, "num_init_children": 1}
     hba = "host all all all password\n"
     passwd = ""
-    own = "remembered_password_life_time = 1s\n"
+    own = "remembered_password_life_time = 4s\n"
 
     def test_a_changed_password_is_noticed_on_cached_connections(self):
         self.assertEqual(self.login(*MD5), [3, 0])
         self.assertEqual(self.login(*MD5), [3, 5, 0], "stock's way on a cached connection")
         self.cluster.primary.rows("SET password_encryption = 'md5'; ALTER ROLE md5user PASSWORD 'new'")
         try:
-            time.sleep(1.2)
+            time.sleep(4.2)
             self.assertEqual(self.refused(user="md5user", password="md5pw")["M"], "authentication failed")
             self.assertEqual(self.login("md5user", "new"), [3, 0])
         finally:
