@@ -13,8 +13,10 @@ from lib.case import CompatCase, ours_only, promoting, stock_differs
 from .test_recovery import RECOVERY, RecoveryCase
 
 PERIOD, TIMEOUT, CONNECT, RETRIES, DELAY = 2, 4, 2, 1, 1
-#: Of the sentence above, with a second for the machine.
-FOUND = PERIOD + (RETRIES + 1) * min(TIMEOUT, CONNECT) + RETRIES * DELAY + 1
+#: Seconds for the machine, which is busy with other tests.
+MACHINE = 4
+#: Of the sentence above: until the failover begins. How long it takes is the hook's and the servers' business.
+FOUND = PERIOD + (RETRIES + 1) * min(TIMEOUT, CONNECT) + RETRIES * DELAY + MACHINE
 
 
 class OwnNetwork(CompatCase):
@@ -43,8 +45,12 @@ class DroppedCase(OwnNetwork):
         network.drop(self.cluster[node].port)
 
     def wait_done(self, node):
-        self.pool.wait_log(rf"failover done\. shutdown host 127\.0\.0\.1\({self.cluster[node].port}\)", timeout=60)
-        return time.monotonic() - self.began
+        """Seconds until its failover began; it is over now."""
+        host = rf"shutdown host 127\.0\.0\.1\({self.cluster[node].port}\)"
+        self.pool.wait_log(rf"starting degeneration\. {host}", timeout=60)
+        took = time.monotonic() - self.began
+        self.pool.wait_log(rf"failover done\. {host}", timeout=60)
+        return took
 
 
 class Primary(DroppedCase):
@@ -64,9 +70,10 @@ class Primary(DroppedCase):
         waiting = threading.Thread(target=wait, daemon=True)
         waiting.start()
         self.assertLess(self.wait_done(0), FOUND * env.SLOW)
+        done = time.monotonic() - self.began
         waiting.join(10)
         self.assertEqual(len(ends), 1, "the session still waits")
-        self.assertLess(ends[0], (FOUND + 1) * env.SLOW)
+        self.assertLess(ends[0], done + MACHINE * env.SLOW)
         self.assertEqual(len(self.hook.calls()), 1)
         self.eventually(self.can_connect, "sessions")
         with self.pool.client(user="postgres") as client:
@@ -100,7 +107,7 @@ class Primary(DroppedCase):
         with self.assertRaises((wire.ServerError, wire.Closed, OSError)):
             self.pool.client(timeout=30).close()
         # The connect of the session, and that of the look.
-        self.assertLess(self.wait_done(0), (2 * CONNECT + 3) * env.SLOW)
+        self.assertLess(self.wait_done(0), (2 * CONNECT + MACHINE) * env.SLOW)
         self.assertEqual(len(self.hook.calls()), 1)
 
 
@@ -118,7 +125,8 @@ class Standby(DroppedCase):
             asked = time.monotonic()
             session.query("INSERT INTO written VALUES (1)").ok()
             count += 1
-            self.assertLess(time.monotonic() - asked, 1.5 * env.SLOW, "it waits for the standby")
+            # Who waits for the standby waits until it is detached, after two attempts of a health check at least.
+            self.assertLess(time.monotonic() - asked, 3 * env.SLOW, "it waits for the standby")
             if "failover done" in self.pool.log():
                 took = time.monotonic() - self.began
             time.sleep(0.05)
