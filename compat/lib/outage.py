@@ -142,7 +142,7 @@ class Site:
     """Three servers, the second of which has every acknowledged row, and pgpool with the seed's parameters."""
 
     def __init__(self, home, subject, **config):
-        self.cluster = Cluster(home, 3)
+        self.cluster = Cluster(home, 3, os.environ.get("COMPAT_TEMPLATE"))
         self.pool = None
         try:
             primary = self.cluster.primary
