@@ -334,8 +334,10 @@ fn a_server_that_refuses_logins_is_not_detached_and_looks_find_it_alive() {
         });
     }
     thread::sleep(Duration::from_millis(2500));
+    pgpool.wait_for("a look that fails", |_| {
+        pgpool.shared.health[0].lock().unwrap().fail > 0
+    });
     assert_eq!(pgpool.statuses(), [NodeStatus::Waiting; 2]);
-    assert!(pgpool.shared.health[0].lock().unwrap().fail > 0);
 
     one.stop();
     pgpool.shared.report(Report::BackendShutdown {

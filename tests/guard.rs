@@ -55,7 +55,9 @@ fn signals_of_a_stop_do_nothing_to_the_guard_and_to_its_command() {
         fs::read_to_string(format!("/proc/{pid}/comm"))
             .is_ok_and(|name| name.trim_end() == "address-guard")
     });
-    std::thread::sleep(Duration::from_millis(200));
+    until("it to be past signals", || {
+        common::is_past(pid, &[1, 2, 3, 15])
+    });
     for name in ["TERM", "INT", "HUP", "QUIT"] {
         signal(pid, name);
     }

@@ -299,8 +299,8 @@ fn log_min_messages_hides_what_is_below_it() {
         TcpStream::connect(("127.0.0.1", scratch.port)).is_ok()
             && scratch.path("pgpool.pid").exists()
     });
-    // Signals are handled from the moment the pid file is there, give or take the runtime's start.
-    std::thread::sleep(Duration::from_millis(300));
+    // Which is a moment before signals are handled.
+    until("a handler", || common::is_past(server.pid(), &[15]));
     server.signal("TERM");
     assert_eq!(server.wait(), 0);
     assert_eq!(scratch.read("stderr"), "");

@@ -6,7 +6,10 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex, OnceLock, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, OnceLock, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -35,6 +38,9 @@ fn read_message(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     Some((head[0], body))
 }
 
+/// A server works on `slow`.
+static SLOW_BEGUN: AtomicBool = AtomicBool::new(false);
+
 fn read_startup(stream: &mut TcpStream) -> Option<()> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).ok()?;
@@ -58,7 +64,10 @@ fn serve(mut stream: TcpStream) -> Option<()> {
         }
         match &body[..] {
             b"BEGIN\0" => state = b"T",
-            b"slow\0" => thread::sleep(Duration::from_secs(4)),
+            b"slow\0" => {
+                SLOW_BEGUN.store(true, Relaxed);
+                thread::sleep(Duration::from_secs(4));
+            }
             _ => {}
         }
         let done = [message(b'C', b"DONE\0"), message(b'Z', state)].concat();
@@ -198,7 +207,9 @@ fn with_minus_one_idle_sessions_end_at_once_and_busy_ones_with_their_statement()
     let mut inside = plane.client();
     inside.query("BEGIN");
     busy.send("slow");
-    thread::sleep(Duration::from_millis(300));
+    while !SLOW_BEGUN.load(Relaxed) {
+        thread::sleep(Duration::from_millis(10));
+    }
     plane.handle.hold_clients(true);
     for client in [&mut idle, &mut inside] {
         let said = client.end_within(Duration::from_secs(3)).expect("cut");

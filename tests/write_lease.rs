@@ -222,6 +222,15 @@ impl Plane {
     fn primary_has(&self, query: &str) -> bool {
         self.primary.lock().unwrap().iter().any(|q| q == query)
     }
+
+    #[track_caller]
+    fn wait_primary_has(&self, query: &str) {
+        let began = Instant::now();
+        while !self.primary_has(query) {
+            assert!(began.elapsed() < Duration::from_secs(20), "no {query}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for Plane {
@@ -314,7 +323,8 @@ fn a_commit_that_is_answered_after_the_lease_is_told_when_the_primary_is_still_t
     let plane = Plane::start();
     let mut client = plane.client();
     client.send("COMMIT");
-    thread::sleep(MOMENT);
+    // A second before its answer.
+    plane.wait_primary_has("COMMIT");
     plane.hold();
     client.waits(Duration::from_millis(1_500));
     assert!(plane.primary_has("COMMIT"));
@@ -328,7 +338,8 @@ fn a_commit_that_is_answered_after_the_lease_is_never_told_when_another_is_the_p
     let plane = Plane::start();
     let mut client = plane.client();
     client.send("COMMIT");
-    thread::sleep(MOMENT);
+    // A second before its answer.
+    plane.wait_primary_has("COMMIT");
     plane.hold();
     client.waits(Duration::from_millis(1_500));
     plane.promote_the_other(true);
@@ -398,8 +409,9 @@ fn a_write_is_acknowledged_when_a_majority_was_heard_of_behind_it() {
     let plane = Plane::start();
     let mut client = plane.client();
     client.send("INSERT 1");
+    // Done, and not told.
+    plane.wait_primary_has("INSERT 1");
     client.waits(MOMENT);
-    assert!(plane.primary_has("INSERT 1"), "done, and not told");
     plane.hear();
     client.ready();
 }
@@ -409,6 +421,7 @@ fn a_write_that_nobody_was_heard_of_behind_is_never_acknowledged_when_another_is
     let plane = Plane::start();
     let mut client = plane.client();
     client.send("INSERT 1");
+    plane.wait_primary_has("INSERT 1");
     client.waits(MOMENT);
     plane.hold();
     plane.promote_the_other(true);

@@ -4,11 +4,19 @@
 
 use std::{
     fs,
+    hash::{BuildHasher, Hasher, RandomState},
     io::Read,
     net::TcpListener,
-    os::unix::process::ExitStatusExt,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            net::{SocketAddr, UnixDatagram},
+            process::ExitStatusExt,
+        },
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -256,12 +264,35 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Whether a process ends no more by any of these signals: it ignores them, or has a handler.
+pub fn is_past(pid: i32, signals: &[i32]) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let masks = status.lines().filter_map(|line| {
+        let mask = line
+            .strip_prefix("SigIgn:")
+            .or(line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    let past = masks.fold(0, |all, mask| all | mask);
+    signals.iter().all(|signal| (past >> (signal - 1)) & 1 == 1)
+}
+
+/// A port that nobody else gets until we end. It is none of those that the kernel gives to outgoing connections, and
+/// reserved as the compat tests do it, by an abstract socket of that name.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static RESERVED: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
+    loop {
+        let random = RandomState::new().build_hasher().finish();
+        let port = 12_000 + u16::try_from(random % 20_000).unwrap();
+        let name = SocketAddr::from_abstract_name(format!("pgpool-compat-port-{port}")).unwrap();
+        let Ok(mark) = UnixDatagram::bind_addr(&name) else {
+            continue;
+        };
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            RESERVED.lock().unwrap().push(mark);
+            return port;
+        }
+    }
 }
 
 pub fn read_to_end(mut source: impl Read) -> String {
