@@ -181,7 +181,7 @@ class Executes(_Two):
 class Idling(_Two):
     @stock_differs(STOCK)
     def test_the_primary_does_not_cut_off_a_client_that_works_on_the_standby(self):
-        client = self.client()
+        client = self.client(timeout=120)
         client.query("SET idle_session_timeout = '2500ms'")
         end = time.monotonic() + 5
         while time.monotonic() < end:
