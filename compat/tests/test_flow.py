@@ -54,11 +54,15 @@ class LargeResults(CompatCase):
         # A relay that waits for more of a bulk result must not keep its tail back.
         client = self.client()
         for rows in (130, 1300, 2100):
-            self.fetch(client, rows // 100)
-            began = time.monotonic()
-            for _ in range(20):
-                client.value("SELECT 1")
-            self.assertLess(time.monotonic() - began, 1.0)
+            took = []
+            # What keeps a tail back does so each time; a busy machine does not.
+            while not took or took[-1] >= 1.0:
+                self.assertLess(len(took), 5, took)
+                self.fetch(client, rows // 100)
+                began = time.monotonic()
+                for _ in range(20):
+                    client.value("SELECT 1")
+                took.append(time.monotonic() - began)
 
 
 class Cancel(CompatCase):

