@@ -117,7 +117,7 @@ class AllSlotsBusy(CompatCase):
         one = self.client(startup=False)
         one.send(wire.cancel_packet(*busy.key))
         self.assertEqual(busy.until().error["C"], "57014")
-        self.assertLess(time.monotonic() - began, 5)
+        self.assertLess(time.monotonic() - began, 15)
 
     @ours_only("waiting clients are visible in the log")
     def test_waiting_is_visible_in_the_log(self):
