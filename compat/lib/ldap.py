@@ -5,7 +5,9 @@
       ou=closed   scramuser: to be read by cn=reader alone
 """
 
+import errno
 import os
+import random
 import signal
 import socket
 import struct
@@ -152,13 +154,19 @@ class Slapd:
 
 
 class NameServer:
-    """DNS that knows one thing: the SRV records of _ldap._tcp.example.com, on port 53 of a loopback address. Needs root."""
-
-    ADDRESS = "127.77.0.53"
+    """DNS that knows one thing: the SRV records of _ldap._tcp.example.com, on port 53 of a loopback address of its own. Needs root."""
 
     def __init__(self, ports):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((self.ADDRESS, 53))
+        self.socket, self.address = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), None
+        while self.address is None:
+            # Another run may have one, too.
+            address = f"127.77.{random.randrange(256)}.{random.randrange(1, 255)}"
+            try:
+                self.socket.bind((address, 53))
+                self.address = address
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
         self.ports, self.asked = ports, []
         threading.Thread(target=self._serve, daemon=True).start()
 

@@ -18,7 +18,7 @@ SERVICES = {
     "locked": "auth required pam_exec.so quiet expose_authtok {check}\naccount required pam_deny.so\n",
     "unix": "auth required pam_unix.so nodelay\naccount required pam_unix.so\n",
     "slow": "auth required pam_exec.so quiet expose_authtok {slow}\naccount required pam_permit.so\n",
-    "delayed": "auth optional pam_faildelay.so delay=4000000\nauth required pam_exec.so quiet expose_authtok {check}\naccount required pam_permit.so\n",
+    "delayed": "auth optional pam_faildelay.so delay=8000000\nauth required pam_exec.so quiet expose_authtok {check}\naccount required pam_permit.so\n",
     "seen": "auth required pam_exec.so quiet expose_authtok {seen}\naccount required pam_permit.so\n",
     "other": "auth required pam_deny.so\naccount required pam_deny.so\n",
 }

@@ -148,7 +148,7 @@ class Pam(Base):
 @ours_only("a PAM module that hangs or takes its time holds up neither other logins nor the end")
 class PamInTrouble(Base):
     records = {"app": "trust", "slow": "pam pamservice=slow", "delayed": "pam pamservice=delayed", "check": "pam"}
-    config = {**Base.config, "num_init_children": 60, "authentication_timeout": 3}
+    config = {**Base.config, "num_init_children": 60, "authentication_timeout": 8}
 
     @classmethod
     def make_pool(cls, where, home, **changes):
@@ -190,15 +190,14 @@ class PamInTrouble(Base):
 
     def test_a_module_that_hangs_costs_a_bounded_number_of_threads(self):
         self.hang()
-        began = time.monotonic()
         clients = self.begin("slow", "pam-app", 40)
         self.eventually(lambda: self.calls() == 16, "calls of PAM to hang")
         with self.pool.client(user="app") as other:
             self.assertEqual(other.value("SELECT 1"), "1")
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertTrue(clients[-1].quiet(0), "who waits for PAM waits on: nobody has been let in in the place of others")
         self.pool.wait_log("all calls of PAM are taken, a login has to wait")
         for client in clients:
-            self.assertTrue(client.is_closed(within=10))
+            self.assertTrue(client.is_closed(within=20))
         self.pool.wait_log("authentication timeout")
         self.assertEqual(self.calls(), 16)
         self.go_on()
@@ -244,10 +243,10 @@ class PamInTrouble(Base):
             pass
         # If the delays took threads, two rounds of them would have to be over before it. libpam takes between half
         # and one and a half of what the module asks for.
-        self.assertLess(time.monotonic() - began, 4)
+        self.assertLess(time.monotonic() - began, 8)
         for client in wrong[:3]:
             self.assertEqual(client.until("E").messages[-1].fields["M"], REFUSED_BY_PAM[2])
-        self.assertGreater(time.monotonic() - began, 1.9)
+        self.assertGreater(time.monotonic() - began, 3.9)
 
 
 class LdapBase(Base):
@@ -340,7 +339,7 @@ class LdapInTrouble(LdapBase):
         "truncated": f'ldap ldapserver=127.0.0.1 ldapport={{truncated}} ldapbasedn="{PEOPLE}"',
         "right": f'ldap {SERVER} ldapprefix="cn=" ldapsuffix=",{PEOPLE}"',
     }
-    config = {**Base.config, "authentication_timeout": 3}
+    config = {**Base.config, "authentication_timeout": 6}
 
     @classmethod
     def setUpClass(cls):
@@ -359,7 +358,6 @@ class LdapInTrouble(LdapBase):
 
     @ours_only("authentication_timeout covers what pool_hba asks for")
     def test_a_server_that_says_nothing_ends_with_authentication_timeout(self):
-        began = time.monotonic()
         clients = []
         for _ in range(3):
             client = self.client(startup=False, user="app", password="ldap-app")
@@ -368,9 +366,9 @@ class LdapInTrouble(LdapBase):
             client.send(wire.message("p", wire.cstring("ldap-app")))
             clients.append(client)
         self.assertEqual(self.login("app", None), [0])
-        self.assertLess(time.monotonic() - began, 3)
+        self.assertTrue(all(client.quiet(0) for client in clients), "they wait on")
         for client in clients:
-            self.assertTrue(client.is_closed(within=10))
+            self.assertTrue(client.is_closed(within=20))
         self.pool.wait_log("authentication timeout")
 
     def test_what_is_no_ldap_lets_nobody_in_and_harms_nobody(self):
@@ -422,7 +420,7 @@ class LdapByDns(LdapBase):
         # The dead one has the worse priority: it is not asked.
         cls.dns = ldap.NameServer([cls.dead_port, cls.slapd.port])
         cls.addClassCleanup(cls.dns.close)
-        pool.namespace = pam.Namespace(home, nameserver=cls.dns.ADDRESS)
+        pool.namespace = pam.Namespace(home, nameserver=cls.dns.address)
         return pool
 
     def test_the_servers_of_the_domain_are_asked(self):
