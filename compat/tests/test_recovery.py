@@ -238,7 +238,7 @@ class PrimaryDies(RecoveryCase):
         self.assertIn("ERROR:  ", end().err)
         self.eventually(lambda: self.status(2) in ("up", "waiting"), "PCP")
         self.assertEqual([self.status(0), self.status(1)], ["down", "down"])
-        self.assertTrue(self.can_connect())
+        self.eventually(self.can_connect, "sessions")
 
     @ours_only("a recovery whose source a failover takes away says so")
     def test_the_reason_is_told(self):
