@@ -592,13 +592,16 @@ class SyslogWithDaemon(CompatCase):
         # Facility and name can be changed by a reload.
         self.pool.write_config(syslog_facility="LOCAL5", syslog_ident="other")
         self.pool.signal(signal.SIGHUP)
-        time.sleep(1)
-        with self.pool.client() as client:
-            client.value("SELECT 'reloaded'")
-        self.assertEqual(self.daemon.wait("SELECT 'reloaded'")[:3], (self.LOCAL3 + 2, self.INFO, "other"))
+        self.eventually(lambda: self.told_of_a_statement() == (self.LOCAL3 + 2, self.INFO, "other"), "the new facility and name")
         self.assertEqual(self.pool.stop(), 0)
         self.daemon.wait("Pgpool-II system is shutdown")
         self.assertEqual(self.pool.log(), "", "nothing but syslog is written to")
+
+    def told_of_a_statement(self):
+        text = f"SELECT 'reloaded {time.monotonic_ns()}'"
+        with self.pool.client() as client:
+            client.value(text)
+        return self.daemon.wait(text)[:3]
 
     def pieces(self, text):
         return [e[5] for e in self.daemon.entries() if text in e[5]]

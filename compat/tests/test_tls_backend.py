@@ -38,6 +38,21 @@ class Base(CompatCase):
     def write_own(pool, text):
         pool.write(pool.file("pgpool-rs.conf"), text)
 
+    def show(self, pair):
+        """From now on the primary shows this certificate."""
+        server = self.cluster.primary
+        server.set(ssl_cert_file=pair.cert, ssl_key_file=pair.key)
+        server.value("SELECT pg_reload_conf()")
+        with open(pair.cert) as file:
+            wanted = ssl.PEM_cert_to_DER_cert(file.read())
+
+        def shown():
+            client = server.client(host="127.0.0.1", tls=context(), startup=False)
+            self.addCleanup(client.abort)
+            return client.socket.getpeercert(binary_form=True) == wanted
+
+        self.eventually(shown, "the server to show it")
+
     def pool_with(self, own, name="own", **kwargs):
         pool = self.another_pool(name, **kwargs)
         self.write_own(pool, own)
@@ -210,11 +225,7 @@ class SslModes(Base):
         self.assertEqual(self.outcome("backend_sslmode = 'disable'\n", "d", config={"ssl": True}), "f")
 
     def test_verify_full_compares_with_backend_hostname(self):
-        server = self.cluster.primary
-        narrow = self.authority.issue("narrow", san="DNS:localhost")
-        server.set(ssl_cert_file=narrow.cert, ssl_key_file=narrow.key)
-        server.value("SELECT pg_reload_conf()")
-        time.sleep(0.5)
+        self.show(self.authority.issue("narrow", san="DNS:localhost"))
         own = f"backend_sslmode = '{{}}'\nbackend_ssl_ca_cert = '{self.authority.ca}'\n"
         try:
             self.assertEqual(self.outcome(own.format("verify-full"), "right", hosts={0: "localhost"}), "t", self.log_of_last)
@@ -222,11 +233,9 @@ class SslModes(Base):
             self.assertRegex(self.log_of_last, r'pool_ssl: "SSL_connect": "certificate verify failed \(IP address mismatch\)')
             self.assertEqual(self.outcome(own.format("verify-ca"), "ca"), "t")
         finally:
-            server.set(ssl_cert_file=self.pair.cert, ssl_key_file=self.pair.key)
-            server.value("SELECT pg_reload_conf()")
+            self.show(self.pair)
 
     def test_a_wrong_authority_an_expired_and_a_revoked_certificate_are_refused(self):
-        server = self.cluster.primary
         other = certs.Authority(os.path.join(self.root, "other")).ca
         self.assertIn("failed to create", self.outcome(f"backend_sslmode = 'verify-ca'\nbackend_ssl_ca_cert = '{other}'\n", "other"))
         expired = self.authority.issue("expired", san="IP:127.0.0.1", expired=True)
@@ -238,14 +247,11 @@ class SslModes(Base):
             self.assertEqual(self.outcome(own, "valid"), "t", self.log_of_last)
             for name, pair, reason in (("expired", expired, "certificate has expired"), ("revoked", revoked, "certificate revoked")):
                 with self.subTest(name):
-                    server.set(ssl_cert_file=pair.cert, ssl_key_file=pair.key)
-                    server.value("SELECT pg_reload_conf()")
-                    time.sleep(0.5)
+                    self.show(pair)
                     self.assertIn("failed to create", self.outcome(own, name))
                     self.assertIn(reason, self.log_of_last)
         finally:
-            server.set(ssl_cert_file=self.pair.cert, ssl_key_file=self.pair.key)
-            server.value("SELECT pg_reload_conf()")
+            self.show(self.pair)
 
     def test_files_that_are_missing_are_named_and_no_session_goes_without_them(self):
         for number, own in enumerate((
