@@ -56,11 +56,12 @@ class Pgpools:
         return iter(self.nodes)
 
     def start(self, timeout=60.0):
-        """All at once; returns when every node serves."""
+        """All at once; returns when every node serves and the first knows who leads."""
         for pool in self.nodes:
             pool.launch()
         for pool in self.nodes:
             pool.wait_log(r"successfully started", timeout=timeout)
+        proc.wait_for(lambda: self.leader() is not None, lambda: f"one leader; the first node sees {self.states()}")
         return self
 
     def cleanup(self):

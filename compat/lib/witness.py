@@ -101,6 +101,9 @@ class Watch(threading.Thread):
     def run(self):
         while not self._over.wait(0.02):
             now = tuple(switch.holders(self.hosts, self.address))
+            if len(now) > 1:
+                # One host is looked at after the other, and the address may have gone from the first to the second in between.
+                now = tuple(name for name in switch.holders(self.hosts, self.address) if name in now)
             if not self.changes or self.changes[-1][1] != now:
                 self.changes.append((time.monotonic(), now))
 

@@ -35,7 +35,7 @@ class External(FleetCase):
         leader = fleet.wait_leader()
         gone, other = [number for number in range(3) if number != leader]
         self.cut(f"pgpool{gone}")
-        proc.never(lambda: fleet.shown(leader)[gone] != "STANDBY", "a silent node is judged by pgpool itself", 8)
+        proc.never(lambda: fleet.shown(leader)[gone] not in ("STANDBY", "?"), "a silent node is judged by pgpool itself", 8)
         for number in (leader, other):
             self.tell(number, "DEAD", gone)
             fleet.wait_listed(number, {gone: "LOST"})
