@@ -99,7 +99,7 @@ class Guard(FaultCase):
         proc.wait_for(lambda: self.site.guard(faults.LEADER) not in (None, first), "another guard", timeout=15)
         self.assertIn("the guard of the virtual IP has ended", self.site.log(faults.LEADER))
         self.site.stop_pgpool(faults.LEADER)
-        proc.wait_for(lambda: self.site.guard(faults.LEADER) is None, "the guard to end with pgpool", timeout=2)
+        proc.wait_for(lambda: self.site.guard(faults.LEADER) is None, "the guard to end with pgpool", timeout=10)
 
 
 class Clocks(FaultCase):
