@@ -121,7 +121,7 @@ class Election(WatchdogCase):
                 self.assertEqual(tools.pcp_ok(asked, "watchdog_info", "-w", str(number)).out, shown, "the number alone is the same")
                 long = tools.pcp_ok(asked, "watchdog_info", "-v", "-n", str(number), "-w").out
                 self.assertRegex(long, rf"(?m)^Pgpool port +: {pool.port}$")
-                self.assertEqual(long.count("Node Name"), 1)
+                self.assertEqual(long.count("Pgpool port"), 1)
             self.assertIn("Not_Set", tools.pcp_ok(asked, "watchdog_info", "-n", "3", "-w").out)
 
     def test_wd_cli_lists_the_nodes_and_needs_the_key(self):
