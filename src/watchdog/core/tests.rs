@@ -5,6 +5,7 @@ mod election;
 mod failover;
 mod hostile;
 mod lease;
+mod lease_adoption;
 mod lease_members;
 mod lease_reigns;
 mod links;

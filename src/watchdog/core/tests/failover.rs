@@ -290,3 +290,56 @@ fn whoever_has_not_noticed_a_failure_looks_at_once() {
     bench.say(0, Message::WaitingForConsensus);
     assert_eq!(bench.done(), "", "it has voted itself");
 }
+
+#[test]
+fn when_its_leader_stops_whoever_waits_for_its_answer_is_to_ask_again() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    assert_eq!(bench.ask(down(0)), "0f");
+    bench.say(0, Message::GoingDown);
+    let done = bench.done();
+    assert!(done.contains("answer Transition"), "{done}");
+    bench.seconds(20);
+    assert!(!bench.done().contains("answer"), "once");
+}
+
+#[test]
+fn the_vote_of_a_standby_that_is_lost_does_not_count() {
+    let mut bench = leader();
+    bench.vote(0, down(0));
+    bench.event(Event::Lifecheck {
+        peer: 0,
+        alive: false,
+    });
+    let done = bench.ask(down(0));
+    assert!(done.contains("answer BuildingConsensus"), "{done}");
+}
+
+#[test]
+fn the_end_of_a_failover_is_not_that_of_another_that_waits_for_its_turn() {
+    let mut bench = leader();
+    for node in [0, 1] {
+        bench.vote(0, down(node));
+        assert_eq!(bench.vote(1, down(node)).1, FailoverResult::WillBeDone);
+    }
+    bench.event(Event::FailoverBegins);
+    bench.backends(&[RemoteStatus::Down, RemoteStatus::Up], 1);
+    bench.event(Event::FailoverEnds);
+    let (_, result) = bench.vote(0, down(1));
+    assert_eq!(result, FailoverResult::WillBeDone, "it comes next");
+    // The one that is over counts no more when the backend is attached again.
+    bench.backends(&[RemoteStatus::Waiting, RemoteStatus::Up], 1);
+    let (_, result) = bench.vote(0, down(0));
+    assert_eq!(result, FailoverResult::BuildingConsensus);
+}
+
+/// It has led when the failover began.
+#[test]
+fn a_standby_asks_its_leader_for_the_backends_after_a_failover_of_its_own() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.event(Event::FailoverBegins);
+    assert_eq!(bench.done(), "");
+    bench.event(Event::FailoverEnds);
+    assert_eq!(bench.done(), "0d");
+}

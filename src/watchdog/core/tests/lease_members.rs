@@ -117,6 +117,88 @@ fn a_leader_takes_the_question_of_a_standby_that_has_refused_for_its_consent() {
     assert!(bench.core.keeps_lease());
 }
 
+/// While it was off the others have served without limit, and nobody has counted the pictures.
+#[test]
+fn a_lease_that_goes_on_anew_gives_a_leader_nothing_of_what_it_had_before() {
+    let mut bench = serving();
+    let before = bench.core.lease_reign();
+    bench.tell(info_of(1, State::Standby));
+    assert!(!bench.core.keeps_lease());
+    bench.tell(ours(1, State::Standby));
+    assert!(bench.core.keeps_lease());
+    assert!(!bench.core.may_serve(bench.now));
+    assert!(!bench.core.holds_lease(bench.now));
+    assert!(!bench.core.coordinates());
+    assert!(bench.core.lease_reign() > before);
+}
+
+#[test]
+fn a_lease_that_goes_on_anew_gives_a_standby_nothing_of_what_it_had_before() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.asks(0, false);
+    bench.share(7);
+    assert!(bench.core.keeps_lease() && bench.core.may_serve(bench.now));
+    let off = LeaseGrant {
+        round: bench.core.lease_round(),
+        remaining_ms: UNLIMITED,
+        heard_before_ms: 0,
+        idle_ms: 0,
+        reign: bench.core.lease_reign(),
+        picture: bench.core.lease_picture(),
+        paused: false,
+    };
+    bench.say(0, Message::LeaseGrant(off));
+    assert!(!bench.core.keeps_lease());
+    bench.asks(0, false);
+    assert!(bench.core.keeps_lease());
+    assert!(!bench.core.may_serve(bench.now));
+}
+
+/// It may have been the primary, for all that is known: which server becomes it is decided then.
+#[test]
+fn while_no_primary_is_known_every_failover_waits_like_one_of_the_primary() {
+    let mut bench = serving();
+    bench.backends(&[RemoteStatus::Up, RemoteStatus::Up], -1);
+    bench.say(0, Message::Failover(down(1)));
+    bench.done();
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(1),
+    });
+    let done = bench.done();
+    assert!(done.contains("answer WillBeDone"), "{done}");
+}
+
+/// Without lease nothing has to wait, and who leads no more must not begin it therefore.
+#[test]
+fn a_promotion_that_waits_is_dropped_by_a_leader_that_gives_way_to_a_stock_node() {
+    let mut bench = serving();
+    // It has a share.
+    bench.asks(1, false);
+    bench.say(0, Message::Failover(down(0)));
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    assert!(bench.done().contains("answer WillBeDone"));
+    let better = Standing {
+        since_state: 1000,
+        quorum: 1,
+        alive: 3,
+        escalated: true,
+        ..Standing::default()
+    };
+    bench.tell(NodeInfo {
+        standing: Some(better),
+        ..info_of(0, State::Leader)
+    });
+    assert!(!bench.core.keeps_lease() && !bench.core.leader_is_own());
+    let why = "does not begin: this node leads no more";
+    assert!(messages(&bench).iter().any(|text| text.contains(why)));
+    assert!(!bench.done().contains("failover"));
+}
+
 #[test]
 fn a_leader_without_majority_says_that_there_is_no_quorum_whatever_it_is_asked() {
     for exists in [true, false] {
