@@ -108,13 +108,6 @@ impl Failovers {
         }
     }
 
-    pub fn gives_up(&mut self) {
-        self.running = false;
-        self.before = None;
-        self.waiting.clear();
-        self.handed.clear();
-    }
-
     pub fn asked(&mut self, id: u32, now: Instant) {
         self.asked_backends = Some((id, now));
     }
@@ -495,6 +488,18 @@ impl Core {
     /// may go on, and this node may lead again before it ends: that is forgotten when the supervisor says so.
     pub(super) fn drop_failovers(&mut self) {
         self.drop_waiting(|_| true, "this node leads no more");
+    }
+
+    /// What another node knows of the backends is taken over: whatever the supervisor was in the middle of is over
+    /// with that.
+    pub(super) fn give_up_failovers(&mut self) {
+        self.drop_waiting(
+            |_| true,
+            "this node takes over what another one knows of the backends",
+        );
+        self.failovers.running = false;
+        self.failovers.before = None;
+        self.failovers.handed.clear();
     }
 
     pub(super) fn failover_begins(&mut self) {

@@ -216,8 +216,7 @@ impl Core {
     }
 
     pub(in crate::watchdog::core) fn adopt(&mut self, status: BackendStatus, peer: PeerId) {
-        // Whatever the supervisor was in the middle of is over with that.
-        self.failovers.gives_up();
+        self.give_up_failovers();
         let lease = &mut self.lease;
         lease.adoptions += 1;
         let number = lease.adoptions;

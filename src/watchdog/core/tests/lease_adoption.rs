@@ -5,7 +5,10 @@ use super::{
     lease::{leader, serving},
     *,
 };
-use crate::watchdog::codec::message::{LeaseGrant, Picture, Reign};
+use crate::watchdog::codec::{
+    function::FailoverResult,
+    message::{LeaseAsk, LeaseGrant, Picture, Reign},
+};
 
 /// Newer than what a node knows that leads for the first time.
 const NEWER: Picture = Picture {
@@ -39,6 +42,33 @@ fn is_remembered_first(bench: &Bench) -> bool {
         |action| matches!(action, Action::Send { message: Message::LeaseAsk(ask), .. } if ask.picture == picture),
     );
     remembered < asked
+}
+
+/// Peer 1 has heard of a higher reign, and knows its picture. The supervisor is told to take that over.
+fn learns_in_a_higher_reign(bench: &mut Bench) {
+    let higher = Reign {
+        number: bench.core.lease_reign().number + 7,
+        node: 2,
+    };
+    let newer = Picture {
+        reign: higher,
+        change: 1,
+    };
+    let grant = LeaseGrant {
+        round: bench.core.lease_round(),
+        remaining_ms: 0,
+        heard_before_ms: 0,
+        idle_ms: 0,
+        reign: higher,
+        picture: newer,
+        paused: false,
+    };
+    bench.say(1, Message::LeaseGrant(grant));
+    assert!(bench.core.coordinates(), "it still holds the lease");
+    bench.grant_with(1, 100, newer, false);
+    assert!(!bench.core.coordinates(), "others know more");
+    let asked = bench.sent_id(b'd');
+    bench.reply(inbound(1), asked, Message::Data(all_up()));
 }
 
 /// What was said of the backends, to whomever.
@@ -82,24 +112,6 @@ fn a_leader_does_not_wait_for_what_a_lost_node_knew() {
     });
     bench.grant_with(1, 100, bench.core.lease_picture(), false);
     assert!(bench.core.coordinates());
-}
-
-/// Two answers come by two connections.
-#[test]
-fn only_the_answer_to_the_last_question_is_taken_over_and_only_once() {
-    let mut bench = Bench::new();
-    bench.follow(ours(0, State::Leader));
-    bench.say(0, Message::FailoverEnd);
-    let first = bench.sent_id(b'd');
-    bench.say(0, Message::FailoverEnd);
-    let last = bench.sent_id(b'd');
-    bench.done();
-    bench.reply(inbound(0), first, Message::Data(all_up()));
-    assert_eq!(bench.done(), "", "outdated");
-    bench.reply(inbound(0), last, Message::Data(all_up()));
-    assert_eq!(bench.done(), "adopt");
-    bench.reply(inbound(0), last, Message::Data(all_up()));
-    assert_eq!(bench.done(), "");
 }
 
 #[test]
@@ -187,39 +199,166 @@ fn what_a_standby_takes_over_ends_the_failover_that_it_was_in_the_middle_of() {
 
 #[test]
 fn what_a_leader_takes_over_makes_it_forget_what_it_has_handed_over() {
-    use crate::watchdog::codec::function::FailoverResult;
     let mut bench = serving();
     bench.say(0, Message::Failover(down(1)));
     let request = down(1);
     bench.done();
     bench.event(Event::Request { ticket: 1, request });
     assert_eq!(bench.done(), "answer Proceed");
-    let higher = Reign {
-        number: bench.core.lease_reign().number + 7,
-        node: 2,
-    };
-    let newer = Picture {
-        reign: higher,
-        change: 1,
-    };
-    let grant = LeaseGrant {
-        round: bench.core.lease_round(),
-        remaining_ms: 0,
-        heard_before_ms: 0,
-        idle_ms: 0,
-        reign: higher,
-        picture: newer,
-        paused: false,
-    };
-    bench.say(1, Message::LeaseGrant(grant));
-    bench.grant_with(1, 100, newer, false);
-    let asked = bench.sent_id(b'd');
-    bench.reply(inbound(1), asked, Message::Data(all_up()));
+    bench.event(Event::FailoverBegins);
+    learns_in_a_higher_reign(&mut bench);
     bench.adopted();
     bench.grant(1, 100);
     assert!(bench.core.coordinates());
     bench.actions.clear();
     bench.say(0, Message::Failover(down(1)));
+    // And not as settled.
+    assert_eq!(result(&bench), FailoverResult::BuildingConsensus);
+    let before = bench.core.lease_picture();
+    bench.backends(&[RemoteStatus::Up, RemoteStatus::Up], -1);
+    assert!(bench.core.lease_picture() > before, "no failover goes on");
+}
+
+#[test]
+fn a_promotion_that_waits_is_dropped_with_a_word_when_the_backends_are_taken_over() {
+    let mut bench = serving();
+    // It has a share.
+    bench.asks(0, false);
+    bench.say(0, Message::Failover(down(0)));
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    assert!(bench.done().contains("answer WillBeDone"));
+    learns_in_a_higher_reign(&mut bench);
+    let said = |action: &Action| matches!(action, Action::Log(entry) if entry.message.contains("backend 0 does not begin"));
+    assert!(bench.actions.iter().any(said));
+    bench.adopted();
+    bench.say(0, Message::GoingDown);
+    bench.grant(1, 100);
+    assert!(bench.core.coordinates() && bench.core.may_serve(bench.now));
+    assert!(!bench.done().contains("failover"));
+}
+
+#[test]
+fn nobody_but_the_node_that_was_asked_tells_of_the_backends() {
+    let (mut bench, asked) = learner();
+    bench.reply(inbound(1), asked, Message::Data(all_up()));
+    assert!(!bench.done().contains("adopt"));
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    assert!(bench.done().contains("adopt"));
+}
+
+/// Its supervisor has not published yet what the former leader has said.
+#[test]
+fn who_leads_without_lease_decides_nothing_while_it_takes_over() {
+    let mut bench = Bench::new();
+    bench.follow(info_of(0, State::Leader));
+    bench.say(0, Message::FailoverEnd);
+    let asked = bench.sent_id(b'd');
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    bench.say(0, Message::GoingDown);
+    bench.seconds(7);
+    assert!(bench.core.leader_is_own() && !bench.core.keeps_lease());
+    assert!(!bench.core.coordinates());
+    bench.adopted();
+    assert!(bench.core.coordinates());
+}
+
+#[test]
+fn a_share_of_a_leader_that_knows_less_is_none() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.ask_with(0, shows(NEWER));
+    let asked = bench.sent_id(b'd');
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    bench.adopted();
+    assert_eq!(bench.core.lease_picture(), NEWER);
+    let mut grant = LeaseGrant {
+        round: bench.core.lease_round(),
+        remaining_ms: 4000,
+        heard_before_ms: 0,
+        idle_ms: 0,
+        reign: bench.core.lease_reign(),
+        picture: Picture::default(),
+        paused: false,
+    };
+    bench.say(0, Message::LeaseGrant(grant));
+    assert!(!bench.core.may_serve(bench.now));
+    grant.picture = NEWER;
+    bench.say(0, Message::LeaseGrant(grant));
+    assert!(bench.core.may_serve(bench.now));
+}
+
+#[test]
+fn a_leader_that_gets_no_answer_about_a_newer_picture_asks_again() {
+    let (mut bench, _) = learner();
+    bench.done();
+    bench.seconds(4);
+    assert!(!bench.done().contains("0d"));
+    bench.seconds(1);
+    assert!(bench.done().contains("0d"));
+}
+
+#[test]
+fn a_leader_that_takes_over_counts_no_vote() {
+    let mut bench = serving();
+    learns_in_a_higher_reign(&mut bench);
+    bench.say(0, Message::Failover(down(1)));
+    assert_eq!(result(&bench), FailoverResult::Transition);
+    bench.adopted();
+    bench.grant(1, 100);
+    bench.actions.clear();
+    bench.say(1, Message::Failover(down(1)));
+    assert_eq!(result(&bench), FailoverResult::BuildingConsensus);
+}
+
+/// Each question would make the answer to the one before outdated.
+#[test]
+fn a_standby_asks_for_a_picture_once_however_often_its_leader_shows_it() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    bench.ask_with(0, shows(NEWER));
+    assert!(bench.done().contains("0d"));
+    bench.ask_with(0, shows(NEWER));
+    assert!(!bench.done().contains("0d"));
+}
+
+#[test]
+fn a_picture_that_comes_while_an_older_one_is_taken_over_is_taken_over_next() {
+    let mut bench = Bench::new();
+    bench.follow(ours(0, State::Leader));
+    let newest = Picture {
+        change: NEWER.change + 1,
+        ..NEWER
+    };
+    bench.ask_with(0, shows(NEWER));
+    let asked = bench.sent_id(b'd');
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    let older = std::mem::take(&mut bench.actions);
+    bench.ask_with(0, shows(newest));
+    let asked = bench.sent_id(b'd');
+    bench.actions = older;
+    bench.adopted();
+    assert_eq!(bench.core.lease_picture(), NEWER);
+    bench.reply(inbound(0), asked, Message::Data(all_up()));
+    bench.adopted();
+    assert_eq!(bench.core.lease_picture(), newest);
+}
+
+/// Of the leader, peer 0.
+fn shows(picture: Picture) -> LeaseAsk {
+    LeaseAsk {
+        round: 4,
+        reign: NEWER.reign,
+        picture,
+        pause: false,
+        fresh: false,
+    }
+}
+
+/// The answer to a vote.
+fn result(bench: &Bench) -> FailoverResult {
     let result = bench.actions.iter().find_map(|action| match action {
         Action::Send {
             message: Message::FailoverResult(result),
@@ -227,6 +366,5 @@ fn what_a_leader_takes_over_makes_it_forget_what_it_has_handed_over() {
         } => Some(*result),
         _ => None,
     });
-    // And not as settled.
-    assert_eq!(result, Some(FailoverResult::BuildingConsensus));
+    result.expect("an answer")
 }
