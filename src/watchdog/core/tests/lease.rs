@@ -449,6 +449,7 @@ fn that_there_is_no_primary_any_more_makes_a_picture() {
     bench.backends(&[RemoteStatus::Down, RemoteStatus::Down], -1);
     let now = bench.core.lease_picture();
     assert!(now > before);
+    assert_eq!(bench.core.backend_status().unwrap().primary, -1);
     bench.backends(&[RemoteStatus::Down, RemoteStatus::Down], -1);
     assert_eq!(bench.core.lease_picture(), now, "nothing new");
 }

@@ -273,3 +273,57 @@ fn why_writes_wait_is_said() {
     let texts = messages(&bench).join("\n");
     assert!(texts.contains("writes wait: no majority"), "{texts}");
 }
+
+#[test]
+fn a_lease_that_goes_on_anew_lets_a_promotion_wait_until_all_have_taken_notice_anew() {
+    let mut bench = serving();
+    bench.tell(info_of(1, State::Standby));
+    bench.tell(ours(1, State::Standby));
+    bench.grant(0, 100);
+    assert!(bench.core.coordinates());
+    bench.say(0, Message::Failover(down(0)));
+    bench.event(Event::Request {
+        ticket: 1,
+        request: down(0),
+    });
+    assert!(!bench.done().contains("failover"));
+    // Its question shows that it knows.
+    bench.asks(1, false);
+    assert!(bench.done().contains("failover 0"));
+}
+
+fn leader_that_has_removed_a_member() -> Bench {
+    let mut bench = Bench::with(|s| s.quorum.lost_removal = Some(Duration::from_secs(5)));
+    bench.lead(&[ours(0, State::Standby), ours(1, State::Standby)]);
+    bench.event(Event::Lifecheck {
+        peer: 1,
+        alive: false,
+    });
+    bench.seconds(6);
+    assert_eq!(bench.core.member_count(), 1);
+    bench
+}
+
+#[test]
+fn news_of_other_nodes_do_not_make_the_end_of_the_lease_wait() {
+    let mut bench = leader_that_has_removed_a_member();
+    for _ in 0..11 {
+        bench.seconds(1);
+        bench.tell(ours(0, State::Standby));
+    }
+    assert!(!bench.core.keeps_lease());
+}
+
+#[test]
+fn the_lease_does_not_end_when_the_removed_node_is_back() {
+    let mut bench = leader_that_has_removed_a_member();
+    bench.event(Event::Lifecheck {
+        peer: 1,
+        alive: true,
+    });
+    for _ in 0..15 {
+        bench.seconds(1);
+        bench.tell(ours(0, State::Standby));
+    }
+    assert!(bench.core.keeps_lease());
+}
