@@ -141,20 +141,22 @@ class HostedServer(Server):
 
 
 class Fleet(Pgpools):
-    """`nodes` pgpools on hosts of their own (pgpool0, pgpool1, ...), and `servers` PostgreSQL (server0 is the primary)."""
+    """`nodes` pgpools on hosts of their own (pgpool0, pgpool1, ...), and `servers` PostgreSQL (server0 is the primary).
+
+    `subjects` are those of the nodes where they are not all the one under test."""
 
     vip = VIP
 
-    def __init__(self, home, nodes=3, servers=1, subject=None, config=None, per_pool=None):
+    def __init__(self, home, nodes=3, servers=1, subjects=None, config=None, per_pool=None):
         self.room, self.cluster, self.nodes = Room(home), None, []
         self.cable = Switch(self.room, CLIENTS)
         try:
-            self._build(home, nodes, servers, subject or env.SUBJECT, config or {}, per_pool or {})
+            self._build(home, nodes, servers, subjects or [env.SUBJECT] * nodes, config or {}, per_pool or {})
         except BaseException:
             self.stop()
             raise
 
-    def _build(self, home, nodes, servers, subject, config, per_pool):
+    def _build(self, home, nodes, servers, subjects, config, per_pool):
         self.hosts = [Host(self.room, self.cable, f"pgpool{n}", f"10.99.0.{11 + n}") for n in range(nodes)]
         self.server_hosts = [Host(self.room, self.cable, f"server{n}", f"10.99.0.{51 + n}") for n in range(servers)]
 
@@ -174,7 +176,7 @@ class Fleet(Pgpools):
             file.write(text)
         os.chmod(self.failover_sh, 0o755)
         own = {n: {"failover_command": f"{self.hook.command('failover', f'%d pgpool{n}')} && {self.failover_sh} %d %h %P %m %H %R", **per_pool.get(n, {})} for n in range(nodes)}
-        super().__init__(home, self.cluster.servers, [subject] * nodes, {**CONFIG, **config}, own, [host.address for host in self.hosts])
+        super().__init__(home, self.cluster.servers, subjects, {**CONFIG, **config}, own, [host.address for host in self.hosts])
         for pool, host in zip(self.nodes, self.hosts):
             pool.namespace, pool.pcp_host = host, pool.run_dir
             pool.hosts = {n: server.address for n, server in enumerate(self.server_hosts)}
@@ -312,6 +314,11 @@ class Fleet(Pgpools):
         """A client outside of all hosts, at the virtual IP."""
         with self.room.network():
             return wire.Client(host=VIP, port=self.nodes[self.holders()[0]].port, user="app", database="app", timeout=10)
+
+    def client_of(self, number, timeout=10):
+        """A client outside of all hosts, at the own address of a node."""
+        with self.room.network():
+            return wire.Client(host=self.hosts[number].address, port=self.nodes[number].port, user="app", database="app", timeout=timeout)
 
     def writes_through_address(self):
         """Whether such a client reaches a primary."""

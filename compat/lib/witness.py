@@ -22,6 +22,8 @@ class Writer(threading.Thread):
     """
 
     patience = 3.0
+    #: Where the rows go, by their number `n`.
+    table = "cl_owner.written"
 
     def __init__(self, place, number=0, pause=0.02):
         super().__init__(daemon=True)
@@ -43,12 +45,15 @@ class Writer(threading.Thread):
                     self._note("", str(error))
                 self._over.wait(0.05)
 
+    def connect(self):
+        return wire.Client(host=seed.VIP, port=9999, user="cl_owner", password="cl_owner", database="critlib", timeout=self.patience)
+
     def _session(self):
-        client = wire.Client(host=seed.VIP, port=9999, user="cl_owner", password="cl_owner", database="critlib", timeout=self.patience)
+        client = self.connect()
         try:
             while not self._over.is_set():
                 row, self._next = self._next, self._next + _WRITERS
-                seen = client.query(f"insert into cl_owner.written(n) values ({row}) returning host(inet_server_addr())")
+                seen = client.query(f"insert into {self.table}(n) values ({row}) returning host(inet_server_addr())")
                 if seen.error:
                     self._note(seen.error["C"], seen.error["M"])
                     return
