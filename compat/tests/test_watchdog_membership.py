@@ -6,7 +6,7 @@ from lib import env, proc
 from lib.fleet import FleetCase
 
 #: Seconds, for a node that is lost and for one that never appears.
-LOST, NO_SHOW = 6, 12
+LOST, NO_SHOW = 8, 12
 
 
 class Membership(FleetCase):
@@ -74,7 +74,6 @@ class Membership(FleetCase):
             if env.SUBJECT == "ours":
                 fleet.nodes[leader].wait_log("all watchdog nodes keep the write lease", since=fleet.marks[leader])
             self.assertEqual((fleet.seen.doubled(), fleet.failovers()), (0, []))
-            print(fleet.seen.told(began))
 
     @staticmethod
     def back_at(fleet, since):

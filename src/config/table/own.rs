@@ -182,6 +182,7 @@ pub(super) const ROWS: &[Parameter] = &[
     .help(
         "How long a watchdog node serves writes after its last sign of a majority, and how long a new \
          leader waits before it promotes a standby; the answer to a write waits for such a sign, too. In force \
-         while all nodes are pgpool-rs, and not where half of an even number of nodes is a quorum. 0 switches it off",
+         while all nodes are pgpool-rs and members of the cluster (of two nodes, one alone then serves no \
+         writes), and not where half of an even number of nodes is a quorum. 0 switches it off",
     ),
 ];
