@@ -17,6 +17,7 @@ impl Core {
     pub(super) fn begin_leading(&mut self) {
         self.priority = self.settings.priority;
         self.quorum = 0;
+        self.quorum_lost = None;
         self.standbys.clear();
         // A node that was removed before this one leads counts from now on.
         self.lease_members_changed();

@@ -88,6 +88,8 @@ pub struct Core {
     standbys: Vec<PeerId>,
     /// As last announced by this node as leader.
     quorum: i32,
+    /// As leader: when it was lost that is not there now.
+    quorum_lost: Option<Instant>,
     /// -1 while this node resigns.
     priority: i32,
     escalated: bool,
@@ -129,6 +131,7 @@ impl Core {
             pending: Vec::new(),
             standbys: Vec::new(),
             quorum: 0,
+            quorum_lost: None,
             priority: settings.priority,
             escalated: false,
             settled: false,

@@ -47,18 +47,35 @@ impl Core {
         self.settings.quorum
     }
 
+    /// By who has joined.
+    fn counted_quorum(&self) -> i32 {
+        let half_votes = self.quorum_settings().half_votes;
+        quorum(self.member_count(), self.standbys.len(), half_votes)
+    }
+
+    /// As leader: enough have joined or had joined, and there is no write lease for which those who are here have stood.
+    /// What is left of one from before the quorum was lost brings no address: those who have joined since may
+    /// not count for another one yet when it ends, and the address would go again.
+    pub(super) fn lease_is_awaited(&self) -> bool {
+        let before = self.quorum_lost;
+        self.lease.is_missing(self.now)
+            || (self.counted_quorum() >= 0
+                && before.is_some_and(|lost| self.lease.is_from_before(lost)))
+    }
+
     /// Of a leader that has been confirmed.
     pub(super) fn update_quorum(&mut self) {
         if self.state != State::Leader || !self.leader_is_own() {
             return;
         }
-        let half_votes = self.quorum_settings().half_votes;
-        let mut quorum = quorum(self.member_count(), self.standbys.len(), half_votes);
-        if self.lease.is_missing(self.now) {
-            quorum = -1;
-        }
+        let quorum = if self.lease_is_awaited() {
+            -1
+        } else {
+            self.counted_quorum()
+        };
         if quorum != self.quorum {
             let before = std::mem::replace(&mut self.quorum, quorum);
+            self.quorum_lost = (before >= 0 && quorum < 0).then_some(self.now);
             self.say_quorum(before == NOT_LOOKED, before, quorum);
             if quorum >= 0 {
                 self.escalate();

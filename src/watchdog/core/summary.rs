@@ -62,7 +62,7 @@ impl Core {
             (State::Leader, Some(Leader::Own)) => Summary::Leads {
                 quorum: self.quorum,
                 escalated: self.escalated,
-                lease_is_missing: self.lease.is_missing(self.now),
+                lease_is_missing: self.lease_is_awaited(),
                 joined: self.standbys.len(),
                 members: self.member_count(),
             },

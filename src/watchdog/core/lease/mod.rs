@@ -34,6 +34,8 @@
 //!   is not written to any more by anybody. A leader that is cut off in the middle of it leaves at most a promoted
 //!   server that nobody has written to.
 //!
+//! A leader that has lost the quorum has it again with a lease that was granted since then.
+//!
 //! After a change of leaders the old shares last while the new leader waits for them to end: writes stand
 //! still for five eighths of a lease at most and some rounds, not for the election.
 //!
@@ -306,6 +308,11 @@ impl Lease {
     /// As leader: it has had the time to get a lease, and has none. Standbys that do not answer are none.
     pub fn is_missing(&self, now: Instant) -> bool {
         self.on && !self.is_held(now) && self.patience.is_none_or(|at| at <= now)
+    }
+
+    /// As leader: no majority has supported it since then.
+    pub fn is_from_before(&self, moment: Instant) -> bool {
+        self.on && self.heard.is_none_or(|heard| heard <= moment)
     }
 
     pub fn stop_leading(&mut self) {

@@ -78,6 +78,33 @@ fn a_leader_that_has_removed_a_member_and_was_suspended_does_not_serve_as_it_wak
     assert!(!bench.core.may_serve(bench.now));
 }
 
+/// Both others are restarted: the address would come with the first, go with the old lease, and come again.
+#[test]
+fn what_is_left_of_a_lease_from_before_the_quorum_was_lost_brings_no_address() {
+    let mut bench = serving();
+    for peer in 0..2 {
+        bench.say(peer, Message::GoingDown);
+    }
+    assert!(bench.done().contains("de-escalate"));
+    assert!(bench.core.holds_lease(bench.now));
+    bench.seconds(1);
+    bench.meet(ours(0, State::Standby));
+    bench.say(0, Message::JoinLeader);
+    // It has just started, and may have supported another one before.
+    for _ in 0..3 {
+        bench.grant_with(0, 1, bench.core.lease_picture(), false);
+        bench.seconds(1);
+    }
+    assert!(bench.core.holds_lease(bench.now));
+    assert!(!bench.core.leads_with_quorum());
+    let why =
+        "there is no quorum without the write lease, which no majority has granted yet (1 of 2";
+    assert!(messages(&bench).iter().any(|text| text.contains(why)));
+    assert!(!bench.done().contains("escalate"));
+    bench.grant(0, 100);
+    assert!(bench.core.leads_with_quorum() && bench.core.is_escalated());
+}
+
 /// The leader has heard first of the node that takes the place of a stock node.
 #[test]
 fn a_standby_that_has_refused_the_lease_asks_for_it_when_it_can_keep_one() {
