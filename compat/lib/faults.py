@@ -12,15 +12,18 @@ import time
 from . import proc, seed, watchdog
 from .witness import Witness
 
-#: The leader's host in all of them.
+#: The host with the primary, on which pgpool leads unless `Stage.prepare` is told another.
 LEADER = 0
+#: Seconds without a write outside that are allowed beside the promotion: when the primary fails, and when its host is cut
+#: off, then beside the dead time as well.
+PRIMARY_LIMIT, CUT_LIMIT = 3.0, 12.0
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", re.M)
 
 
 class Report:
     """What came of a scenario. Seconds and rows; `lost` and `outages` by client: "outside", or the host it was on."""
 
-    def __init__(self, name, witness, since, promotion):
+    def __init__(self, name, witness, since, promotion, leader=LEADER):
         watch = witness.watch
         self.name, self.promotion = name, promotion
         self.outages = {who: writer.outage(since) for who, writer in named(witness)}
@@ -34,7 +37,7 @@ class Report:
         #: Hosts that got the address after the fault, in order.
         self.heirs = watch.heirs(since)
         #: Seconds until the leader's host did not have the address any more; None if it never lost it.
-        self.gone = watch.gone(witness.site.hosts[LEADER].name, since)
+        self.gone = watch.gone(witness.site.hosts[leader].name, since)
 
     @property
     def outage(self):
@@ -57,10 +60,10 @@ class Stage:
 
     def __init__(self, site, deadtime):
         self.site, self.deadtime, self.used = site, deadtime, False
-        self.witness = None
+        self.witness, self.leads = None, LEADER
 
-    def prepare(self, synchronous=False, inside=(), clocks=()):
-        """A cluster as after the set-up, pg01 leading, clients writing. `clocks` are hosts whose clock the test sets."""
+    def prepare(self, synchronous=False, inside=(), clocks=(), leader=LEADER, pause=0.02):
+        """A cluster as after the set-up, clients writing. `clocks` are hosts whose clock the test sets."""
         site = self.site
         if self.used:
             site.reset()
@@ -68,14 +71,15 @@ class Stage:
         site.extra_env = [self._clock(number) if number in clocks else {} for number in range(3)]
         if synchronous:
             site.synchronous()
+        self.leads = leader
         # Whoever leads already is not asked to go.
-        site.start(LEADER)
-        site.start(1, 2)
+        site.start(leader)
+        site.start(*(number for number in range(3) if number != leader))
         found = site.wait_leader()
-        if found != LEADER:
+        if found != leader:
             raise AssertionError(f"{seed.NAMES[found]} leads, not the one that led alone\n{site.log()}")
         site.wait_watching()
-        self.witness = Witness(site, inside).begin()
+        self.witness = Witness(site, inside, pause, leader).begin()
         time.sleep(1)
         self.began = time.monotonic()
 
@@ -111,7 +115,7 @@ class Stage:
         return sum(ended - began for began, ended in zip(times[::2], times[1::2]))
 
     def report(self, name):
-        return Report(name, self.witness, self.began, self.promotion())
+        return Report(name, self.witness, self.began, self.promotion(), self.leads)
 
     def goes_on_elsewhere(self, timeout):
         """Until writes from outside go on at a server that is not pg01's."""
@@ -218,14 +222,14 @@ class Stage:
         return self.report("a cable that flaps")
 
     def clocks(self, seconds):
-        """The clocks of two pgpools are set: first the leader's, then, too, a follower's."""
-        self.prepare(clocks=(LEADER, 1))
-        for number in (LEADER, 1):
+        """The clocks of all pgpools are set, one after the other, the leader's first; in between they differ."""
+        self.prepare(clocks=(0, 1, 2))
+        for number in range(3):
             self.set_clock(number, seconds)
             time.sleep(2 * self.deadtime)
             self._has_clock(number, seconds)
         self.settles()
-        return self.report(f"clocks of the leader and a follower set {seconds:+d} s")
+        return self.report(f"clocks of one after the other set {seconds:+d} s")
 
     def kill_primary(self, timeout=90):
         """kill -9 of the primary's postmaster; pgpool on its host leads on."""

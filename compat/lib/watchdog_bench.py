@@ -6,22 +6,20 @@ from . import env, faults, watchdog
 
 #: The system's wd_heartbeat_deadtime, which its file does not set.
 DEADTIME = 30
-#: Seconds without a write outside, beside the promotion: after a failure of the primary, and after a cut beside the dead time as well.
-PRIMARY_TARGET, CUT_TARGET = 3.0, 12.0
 
 #: By row: what is done, and the seconds of an outage that are allowed beside the promotion (None: no limit is set).
 SCENARIOS = {
     "watchdog": {
-        "primary": (lambda stage: stage.kill_primary(), PRIMARY_TARGET),
-        "cut": (lambda stage: stage.cut(timeout=240), DEADTIME + CUT_TARGET),
+        "primary": (lambda stage: stage.kill_primary(), faults.PRIMARY_LIMIT),
+        "cut": (lambda stage: stage.cut(timeout=240), DEADTIME + faults.CUT_LIMIT),
         "host": (lambda stage: stage.kill_host(timeout=240), None),
     },
     "watchdog_all": {
         "pgpool": (lambda stage: stage.kill_pgpool(), None),
         "stop": (lambda stage: stage.stop_leader(), None),
         "suspend": (lambda stage: stage.suspend(), None),
-        "cut_out": (lambda stage: stage.cut(("out",), timeout=240), DEADTIME + CUT_TARGET),
-        "cut_in": (lambda stage: stage.cut(("in",), timeout=240), DEADTIME + CUT_TARGET),
+        "cut_out": (lambda stage: stage.cut(("out",), timeout=240), DEADTIME + faults.CUT_LIMIT),
+        "cut_in": (lambda stage: stage.cut(("in",), timeout=240), DEADTIME + faults.CUT_LIMIT),
         "follower": (lambda stage: stage.cut_others(), None),
         "flap": (lambda stage: stage.flap(times=10, seconds=5), None),
         "clock_back": (lambda stage: stage.clocks(-3600), None),

@@ -18,16 +18,16 @@ class Writer(threading.Thread):
     """Writes one row after the other through the address and connects again when it is cut or hears nothing.
 
     `place` is what has a network: a host, or the room for a client that is on none of the hosts. The server that
-    wrote a row says so itself.
+    wrote a row says so itself. With an `address` it goes there instead.
     """
 
     patience = 3.0
     #: Where the rows go, by their number `n`.
     table = "cl_owner.written"
 
-    def __init__(self, place, number=0, pause=0.02):
+    def __init__(self, place, number=0, pause=0.02, address=seed.VIP):
         super().__init__(daemon=True)
-        self.place, self.number, self.pause = place, number, pause
+        self.place, self.number, self.pause, self.address = place, number, pause, address
         #: (time, number of the row, address of the server)
         self.acknowledged = []
         #: (time, SQLSTATE or "", text)
@@ -46,7 +46,7 @@ class Writer(threading.Thread):
                 self._over.wait(0.05)
 
     def connect(self):
-        return wire.Client(host=seed.VIP, port=9999, user="cl_owner", password="cl_owner", database="critlib", timeout=self.patience)
+        return wire.Client(host=self.address, port=9999, user="cl_owner", password="cl_owner", database="critlib", timeout=self.patience)
 
     def _session(self):
         client = self.connect()
@@ -152,13 +152,16 @@ class Watch(threading.Thread):
 
 
 class Witness:
-    """Writers and the watch together: a client outside of the hosts, and one on each host of `inside`."""
+    """Writers and the watch together: a client outside of the hosts, and one on each host of `inside`.
 
-    def __init__(self, site, inside=(), pause=0.02):
+    With a `leader`, a client on another host than its goes to the pgpool beside it: in a cut that is all it can reach.
+    """
+
+    def __init__(self, site, inside=(), pause=0.02, leader=None):
         self.site = site
         self.watch = Watch(site)
         self.outside = Writer(site.room, 0, pause)
-        self.inside = {node: Writer(site.hosts[node], node + 1, pause) for node in inside}
+        self.inside = {node: Writer(site.hosts[node], node + 1, pause, seed.VIP if leader in (None, node) else seed.ADDRESSES[node]) for node in inside}
 
     @property
     def writers(self):

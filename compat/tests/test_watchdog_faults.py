@@ -1,46 +1,17 @@
 """Faults of nodes and of the network while a client writes through the address (lib/faults.py, where each is described).
 
 The rules are the same for all: no acknowledged row is lost, no old primary is written to once there is a new one, and
-two hosts never have the address for longer than the dead time. How long it takes is measured by the bench.
+two hosts never have the address for longer than the dead time. How long nobody outside can write has a limit as well, where
+the issue of the watchdog sets one; with the system's own parameters the bench measures it.
 """
 
 import os
 import signal
-import sys
 import time
 
 from lib import env, faults, proc, seed
 from lib.case import ours_only, stock_differs
-from lib.watchdog_case import WatchdogCase
-
-DEADTIME = 5
-
-
-class FaultCase(WatchdogCase):
-    weight = 100
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.stage = faults.Stage(cls.site, DEADTIME)
-
-    def tearDown(self):
-        if self.stage.witness is not None:
-            self.stage.witness.end()
-
-    def moves(self, report):
-        """Beside the rules: another host took the address, so that the fault was one."""
-        self.keeps_the_rules(report)
-        self.assertTrue(report.heirs, f"nobody took over; {report}")
-        return report
-
-    def keeps_the_rules(self, report):
-        # `compat/run -v` shows it.
-        print(report, file=sys.stderr)
-        self.assertEqual(set(report.lost.values()), {0}, f"acknowledged rows that the primary of the end does not have; {report}")
-        self.assertEqual(report.two_primaries, 0, report)
-        self.assertLessEqual(report.doubled, DEADTIME * env.SLOW, report)
-        return report
+from lib.fault_case import DEADTIME, FaultCase
 
 
 class Kills(FaultCase):
@@ -68,7 +39,7 @@ class Kills(FaultCase):
         self.assertNotIn(leader, site.holders(), site.log(faults.LEADER))
 
     def test_kill_9_of_the_primary(self):
-        self.keeps_the_rules(self.stage.kill_primary())
+        self.writes_again(self.keeps_the_rules(self.stage.kill_primary()), faults.PRIMARY_LIMIT * env.SLOW)
 
 
 class Guard(FaultCase):
@@ -103,38 +74,44 @@ class Guard(FaultCase):
 
 
 class Clocks(FaultCase):
+    """Nobody outside notices that the clock of any node is set, the leader's too."""
+
     @stock_differs("the others look dead for a moment, and the address is given up")
     def test_clocks_that_are_set_forward(self):
-        self.goes_on_undisturbed(self.stage.clocks(3600))
+        self.stays(self.stage.clocks(3600))
 
     @stock_differs("heartbeats with an earlier time are not counted")
     def test_clocks_that_are_set_back(self):
-        self.goes_on_undisturbed(self.stage.clocks(-3600))
+        self.stays(self.stage.clocks(-3600))
 
-    def goes_on_undisturbed(self, report):
-        self.keeps_the_rules(report)
-        self.assertEqual(report.orphaned, 0, report)
+    def stays(self, report):
+        self.goes_on_undisturbed(report)
         self.assertEqual(self.site.wait_leader(), faults.LEADER)
 
 
-class Cuts(FaultCase):
+class CutCase(FaultCase):
+    def in_time(self, report):
+        """The dead time has to pass before anybody may take the leader for dead."""
+        self.writes_again(self.moves(report), DEADTIME + faults.CUT_LIMIT * env.SLOW)
+
+
+class Cuts(CutCase):
     @stock_differs("who is cut off serves the old primary on")
     def test_the_leaders_host_with_the_primary(self):
-        self.keeps_the_rules(self.stage.cut())
+        self.in_time(self.stage.cut())
 
     def test_a_followers_host(self):
-        report = self.keeps_the_rules(self.stage.cut_others())
-        self.assertEqual((report.orphaned, report.doubled), (0, 0), report)
+        self.goes_on_undisturbed(self.stage.cut_others())
 
     @stock_differs("who is cut off serves the old primary on")
     def test_what_the_leaders_host_sends(self):
-        self.keeps_the_rules(self.stage.cut(("out",)))
+        self.in_time(self.stage.cut(("out",)))
 
 
-class MoreCuts(FaultCase):
+class MoreCuts(CutCase):
     @stock_differs("who is cut off serves the old primary on")
     def test_what_the_leaders_host_is_sent(self):
-        self.keeps_the_rules(self.stage.cut(("in",)))
+        self.in_time(self.stage.cut(("in",)))
 
     def test_a_cable_that_flaps(self):
         self.keeps_the_rules(self.stage.flap())
