@@ -202,10 +202,13 @@ class Site(seed.Seed):
 
     def kill_host(self, number):
         """kill -9 of everything on a host, but its network stays as it was."""
-        for pid in self.hosts[number].processes():
+        found = self.hosts[number].processes()
+        for pid in found:
             _kill(pid, signal.SIGKILL)
         proc.wait_for(lambda: not self.hosts[number].processes(), f"all processes of {seed.NAMES[number]} to be gone")
         self.ended(number)
+        # A process that is still ending has left the network already, and its number is not free: a start would find its pid file's.
+        proc.wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in found), f"the numbers of the killed processes of {seed.NAMES[number]} to be free")
 
     def reset(self):
         """As after the set-up: no pgpool, servers as they were, all cables whole, no address left."""
