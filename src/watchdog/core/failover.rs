@@ -10,6 +10,7 @@ use super::{
     Action, Core, Leader, Message, PeerId, State,
     consensus::{Outcome, Voter},
     peer::LostReason,
+    quorum::majority,
     times,
 };
 use crate::watchdog::codec::{
@@ -23,6 +24,8 @@ const HAND_OVER: Duration = Duration::from_secs(15);
 const JUST_ASKED: Duration = Duration::from_secs(3);
 /// As the clients of a stock watchdog's local socket.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// Those that are asked again at the same time are at most two for each backend.
+const MOST_DEFERRED: usize = 512;
 
 #[derive(Debug, Default)]
 pub(super) struct Failovers {
@@ -31,6 +34,10 @@ pub(super) struct Failovers {
     waiting: Vec<Waiting>,
     /// Decided and told to the supervisor, whose view does not show it yet.
     handed: Vec<Handed>,
+    /// Of our own parts, answered with "ask again".
+    deferred: Vec<Deferred>,
+    /// The leader that this node has followed last.
+    followed: Option<PeerId>,
     running: bool,
     /// What is known of the backends without the failover that takes the primary away and is not over.
     before: Option<BackendStatus>,
@@ -60,6 +67,16 @@ impl Handed {
     fn is(&self, request: &FailoverRequest) -> bool {
         (self.kind, self.node) == (request.kind, request.node)
     }
+}
+
+/// What was seen for it may come from a cut of the network around this node, which others do not notice.
+#[derive(Debug)]
+struct Deferred {
+    ticket: u64,
+    /// At that time this node saw too few others for a majority.
+    alone: bool,
+    /// It is back at the leader that it had: there was no other, so it was away itself.
+    outdated: bool,
 }
 
 #[derive(Debug)]
@@ -117,6 +134,16 @@ impl Core {
     /// One of our own parts asks.
     pub(super) fn request(&mut self, ticket: u64, request: FailoverRequest) {
         self.failovers.asked = Some(self.now);
+        if !request.flags.has(Flags::CONFIRMED) && self.is_outdated(ticket) {
+            self.log(format!(
+                "the request about backend {} is dropped, and this node looks at the backends again: it was cut off from the others when it made the request",
+                request.node
+            ));
+            let result = FailoverResult::NotAllowed;
+            self.out.push(Action::Answer { ticket, result });
+            self.out.push(Action::LookAtBackends);
+            return;
+        }
         match (self.state, self.leader) {
             (State::Leader, Some(Leader::Own)) if self.may_decide(&request) => {
                 let result = match self.decide(Voter::Own, &request) {
@@ -130,7 +157,7 @@ impl Core {
                     }
                     other => other,
                 };
-                self.out.push(Action::Answer { ticket, result });
+                self.answer(ticket, result);
             }
             (State::Standby, Some(Leader::Peer(leader))) => {
                 let mut forwarded = request;
@@ -144,10 +171,59 @@ impl Core {
                     sent: self.now,
                 });
             }
-            _ => self.out.push(Action::Answer {
-                ticket,
-                result: FailoverResult::Transition,
-            }),
+            _ => self.answer(ticket, FailoverResult::Transition),
+        }
+    }
+
+    fn answer(&mut self, ticket: u64, result: FailoverResult) {
+        let alone = self.is_alone();
+        let deferred = &mut self.failovers.deferred;
+        let place = deferred.iter().position(|d| d.ticket == ticket);
+        match (result, place) {
+            (FailoverResult::Transition, Some(place)) => deferred[place].alone |= alone,
+            (FailoverResult::Transition, None) => {
+                deferred.truncate(MOST_DEFERRED);
+                deferred.insert(
+                    0,
+                    Deferred {
+                        ticket,
+                        alone,
+                        outdated: false,
+                    },
+                );
+            }
+            (_, Some(place)) => {
+                deferred.remove(place);
+            }
+            (_, None) => {}
+        }
+        self.out.push(Action::Answer { ticket, result });
+    }
+
+    /// Fewer than a majority, this node included.
+    fn is_alone(&self) -> bool {
+        self.active().len() + 1 < majority(self.peers.len() + 1)
+    }
+
+    fn is_outdated(&mut self, ticket: u64) -> bool {
+        let alone = self.is_alone();
+        let deferred = &mut self.failovers.deferred;
+        let outdated = |d: &Deferred| d.ticket == ticket && (d.outdated || (d.alone && !alone));
+        let place = deferred.iter().position(outdated);
+        if let Some(place) = place {
+            deferred.remove(place);
+        }
+        place.is_some()
+    }
+
+    /// Where it was the leader who was away, there is a new one, and what was seen of the backends still counts.
+    pub(super) fn follows(&mut self, leader: PeerId) {
+        if self.failovers.followed.replace(leader) == Some(leader) {
+            for deferred in &mut self.failovers.deferred {
+                deferred.outdated = true;
+            }
+            // A health check that is under way begins anew as well.
+            self.out.push(Action::LookAtBackends);
         }
     }
 
@@ -421,8 +497,7 @@ impl Core {
         }
         for ticket in given_up {
             self.failovers.forwards.retain(|f| f.ticket != ticket);
-            let result = FailoverResult::Timeout;
-            self.out.push(Action::Answer { ticket, result });
+            self.answer(ticket, FailoverResult::Timeout);
         }
         for leader in quiet {
             if self.peers[leader].state.is_active() {
@@ -464,7 +539,7 @@ impl Core {
             return false;
         };
         let ticket = self.failovers.forwards.remove(place).ticket;
-        self.out.push(Action::Answer { ticket, result });
+        self.answer(ticket, result);
         true
     }
 
@@ -476,10 +551,7 @@ impl Core {
         self.failovers.forwards = kept;
         for forward in gone {
             let gone: Forward = forward;
-            self.out.push(Action::Answer {
-                ticket: gone.ticket,
-                result: FailoverResult::Transition,
-            });
+            self.answer(gone.ticket, FailoverResult::Transition);
         }
         self.votes.drop_voter(Voter::Peer(peer));
     }

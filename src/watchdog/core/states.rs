@@ -53,6 +53,9 @@ impl Core {
             State::Standby => {
                 self.priority = self.settings.priority;
                 self.timer = Some(self.now + times::STANDBY);
+                if let Some(Leader::Peer(leader)) = self.leader {
+                    self.follows(leader);
+                }
                 self.join();
             }
             State::NetworkIsolation => self.timer = Some(self.now + times::ISOLATION),

@@ -169,6 +169,65 @@ fn in_an_election_requests_are_to_be_asked_again() {
     assert_eq!(bench.ask(down(0)), "answer Transition");
 }
 
+/// A standby of peer 0 that sees peer 1 too.
+fn standby() -> Bench {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.follow(info_of(0, State::Leader));
+    bench.meet(info_of(1, State::Standby));
+    bench.done();
+    bench
+}
+
+impl Bench {
+    /// The leader has lost this node, which asks for a failover meanwhile.
+    fn asks_without_a_leader(&mut self) {
+        self.say(0, Message::Service(Service::YouAppearLost));
+        assert_eq!(self.core.state(), State::Joining);
+        self.done();
+        assert_eq!(self.ask(down(1)), "answer Transition");
+    }
+
+    fn follows_then(&mut self, peer: PeerId) -> String {
+        self.tell(info_of(peer, State::Leader));
+        self.seconds(5);
+        assert_eq!(self.core.state(), State::Standby);
+        self.done()
+    }
+}
+
+#[test]
+fn who_is_back_at_its_leader_asks_for_nothing_that_it_wanted_while_it_was_away() {
+    let mut bench = standby();
+    bench.asks_without_a_leader();
+    let done = bench.follows_then(0);
+    assert!(
+        done.split(' ').any(|word| word == "look"),
+        "health checks that are under way do not count either: {done}"
+    );
+    assert_eq!(bench.ask(down(1)), "answer NotAllowed look");
+    assert_eq!(bench.ask(down(1)), "0f", "what is seen now does");
+}
+
+#[test]
+fn a_new_leader_is_asked_for_what_was_wanted_without_one() {
+    let mut bench = standby();
+    bench.asks_without_a_leader();
+    bench.follows_then(1);
+    assert_eq!(bench.ask(down(1)), "1f");
+}
+
+#[test]
+fn what_a_node_wanted_that_saw_nobody_is_no_reason_when_it_sees_others() {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.start();
+    bench.done();
+    assert_eq!(bench.ask(down(1)), "answer Transition");
+    bench.meet(info_of(0, State::Leader));
+    bench.meet(info_of(1, State::Standby));
+    bench.done();
+    assert_eq!(bench.ask(down(1)), "answer NotAllowed look");
+}
+
 #[test]
 fn who_has_not_joined_has_no_vote() {
     let mut bench = leader();
