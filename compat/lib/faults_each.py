@@ -133,7 +133,7 @@ class Stage(faults.Stage):
             writer.wait_writes()
         return self.report("cuts between two hosts")
 
-    def flap(self, nodes, times=2):
+    def flap_until_lost(self, nodes, times=2):
         """Hosts are cut off and back again, one after the other, each time until they are lost and until they are found."""
         self.prepare(inside=(nodes[0],))
         for node in nodes:
