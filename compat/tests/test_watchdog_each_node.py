@@ -5,7 +5,7 @@ and address and primary stay where they are.
 """
 
 from lib import env, faults, watchdog
-from lib.case import ours_only, stock_differs
+from lib.case import stock_differs
 from lib.fault_case import DEADTIME, FaultCase
 
 _BOTH, _OUT, _IN = ("out", "in"), ("out",), ("in",)
@@ -21,7 +21,6 @@ class OfFollowers:
     def test_kill_9_and_sigstop_and_stop_of_pgpool(self):
         self.goes_on_undisturbed(self.stage.follower_fails(self.node))
 
-    @ours_only("a follower that comes back brings no failover with it that it wanted while it was cut off")
     def test_cuts_and_kill_9_of_its_host(self):
         self.goes_on_undisturbed(self.stage.followers_host_fails(self.node, (_BOTH, _OUT, _IN)))
 
@@ -51,7 +50,6 @@ class PrimaryBesideAFollower(FaultCase):
 
 
 class Pairs(FaultCase):
-    @ours_only("a follower that comes back brings no failover with it that it wanted while it was cut off")
     def test_two_that_do_not_hear_each_other_and_both_hear_the_third(self):
         self.goes_on_undisturbed(self.stage.pairs())
 
