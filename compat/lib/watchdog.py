@@ -155,11 +155,11 @@ class Site(seed.Seed):
         self.wait_leader()
         self.wait_watching()
 
-    def wait_watching(self):
-        """Stock begins to watch the others when it has heard of all, and looks for that each tenth wd_interval."""
-        for number, subject in enumerate(self.subjects):
-            if subject == "stock" and self.running(number):
-                proc.wait_for(lambda n=number: "lifecheck started" in self.said(n), f"the lifecheck of {seed.NAMES[number]}", timeout=150)
+    def wait_watching(self, timeout=150):
+        """Until each that runs has heard heartbeats of all others; stock looks for that each tenth wd_interval."""
+        for number in range(3):
+            if self.running(number):
+                proc.wait_for(lambda n=number: "lifecheck started" in self.said(n), lambda n=number: f"the lifecheck of {seed.NAMES[n]}\n{self.log()}", timeout=timeout)
 
     def starts_in_vain(self, number):
         """The exit status of a start on this host that has to fail; what runs there already goes on."""

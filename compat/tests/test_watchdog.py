@@ -259,15 +259,19 @@ class AmongStock(WatchdogCase):
     """Two of ours, and a stock one that leads."""
 
     subjects = ("stock", "ours", "ours")
+    # Stock looks each ten of these whether it has heard of all.
+    watchdog = {"wd_interval": 1}
 
     def test_a_mixed_cluster_elects_and_fails_over(self):
         self.pgpools.start()
         self.pgpools.wait_states(*self.pgpools.states())
         self.assertEqual(sorted(self.pgpools.states()), ["LEADER", "STANDBY", "STANDBY"])
+        # Each has accepted signed heartbeats of all others.
+        for pool in self.pgpools:
+            pool.wait_log(r"lifecheck started", timeout=60)
         self.cluster[1].stop("immediate")
         self.pgpools.wait_backends("up", "down")
         self.assertEqual(self.failovers(), ["1"])
-
 
     def test_a_dead_primary_is_replaced_once_and_all_know_the_new_one(self):
         self.pgpools.start()

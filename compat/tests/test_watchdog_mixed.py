@@ -38,6 +38,8 @@ class MixedCase(WatchdogCase):
             for number in range(3):
                 self.assertEqual(site.watchdog_info(number)[0]["Quorum state"], "QUORUM EXIST")
                 self.assertEqual([role for _, role in site.backends(number)], ["primary", "standby", "standby"])
+            # Stock says so when it has accepted heartbeats of all others.
+            site.wait_watching(timeout=60)
         self.a_standby_dies_and_all_agree()
         self.the_leader_stops_and_comes_back()
         self.the_new_leader_is_killed()
