@@ -4,10 +4,7 @@
 //! Unlike stock nodes, which never dial one that they have not seen or that has stopped, all
 //! members are dialled for ever: two halves of a cluster that started apart find each other.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use super::{
     Action, Conn, Core, Leader, Message, PeerId, peer::LostReason, strangers::short, times,
@@ -98,6 +95,7 @@ impl Core {
         record.out = Some(conn);
         record.out_is_up = false;
         record.dialled = Some(self.now);
+        record.dial_soon = false;
         let outbound = Outbound {
             peer,
             has_shown_key: false,
@@ -114,6 +112,7 @@ impl Core {
             return None;
         }
         let pause = match record.state {
+            _ if record.dial_soon => times::RETRY_SOON,
             State::Shutdown => times::RETRY_STOPPED,
             _ => times::RETRY,
         };
@@ -139,6 +138,7 @@ impl Core {
         };
         self.reached(peer);
         self.peers[peer].out_is_up = true;
+        self.peers[peer].dial_soon = false;
         self.peers[peer].send_failures = 0;
         let id = self.ticket();
         let message = Message::AddNode(Box::new(self.info()));
@@ -388,9 +388,7 @@ impl Core {
         record.send_failures = 0;
         record.lost_since = None;
         self.lease_introduced();
-        if record_needs_dial(&self.peers[peer], now) {
-            self.dial(peer);
-        }
+        self.answer_introduction(peer);
         match before {
             State::Lost => {
                 self.added(peer, id);
@@ -414,6 +412,16 @@ impl Core {
         }
         self.introduction_answers(peer);
         self.catch_up_with(peer);
+    }
+
+    /// By an own connection, over which this node introduces itself: at once, or soon if that was just tried and the
+    /// other one was not there yet. A joining node that hears of no leader within five seconds elects another.
+    fn answer_introduction(&mut self, peer: PeerId) {
+        let record = &mut self.peers[peer];
+        record.dial_soon = !record.out_is_up;
+        if self.retry(peer).is_none_or(|at| at <= self.now) {
+            self.dial(peer);
+        }
     }
 
     /// Sends one packet, if there is a way.
@@ -481,13 +489,4 @@ impl Core {
         let is_active = |peer: &PeerId| self.peers[*peer].state.is_active();
         (0..self.peers.len()).filter(is_active).collect()
     }
-}
-
-/// Dialled at once, unless that was just tried.
-fn record_needs_dial(peer: &super::Peer, now: Instant) -> bool {
-    let pause = Duration::from_secs(1);
-    peer.out.is_none()
-        && peer
-            .dialled
-            .is_none_or(|at| now.saturating_duration_since(at) >= pause)
 }

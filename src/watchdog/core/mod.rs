@@ -436,6 +436,7 @@ pub(crate) mod times {
     pub const LEADER_QUIET: Duration = Duration::from_secs(20);
     pub const LEADER_SILENT: Duration = Duration::from_secs(30);
     pub const RETRY: Duration = Duration::from_secs(10);
+    pub const RETRY_SOON: Duration = Duration::from_secs(1);
     /// A node that has stopped in order is dialled rarely; stock nodes do not at all.
     pub const RETRY_STOPPED: Duration = Duration::from_secs(30);
     pub const SAME_SERVICE: Duration = Duration::from_secs(5);

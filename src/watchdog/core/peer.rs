@@ -66,6 +66,8 @@ pub(super) struct Peer {
     pub inbound: Option<Conn>,
     pub attempts: u32,
     pub dialled: Option<Instant>,
+    /// It has introduced itself, and this node could not yet.
+    pub dial_soon: bool,
     pub heard: Option<Instant>,
     pub send_failures: u32,
     pub missed_beacons: u32,
@@ -91,6 +93,7 @@ impl Peer {
             inbound: None,
             attempts: 0,
             dialled: None,
+            dial_soon: false,
             heard: None,
             send_failures: 0,
             missed_beacons: 0,

@@ -156,6 +156,39 @@ fn nodes_that_were_never_seen_are_dialled_for_ever() {
 }
 
 #[test]
+fn who_comes_just_after_it_was_dialled_in_vain_is_dialled_again_soon() {
+    let attempts = |bench: &Bench| bench.core.peers[0].attempts;
+    let refuse = |bench: &mut Bench| {
+        let attempt = attempts(bench);
+        let conn = Conn::Out { peer: 0, attempt };
+        bench.event(Event::Closed { conn });
+    };
+    // The connection is refused before the introduction comes, or is known to be only then.
+    for refused_before in [true, false] {
+        let mut bench = Bench::new();
+        bench.lead_alone();
+        // The first attempt is long ago: the next one follows at once.
+        refuse(&mut bench);
+        bench.after(Duration::from_millis(100));
+        let dialled = attempts(&bench);
+        if refused_before {
+            refuse(&mut bench);
+        }
+        introduce(&mut bench, "10.0.0.0", info_of(0, State::Loading));
+        if !refused_before {
+            refuse(&mut bench);
+        }
+        assert_eq!(attempts(&bench), dialled, "that was just tried");
+        // A stock node looks for a leader for five seconds, and elects another then.
+        bench.seconds(2);
+        assert_eq!(attempts(&bench), dialled + 1);
+        refuse(&mut bench);
+        bench.seconds(5);
+        assert_eq!(attempts(&bench), dialled + 1, "no more often than ever");
+    }
+}
+
+#[test]
 fn the_list_for_tools_shows_what_is_known() {
     let mut bench = Bench::new();
     bench.lead(&[info_of(0, State::Standby)]);
