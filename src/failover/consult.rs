@@ -282,7 +282,9 @@ fn flags_of(request: &Request, source: Source) -> Flags {
         Request::Down { .. } => Flags::SWITCHOVER.with(confirmed),
         // Of auto_failback too: that a server answers needs no consensus.
         Request::Up { .. } | Request::Promote { .. } => Flags::CONFIRMED,
-        Request::Switchover { .. } => Flags::CONFIRMED.with(Flags::PROMOTE),
+        Request::Switchover { .. } => Flags::SWITCHOVER
+            .with(Flags::CONFIRMED)
+            .with(Flags::PROMOTE),
     }
 }
 
@@ -375,7 +377,7 @@ mod tests {
         assert_eq!(flags(Request::Down { node }, Source::HealthCheck(node)), 1);
         assert_eq!(flags(Request::Down { node }, Source::Pcp), 5);
         assert_eq!(flags(Request::Up { node }, Source::Pcp), 4);
-        assert_eq!(flags(Request::Switchover { node }, Source::Pcp), 0x14);
+        assert_eq!(flags(Request::Switchover { node }, Source::Pcp), 0x15);
         assert_eq!(
             Consult::new(1)
                 .vote_again(node, Instant::now())

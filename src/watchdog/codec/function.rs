@@ -72,7 +72,7 @@ impl Flags {
     pub const CONFIRMED: Flags = Flags(0x04);
     /// A change of status only, as for quarantined backends.
     pub const UPDATE: Flags = Flags(0x08);
-    /// Promote the standby for real.
+    /// Promote the standby for real, in the place of the primary.
     pub const PROMOTE: Flags = Flags(0x10);
 
     pub fn has(self, bits: Flags) -> bool {
@@ -86,6 +86,9 @@ impl Flags {
 }
 
 /// A vote or an order for one backend. A list of several crashes a stock leader and is never sent.
+///
+/// A promotion with [`Flags::PROMOTE`] (`pcp_promote_node --switchover`) is a request to degenerate with that flag on the
+/// wire: the primary is what goes, and the backend that it names takes its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverRequest {
     pub credentials: Credentials,
@@ -98,7 +101,11 @@ impl FailoverRequest {
     pub(super) fn encode(&self) -> Result<String, EncodeError> {
         let mut w = Writer::new();
         self.credentials.write(&mut w);
-        w.text("Function", self.kind.word())
+        let kind = match self.kind {
+            FailoverKind::Promote if self.flags.has(Flags::PROMOTE) => FailoverKind::Degenerate,
+            kind => kind,
+        };
+        w.text("Function", kind.word())
             .int("Flags", self.flags.0)
             .int("NodeCount", 1)
             .ints(
@@ -137,10 +144,16 @@ impl FailoverRequest {
                 expected: "the length of NodeIdList",
             });
         }
+        let flags = Flags(o.optional_int("Flags")?.unwrap_or(0));
+        let switches = kind == FailoverKind::Degenerate && flags.has(Flags::PROMOTE);
         Ok(FailoverRequest {
             credentials: Credentials::read(&o)?,
-            kind,
-            flags: Flags(o.optional_int("Flags")?.unwrap_or(0)),
+            kind: if switches {
+                FailoverKind::Promote
+            } else {
+                kind
+            },
+            flags,
             node,
         })
     }
@@ -315,5 +328,27 @@ impl ClusterCommand {
             command: o.text("Command")?,
             arguments,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switchover_is_what_stock_nodes_take_for_one() {
+        // As a stock standby sends pcp_promote_node, with --switchover and without.
+        let switchover = r#"{"Function":"DEGENERATE_BACKEND_REQUEST","Flags":21,"NodeCount":1,"NodeIdList": [1]}"#;
+        let plain =
+            r#"{"Function":"PROMOTE_BACKEND_REQUEST","Flags":4,"NodeCount":1,"NodeIdList": [1]}"#;
+        for text in [switchover, plain] {
+            let request = FailoverRequest::decode(text.as_bytes()).unwrap();
+            assert_eq!((request.kind, request.node), (FailoverKind::Promote, 1));
+            assert_eq!(request.flags.has(Flags::PROMOTE), text == switchover);
+            assert_eq!(request.encode().unwrap(), text);
+        }
+        let detach = switchover.replace("21", "5");
+        let request = FailoverRequest::decode(detach.as_bytes()).unwrap();
+        assert_eq!(request.kind, FailoverKind::Degenerate);
     }
 }
