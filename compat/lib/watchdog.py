@@ -32,6 +32,8 @@ SHORT = {
     "health_check_max_retries": 1,
     "sr_check_period": 2,
 }
+#: The same, and a failover needs votes: that is not what a file of 4.0 means unless it says so.
+VOTES = {**SHORT, "failover_when_quorum_exists": "on", "failover_require_consensus": "on"}
 SHORT_LEASE = 3
 #: When the promotions that a host ordered began and ended: failover.sh promotes by ssh, which is a stand-in that tells.
 PROMOTIONS = "/var/log/pgpool/promotions"
@@ -64,8 +66,10 @@ class Site(seed.Seed):
     addresses = ()
     vip = seed.VIP
 
-    def __init__(self, home, subjects=None, settings=None, dialect=None, own=""):
+    def __init__(self, home, subjects=None, settings=None, dialect=None, own="", ids=None):
+        """`ids`: the node ids of the hosts, if they are not their places; what has no pgpool_node_id is told by pgpool-rs.conf."""
         self.subjects = list(subjects or [env.SUBJECT] * 3)
+        self.ids = ids
         self.settings, self.dialect, self.own = SHORT if settings is None else settings, dialect, own
         self.processes, self.marks, self.extra_env = [None] * 3, [0] * 3, [{}, {}, {}]
         super().__init__(home, None)
@@ -93,10 +97,11 @@ class Site(seed.Seed):
         host.write(f"{_FOLDER}/pgpool.conf", self._text(number, newer))
         node_id = host.path(f"{_FOLDER}/pgpool_node_id")
         if newer:
-            host.write(f"{_FOLDER}/pgpool_node_id", f"{number}\n")
+            host.write(f"{_FOLDER}/pgpool_node_id", f"{(self.ids or range(3))[number]}\n")
         elif os.path.exists(node_id):
             os.remove(node_id)
-        host.write(f"{_FOLDER}/pgpool-rs.conf", self.own or (f"wd_write_lease = {SHORT_LEASE}\n" if self.settings is SHORT else ""))
+        own = self.own or (f"wd_write_lease = {SHORT_LEASE}\n" if self.settings else "")
+        host.write(f"{_FOLDER}/pgpool-rs.conf", own + (f"node_id = {self.ids[number]}\n" if self.ids and not newer else ""))
 
     def configure(self, number, line):
         """One more line for the next start on this host."""
@@ -110,7 +115,7 @@ class Site(seed.Seed):
         others = [n for n in range(3) if n != number]
         if newer:
             lines = [line for line in text.splitlines() if not re.match(r"(wd_hostname|wd_port|heartbeat_|other_)", line)]
-            for n, name in enumerate(seed.NAMES):
+            for n, name in zip(self.ids or range(3), seed.NAMES):
                 lines += [f"hostname{n} = '{name}'", f"wd_port{n} = 9000", f"pgpool_port{n} = 9999", f"heartbeat_hostname{n} = '{name}'", f"heartbeat_port{n} = 9694"]
             text = "\n".join(lines).replace("follow_master_command", "follow_primary_command") + "\n"
             # What 4.3.5 knows no more, or would warn of.

@@ -17,6 +17,8 @@ class WatchdogCase(CompatCase):
     sites = (None,)
     settings = watchdog.SHORT
     dialect = None
+    #: Of each site: the node ids of its hosts, None for their places.
+    ids = ()
     weight = 60
     waits = True
 
@@ -30,7 +32,7 @@ class WatchdogCase(CompatCase):
             folder = os.path.join(home, f"s{number}")
             os.mkdir(folder)
             os.chmod(folder, 0o755)
-            where.all.append(watchdog.Site(folder, subjects, cls.settings, cls.dialect))
+            where.all.append(watchdog.Site(folder, subjects, cls.settings, cls.dialect, ids=cls.ids[number] if cls.ids else None))
             add_cleanup(where.all[-1].stop)
         where.site = where.all[0]
 
