@@ -262,6 +262,10 @@ class AmongStock(WatchdogCase):
     # Stock looks each ten of these whether it has heard of all.
     watchdog = {"wd_interval": 1}
 
+    def wait_done(self, what):
+        """Whoever leads has said that it is done: what is shown is so before."""
+        self.eventually(lambda: [pool for pool in self.pgpools if f"{what} host 127.0.0.1(" in pool.log()], f"{what} in a log", timeout=40)
+
     def test_a_mixed_cluster_elects_and_fails_over(self):
         self.pgpools.start()
         self.pgpools.wait_states(*self.pgpools.states())
@@ -271,12 +275,14 @@ class AmongStock(WatchdogCase):
             pool.wait_log(r"lifecheck started", timeout=60)
         self.cluster[1].stop("immediate")
         self.pgpools.wait_backends("up", "down")
+        self.wait_done("failover done. shutdown")
         self.assertEqual(self.failovers(), ["1"])
 
     def test_a_dead_primary_is_replaced_once_and_all_know_the_new_one(self):
         self.pgpools.start()
         self.cluster[0].stop("immediate")
         self.pgpools.wait_backends("down", "up", timeout=60)
+        self.wait_done("failover done. shutdown")
         self.assertEqual(self.failovers(), ["0"])
         for pool in self.pgpools:
             self.eventually(lambda pool=pool: self.pgpools.roles(pool) == ["standby", "primary"], "the new primary at each node")
@@ -289,8 +295,10 @@ class AmongStock(WatchdogCase):
             pool.wait_log(r"reload config files", since=mark)
         tools.pcp_ok(self.pgpools[2], "detach_node", "-n", "1")
         self.pgpools.wait_backends("up", "down")
+        self.wait_done("failover done. shutdown")
         tools.pcp_ok(self.pgpools[1], "attach_node", "-n", "1")
         self.pgpools.wait_backends("up", "up")
+        self.wait_done("failback done. reconnect")
         tools.pcp_ok(self.pgpools[1], "stop_pgpool", "-m", "fast", "-s", "cluster")
         for number in (1, 2):
             self.pgpools[number].wait_end(30)
