@@ -5,7 +5,7 @@
 //!
 //! - a server that answers with an error is alive and is not detached ([`Outcome::Alive`]);
 //! - [`Event::Look`] looks at once when a server has cut a session, or one could not connect, or its host
-//!   is silent;
+//!   is silent; after a cut of the network it begins a round anew ([`Cause::Returned`]);
 //! - a probe that we could not follow, because this process was stopped, is made again
 //!   ([`Outcome::HeldUp`]);
 //! - an answer to an older probe is ignored ([`Event::Probed::probe`]).
@@ -109,6 +109,8 @@ pub enum Cause {
     OtherNode,
     /// The lifecheck has lost the pgpool of the same host.
     HostSilent,
+    /// This pgpool node was cut off, or without a quorum, and is not any more.
+    Returned,
 }
 
 impl Cause {
@@ -123,6 +125,9 @@ impl Cause {
             Cause::OtherNode => "another pgpool node has seen a server fail".to_owned(),
             Cause::HostSilent => {
                 "the watchdog's lifecheck has lost the pgpool of the same host".to_owned()
+            }
+            Cause::Returned => {
+                "this pgpool node is back at its leader, or the quorum is back: what was seen before does not count".to_owned()
             }
         }
     }
@@ -158,6 +163,8 @@ enum Suspicion {
     Cut,
     /// It has said that an administrator ends it, or that session.
     ShutDown,
+    /// None: what was seen before may come from a cut of the network. A round begins, with its retries.
+    Nothing,
 }
 
 impl Suspicion {
@@ -167,7 +174,13 @@ impl Suspicion {
             Cause::Shutdown { .. } | Cause::Cut { .. } => Suspicion::Cut,
             Cause::Error { .. } | Cause::Waited | Cause::OtherNode => Suspicion::Unreachable,
             Cause::HostSilent => Suspicion::HostSilent,
+            Cause::Returned => Suspicion::Nothing,
         }
+    }
+
+    /// What was seen may come from a cut of the network just as well.
+    fn may_be_the_network(self) -> bool {
+        !matches!(self, Suspicion::Cut | Suspicion::ShutDown)
     }
 }
 
@@ -330,11 +343,24 @@ impl HealthCheck {
             return;
         }
         let suspicion = Suspicion::of(cause);
-        if let State::Probing(Purpose::Look { .. }) | State::Pausing(Purpose::Look { .. }) =
-            self.state
+        if let State::Probing(Purpose::Look {
+            suspicion: first, ..
+        })
+        | State::Pausing(Purpose::Look {
+            suspicion: first, ..
+        }) = self.state
         {
-            self.look_again = Some(suspicion);
-            return;
+            match (first, suspicion) {
+                (Suspicion::Nothing, Suspicion::Nothing) => return,
+                // A reason to look does not wait for the retries of a check that has none, and what was looked at
+                // through a cut is looked at anew.
+                (Suspicion::Nothing, _) => {}
+                (first, Suspicion::Nothing) if first.may_be_the_network() => {}
+                _ => {
+                    self.look_again = Some(suspicion);
+                    return;
+                }
+            }
         }
         out.push(Action::Log(
             Entry::log(
@@ -500,7 +526,8 @@ impl HealthCheck {
                 bad,
             };
             self.pause(purpose, LOOK_PAUSE, now, out);
-        } else if timed_out && !matches!(suspicion, Suspicion::Unreachable | Suspicion::HostSilent)
+        } else if suspicion == Suspicion::Nothing
+            || timed_out && !matches!(suspicion, Suspicion::Unreachable | Suspicion::HostSilent)
         {
             // Silence is weaker evidence than a refusal: the retries of the operator count.
             self.stats.total += 1;
@@ -545,7 +572,7 @@ impl HealthCheck {
             _ => *bad.refused.get_or_insert(now),
         };
         let least = match (suspicion, failure) {
-            (Suspicion::Unreachable | Suspicion::HostSilent, _) => return now,
+            (Suspicion::Unreachable | Suspicion::HostSilent | Suspicion::Nothing, _) => return now,
             (_, Outcome::Refused) => Duration::ZERO,
             // Cut without a word: perhaps with all others, when a backend had crashed.
             _ => LOOK_PAUSE,

@@ -601,3 +601,54 @@ fn one_look_without_an_answer_is_enough_when_the_watchdog_has_lost_the_host() {
     check.answer(Outcome::Up);
     assert_eq!(check.reports, []);
 }
+
+/// Nothing was seen to fail: the node has only been cut off from the others.
+#[test]
+fn after_a_cut_a_check_begins_anew_with_all_its_retries() {
+    let looks: [fn(&mut Check); 3] = [
+        |_| {},
+        // A round in its retries.
+        |check| {
+            check.begin();
+            check.answer(Outcome::Refused);
+        },
+        // A look through the cut.
+        |check| check.handle(Event::Look(Cause::OtherNode)),
+    ];
+    for before in looks {
+        let mut check = Check::new(settings());
+        before(&mut check);
+        let begun = check.stats()[0];
+        check.handle(Event::Look(Cause::Returned));
+        check.answer(Outcome::NoAnswer { timed_out: true });
+        for _ in 0..2 {
+            check.timer();
+            assert_eq!(check.reports, []);
+            check.answer(Outcome::Refused);
+        }
+        assert_eq!(check.reports, [DOWN_REPORT]);
+        assert_eq!(check.stats()[0], begun.max(1), "one round");
+    }
+}
+
+#[test]
+fn what_another_node_has_seen_does_not_wait_for_the_retries_of_a_check_after_a_cut() {
+    for refused in [false, true] {
+        let mut check = Check::new(settings());
+        check.handle(Event::Look(Cause::Returned));
+        if refused {
+            check.answer(Outcome::Refused);
+        }
+        check.handle(Event::Look(Cause::OtherNode));
+        check.answer(Outcome::Refused);
+        assert_eq!(check.reports, [DOWN_REPORT]);
+    }
+    // Nor does it end a look at a server that has said that it ends.
+    let mut check = Check::new(settings());
+    check.look();
+    check.handle(Event::Look(Cause::Returned));
+    check.answer(Outcome::Refused);
+    check.timer();
+    check.answer(Outcome::Refused);
+    assert_eq!(check.reports, []);
+}

@@ -137,12 +137,20 @@ impl Supervisor {
             return OnShutdown::Detach;
         }
         let may_be_off = asked.is_some() || config.dialect >= Release::V4_3;
-        if may_be_off && !self.is_checked(node) && !settings.failover_on_backend_error {
-            // Whoever has switched everything off wants nothing to be detached without an order.
+        if may_be_off && !self.may_find_down(node) {
             OnShutdown::Nothing
         } else {
             OnShutdown::Look
         }
+    }
+
+    /// Whoever has switched everything off wants nothing to be detached without an order.
+    pub(super) fn may_find_down(&self, node: NodeId) -> bool {
+        let config = self.shared.config.load();
+        let settings = &config.settings;
+        self.is_checked(node)
+            || settings.failover_on_backend_error
+            || settings.failover_on_backend_shutdown == Some(true)
     }
 
     /// The node has a health check with a period.

@@ -195,9 +195,14 @@ impl Supervisor {
             Wish::Answer { ticket, result } => self.answered(ticket, result).await,
             Wish::VoteForQuarantined => self.vote_again(),
             Wish::ReleaseQuarantined => self.event(Event::ReleaseAll).await,
-            Wish::LookAtBackends => self.look_at_those(Cause::OtherNode, |_| true),
+            Wish::LookAtBackends => {
+                self.look_at_those(Cause::OtherNode, |node| self.may_find_down(node.id));
+            }
+            // Without health checks only sessions find a server down.
+            Wish::CheckBackends => {
+                self.look_at_those(Cause::Returned, |node| self.is_checked(node.id));
+            }
             Wish::LookAtHost(host) => {
-                // Without health checks only sessions find a server down.
                 self.look_at_those(Cause::HostSilent, |node| {
                     *node.hostname == *host && self.is_checked(node.id)
                 });

@@ -154,6 +154,9 @@ pub enum Action {
     ReleaseQuarantined,
     /// Somebody has seen a backend fail: let the health checks look at once.
     LookAtBackends,
+    /// What health checks have seen may come from a cut of the network that is over: let them begin anew, with all
+    /// their retries.
+    CheckBackends,
     /// A command that was given at another node. `leader`: it comes from the leader, as locks must.
     Run {
         command: ClusterCommand,

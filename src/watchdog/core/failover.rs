@@ -73,6 +73,7 @@ impl Handed {
 #[derive(Debug)]
 struct Deferred {
     ticket: u64,
+    at: Instant,
     /// At that time this node saw too few others for a majority.
     alone: bool,
     /// It is back at the leader that it had: there was no other, so it was away itself.
@@ -88,6 +89,11 @@ struct Forward {
 }
 
 impl Failovers {
+    /// This node has a quorum as leader: the one that it has followed before leads anew if it does so again.
+    pub fn led(&mut self) {
+        self.followed = None;
+    }
+
     pub fn next(&self, now: Instant) -> Option<Instant> {
         let forwards = self.forwards.iter().map(|f| {
             let quiet = f.sent + times::REPLY;
@@ -141,7 +147,7 @@ impl Core {
             ));
             let result = FailoverResult::NotAllowed;
             self.out.push(Action::Answer { ticket, result });
-            self.out.push(Action::LookAtBackends);
+            self.out.push(Action::CheckBackends);
             return;
         }
         match (self.state, self.leader) {
@@ -187,6 +193,7 @@ impl Core {
                     0,
                     Deferred {
                         ticket,
+                        at: self.now,
                         alone,
                         outdated: false,
                     },
@@ -219,11 +226,14 @@ impl Core {
     /// Where it was the leader who was away, there is a new one, and what was seen of the backends still counts.
     pub(super) fn follows(&mut self, leader: PeerId) {
         if self.failovers.followed.replace(leader) == Some(leader) {
+            let age = self.peers[leader].age(self.now);
             for deferred in &mut self.failovers.deferred {
-                deferred.outdated = true;
+                // If it has started again since, it was the leader who was away.
+                let asked = self.now.saturating_duration_since(deferred.at).as_secs();
+                deferred.outdated |= i64::try_from(asked).is_ok_and(|asked| asked < age);
             }
             // A health check that is under way begins anew as well.
-            self.out.push(Action::LookAtBackends);
+            self.out.push(Action::CheckBackends);
         }
     }
 
@@ -390,7 +400,11 @@ impl Core {
     /// more is dropped; who sees the backend fail votes again.
     pub fn may_still_begin(&mut self, request: &FailoverRequest, now: Instant) -> bool {
         self.now = self.now.max(now);
-        self.state == State::Leader && self.leader_is_own() && self.may_begin(request)
+        // The others do not wait for a node that has said that it goes down.
+        !self.ended
+            && self.state == State::Leader
+            && self.leader_is_own()
+            && self.may_begin(request)
     }
 
     /// The supervisor does not do what it was told to, for whatever reason.

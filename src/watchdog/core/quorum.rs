@@ -75,6 +75,7 @@ impl Core {
         };
         if quorum != self.quorum {
             let before = std::mem::replace(&mut self.quorum, quorum);
+            let lost = self.quorum_lost.take();
             self.quorum_lost = (before >= 0 && quorum < 0).then_some(self.now);
             self.say_quorum(before == NOT_LOOKED, before, quorum);
             if quorum >= 0 {
@@ -84,7 +85,12 @@ impl Core {
             }
             self.broadcast_info();
             if before < 0 && quorum >= 0 {
+                self.failovers.led();
                 self.out.push(Action::ReleaseQuarantined);
+                // One that is still dead is not due to be checked for long. A new leader lets all look anyway.
+                if lost.is_some() {
+                    self.out.push(Action::CheckBackends);
+                }
             }
         } else if quorum >= 0 && !self.escalated {
             self.escalate();

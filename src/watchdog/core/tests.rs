@@ -147,6 +147,7 @@ impl Bench {
                 Action::Adopt { .. } => "adopt".to_owned(),
                 Action::Exit { .. } => "exit".to_owned(),
                 Action::LookAtBackends => "look".to_owned(),
+                Action::CheckBackends => "check".to_owned(),
                 Action::Serving(on) => format!("serving {on}"),
                 _ => String::new(),
             };

@@ -80,6 +80,7 @@ impl Shell {
             Action::VoteForQuarantined => self.wish(Wish::VoteForQuarantined),
             Action::ReleaseQuarantined => self.wish(Wish::ReleaseQuarantined),
             Action::LookAtBackends => self.wish(Wish::LookAtBackends),
+            Action::CheckBackends => self.wish(Wish::CheckBackends),
             Action::Run {
                 command,
                 from_leader,

@@ -51,6 +51,8 @@ pub enum Wish {
     ReleaseQuarantined,
     /// Somebody has seen a backend fail: let the health checks look at once.
     LookAtBackends,
+    /// What they have seen so far may come from a cut of the network: let the health checks begin anew.
+    CheckBackends,
     /// The lifecheck has lost the pgpool of this host: look at the backends there.
     LookAtHost(String),
     /// An operator's command that was given at another node.

@@ -166,7 +166,7 @@ impl World {
                 self.nodes[node].backends.release_all();
                 self.tell_backends(node);
             }
-            Action::LookAtBackends => {
+            Action::LookAtBackends | Action::CheckBackends => {
                 let life = self.nodes[node].life;
                 let after = self.random.millis(5, 300);
                 self.due(

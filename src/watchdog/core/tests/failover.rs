@@ -187,8 +187,14 @@ impl Bench {
         assert_eq!(self.ask(down(1)), "answer Transition");
     }
 
-    fn follows_then(&mut self, peer: PeerId) -> String {
-        self.tell(info_of(peer, State::Leader));
+    /// A leader that has run for so many seconds.
+    fn follows_then(&mut self, peer: PeerId, age: i64) -> String {
+        let mut leader = info_of(peer, State::Leader);
+        leader.standing = Some(Standing {
+            since_startup: age,
+            ..Standing::default()
+        });
+        self.tell(leader);
         self.seconds(5);
         assert_eq!(self.core.state(), State::Standby);
         self.done()
@@ -199,20 +205,29 @@ impl Bench {
 fn who_is_back_at_its_leader_asks_for_nothing_that_it_wanted_while_it_was_away() {
     let mut bench = standby();
     bench.asks_without_a_leader();
-    let done = bench.follows_then(0);
+    let done = bench.follows_then(0, 1000);
     assert!(
-        done.split(' ').any(|word| word == "look"),
+        done.split(' ').any(|word| word == "check"),
         "health checks that are under way do not count either: {done}"
     );
-    assert_eq!(bench.ask(down(1)), "answer NotAllowed look");
+    assert_eq!(bench.ask(down(1)), "answer NotAllowed check");
     assert_eq!(bench.ask(down(1)), "0f", "what is seen now does");
+}
+
+#[test]
+fn a_leader_that_has_started_again_was_away_itself_and_is_asked() {
+    let mut bench = standby();
+    bench.asks_without_a_leader();
+    bench.seconds(3);
+    bench.follows_then(0, 1);
+    assert_eq!(bench.ask(down(1)), "0f");
 }
 
 #[test]
 fn a_new_leader_is_asked_for_what_was_wanted_without_one() {
     let mut bench = standby();
     bench.asks_without_a_leader();
-    bench.follows_then(1);
+    bench.follows_then(1, 1000);
     assert_eq!(bench.ask(down(1)), "1f");
 }
 
@@ -225,7 +240,33 @@ fn what_a_node_wanted_that_saw_nobody_is_no_reason_when_it_sees_others() {
     bench.meet(info_of(0, State::Leader));
     bench.meet(info_of(1, State::Standby));
     bench.done();
-    assert_eq!(bench.ask(down(1)), "answer NotAllowed look");
+    assert_eq!(bench.ask(down(1)), "answer NotAllowed check");
+}
+
+#[test]
+fn when_the_quorum_is_back_a_leader_has_the_backends_checked_anew() {
+    let mut bench = Bench::with(|s| s.write_lease = None);
+    bench.lead_alone();
+    let joins = |bench: &mut Bench| {
+        bench.meet(info_of(0, State::Standby));
+        bench.say(0, Message::JoinLeader);
+        let done = bench.done();
+        assert!(bench.core.leads_with_quorum());
+        done.split(' ').any(|word| word == "check")
+    };
+    assert!(!joins(&mut bench), "it has not been there before");
+    bench.say(0, Message::GoingDown);
+    assert!(!bench.core.leads_with_quorum());
+    bench.done();
+    assert!(joins(&mut bench));
+}
+
+#[test]
+fn a_leader_that_has_said_that_it_goes_down_begins_nothing() {
+    let mut bench = leader();
+    assert!(bench.core.may_still_begin(&down(1), bench.now));
+    bench.core.stop();
+    assert!(!bench.core.may_still_begin(&down(1), bench.now));
 }
 
 #[test]
