@@ -205,11 +205,13 @@ class Site(seed.Seed):
         found = [pid for pid in self.hosts[number].processes() if proc.name(pid) == GUARD]
         return found[0] if found else None
 
-    def kill_host(self, number):
-        """kill -9 of everything on a host, but its network stays as it was."""
+    def kill_host(self, number, at_once=False):
+        """kill -9 of everything on a host, but its network stays as it was. `at_once`: nobody sees another one end,
+        the guard of the address not its pgpool."""
         found = self.hosts[number].processes()
-        for pid in found:
-            _kill(pid, signal.SIGKILL)
+        for sig in (signal.SIGSTOP, signal.SIGKILL) if at_once else (signal.SIGKILL,):
+            for pid in found:
+                _kill(pid, sig)
         proc.wait_for(lambda: not self.hosts[number].processes(), f"all processes of {seed.NAMES[number]} to be gone")
         self.ended(number)
         # A process that is still ending has left the network already, and its number is not free: a start would find its pid file's.

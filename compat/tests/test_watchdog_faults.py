@@ -32,7 +32,7 @@ class Kills(FaultCase):
         self.assertNotEqual(site.starts_in_vain(faults.LEADER), 0)
         self.assertEqual(site.holders(), [leader], "another start beside a pgpool that runs leaves it its address")
         # With the guard.
-        site.kill_host(faults.LEADER)
+        site.kill_host(faults.LEADER, at_once=True)
         self.assertIn(leader, site.holders(), "nobody is left who could give the address up")
         site.configure(faults.LEADER, "num_init_children = many")
         self.assertNotEqual(site.starts_in_vain(faults.LEADER), 0)
