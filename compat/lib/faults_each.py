@@ -110,7 +110,7 @@ class Stage(faults.Stage):
     def primary_beside_a_follower_cut(self, leader, ways=("out", "in")):
         """The primary's host, where pgpool is a standby, is cut off; a client on it writes on as long as it can."""
         self.prepare(inside=(LEADER,), leader=leader)
-        self.site.switch.cut(self.site.hosts[LEADER].name, ways=ways)
+        self.cut_primary(ways)
         self.goes_on_elsewhere(120)
         time.sleep(2)
         self.site.switch.heal()
@@ -139,7 +139,10 @@ class Stage(faults.Stage):
         for node in nodes:
             for count in range(times):
                 with self.step(f"{seed.NAMES[node]} lost {count + 1}"):
-                    self.site.switch.cut(self.site.hosts[node].name)
+                    if node == LEADER:
+                        self.cut_primary()
+                    else:
+                        self.site.switch.cut(self.site.hosts[node].name)
                     self.missed(node, seer=next(n for n in (1, 2, 0) if n != node))
                 with self.step(f"{seed.NAMES[node]} found {count + 1}"):
                     self.site.switch.heal()

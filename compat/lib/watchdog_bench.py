@@ -77,7 +77,7 @@ def _run(home, subject, name, scenario):
 
 
 def _figures(report):
-    return {"outage": report.outage, "promotion": report.promotion, "lost": report.lost, "written": report.written,
+    return {"outage": report.outage, "promotion": report.promotion, "lost": report.lost, "on their way": report.behind, "written": report.written,
             "two holders": report.doubled, "no holder": report.orphaned, "to an old primary": report.two_primaries}
 
 
