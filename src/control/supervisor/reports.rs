@@ -131,16 +131,12 @@ impl Supervisor {
     fn on_shutdown(&self, node: NodeId) -> OnShutdown {
         let config = self.shared.config.load();
         let settings = &config.settings;
-        // Up to 4.2 there is no such parameter, so nobody has asked for more than a look.
-        let asked = settings.failover_on_backend_shutdown;
-        if asked == Some(true) {
-            return OnShutdown::Detach;
-        }
-        let may_be_off = asked.is_some() || config.dialect >= Release::V4_3;
-        if may_be_off && !self.may_find_down(node) {
-            OnShutdown::Nothing
-        } else {
+        if settings.failover_on_backend_shutdown == Some(true) {
+            OnShutdown::Detach
+        } else if self.may_find_down(node) {
             OnShutdown::Look
+        } else {
+            OnShutdown::Nothing
         }
     }
 
@@ -148,9 +144,11 @@ impl Supervisor {
     pub(super) fn may_find_down(&self, node: NodeId) -> bool {
         let config = self.shared.config.load();
         let settings = &config.settings;
-        self.is_checked(node)
-            || settings.failover_on_backend_error
-            || settings.failover_on_backend_shutdown == Some(true)
+        // Up to 4.2 there is no such parameter, and a server that says that it ends is looked at.
+        let on_shutdown = settings
+            .failover_on_backend_shutdown
+            .unwrap_or(config.dialect < Release::V4_3);
+        on_shutdown || settings.failover_on_backend_error || self.is_checked(node)
     }
 
     /// The node has a health check with a period.
