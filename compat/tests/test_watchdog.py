@@ -133,6 +133,24 @@ class Election(WatchdogCase):
         self.assertNotIn("LEADER", proc.run([*ask, "-k", "wrong"]).out)
 
 
+class AllSwitchedOff(WatchdogCase):
+    """Nothing of the parameters finds a server down: it is the operator who stops it, and who says so."""
+
+    watchdog = {"health_check_period": 0, "failover_on_backend_error": False, "failover_on_backend_shutdown": False}
+
+    def test_another_leader_and_a_node_that_comes_back_detach_nobody(self):
+        self.pgpools.start()
+        first = self.pgpools.leader()
+        self.cluster[1].stop("immediate")
+        self.pgpools[first].stop()
+        second = self.others(first)[0]
+        self.eventually(lambda: sorted(self.pgpools.seen_by(second).values()) == ["LEADER", "SHUTDOWN", "STANDBY"], "another leader", timeout=40)
+        self.pgpools[first].start(timeout=60)
+        self.eventually(lambda: sorted(self.pgpools.states(first)) == ["LEADER", "STANDBY", "STANDBY"], "all three", timeout=40)
+        proc.never(lambda: any("down" in pool.status_words() for pool in self.pgpools), "somebody detaches the server", 10)
+        self.assertEqual(self.failovers(), [])
+
+
 class LogTexts(WatchdogCase):
     """What monitors and scripts look for in the log; the words are those of stock nodes."""
 
