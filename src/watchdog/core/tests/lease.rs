@@ -5,6 +5,9 @@ use crate::watchdog::codec::function::Flags;
 use crate::watchdog::codec::message::{LeaseAsk, LeaseGrant, Picture, Reign};
 use crate::watchdog::write_lease::Serving;
 
+/// Of whoever keeps no lease.
+pub(super) const UNLIMITED: u32 = i32::MAX as u32;
+
 /// Of a process whose predecessor had the lease on.
 pub(super) fn started() -> Event {
     let memory = Memory {
@@ -37,14 +40,44 @@ impl Bench {
         self.say(peer, Message::LeaseGrant(grant));
     }
 
+    /// The answer of a standby that keeps no lease, or knows a node that does not.
+    pub(super) fn keeps_none(&self) -> LeaseGrant {
+        LeaseGrant {
+            round: self.core.lease_round(),
+            remaining_ms: UNLIMITED,
+            heard_before_ms: 0,
+            idle_ms: 0,
+            reign: self.core.lease_reign(),
+            picture: self.core.lease_picture(),
+            paused: false,
+        }
+    }
+
+    /// The vote of peer 0, and our own: the primary is down.
+    pub(super) fn all_want_down_primary(&mut self) {
+        self.say(0, Message::Failover(down(0)));
+        self.event(Event::Request {
+            ticket: 1,
+            request: down(0),
+        });
+    }
+
+    /// Of another node, in this reign.
+    pub(super) fn question(&self, round: u32, fresh: bool) -> LeaseAsk {
+        LeaseAsk {
+            round,
+            reign: self.core.lease_reign(),
+            picture: self.core.lease_picture(),
+            pause: false,
+            fresh,
+        }
+    }
+
     /// A question of the leader.
     pub(super) fn asks(&mut self, peer: PeerId, pause: bool) -> Option<LeaseGrant> {
         let ask = LeaseAsk {
-            round: 4,
-            reign: self.core.lease_reign(),
-            picture: self.core.lease_picture(),
             pause,
-            fresh: false,
+            ..self.question(4, false)
         };
         self.ask_with(peer, ask)
     }
@@ -259,13 +292,7 @@ pub(super) fn serving() -> Bench {
 fn before_a_promotion_every_standby_with_a_share_has_to_stand_still() {
     let mut bench = serving();
     // Peer 1 gets a share.
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: false,
-    };
+    let ask = bench.question(9, false);
     assert_eq!(bench.ask_with(1, ask).unwrap().remaining_ms, 5_000);
     bench.say(0, Message::Failover(down(0)));
     bench.done();
@@ -287,19 +314,9 @@ fn before_a_promotion_every_standby_with_a_share_has_to_stand_still() {
 #[test]
 fn a_standby_that_does_not_answer_is_waited_out() {
     let mut bench = serving();
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: false,
-    };
+    let ask = bench.question(9, false);
     bench.ask_with(1, ask);
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     let picture = bench.core.lease_picture();
     for _ in 0..5 {
         bench.seconds(1);
@@ -339,13 +356,7 @@ pub(super) fn ask_for(bench: &mut Bench, request: FailoverRequest) -> String {
 #[test]
 fn a_promotion_that_waits_is_dropped_with_the_lease_and_not_made_up_for() {
     let mut bench = serving();
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: false,
-    };
+    let ask = bench.question(9, false);
     bench.seconds(6);
     bench.ask_with(1, ask);
     bench.say(0, Message::Failover(down(0)));
@@ -388,13 +399,7 @@ fn a_leader_that_has_lost_its_lease_decides_no_promotion_and_says_so() {
 #[test]
 fn a_standby_that_stops_in_order_is_not_waited_for() {
     let mut bench = serving();
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: false,
-    };
+    let ask = bench.question(9, false);
     bench.ask_with(1, ask);
     bench.say(0, Message::Failover(down(0)));
     assert!(ask_for(&mut bench, down(0)).contains("answer WillBeDone"));
@@ -472,11 +477,7 @@ fn what_a_failover_has_not_done_yet_makes_no_picture() {
 #[test]
 fn a_request_that_is_dropped_after_all_ends_the_pause() {
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.done().contains("failover 0"), "nobody has a share");
     assert!(!bench.core.may_serve(bench.now));
     bench.event(Event::FailoverDropped(down(0)));
@@ -686,11 +687,7 @@ fn when_the_lease_goes_on_a_promotion_waits_until_all_have_taken_notice() {
     let promoting = || {
         let mut bench = leader();
         bench.grant(0, 100);
-        bench.say(0, Message::Failover(down(0)));
-        bench.event(Event::Request {
-            ticket: 1,
-            request: down(0),
-        });
+        bench.all_want_down_primary();
         let done = bench.done();
         assert!(done.contains("WillBeDone") && !done.contains("failover"));
         bench
@@ -937,13 +934,7 @@ fn wishes_that_come_while_a_round_is_under_way_share_the_next_one() {
 fn a_standby_is_answered_when_a_round_behind_its_question_has_its_majority() {
     let mut bench = serving();
     bench.seconds(1);
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: true,
-    };
+    let ask = bench.question(9, true);
     assert_eq!(bench.ask_with(1, ask), None);
     assert_eq!(bench.done(), "0w 1w");
     bench.grant_with(0, 100, bench.core.lease_picture(), false);
@@ -964,13 +955,7 @@ fn a_standby_is_answered_when_a_round_behind_its_question_has_its_majority() {
 fn a_standby_that_restarts_gets_no_answer_to_what_its_last_process_has_asked() {
     let mut bench = serving();
     bench.seconds(1);
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: true,
-    };
+    let ask = bench.question(9, true);
     assert_eq!(bench.ask_with(1, ask), None);
     bench.say(1, Message::GoingDown);
     bench.meet(ours(1, State::Standby));

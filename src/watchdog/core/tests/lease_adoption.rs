@@ -224,11 +224,7 @@ fn a_promotion_that_waits_is_dropped_with_a_word_when_the_backends_are_taken_ove
     let mut bench = serving();
     // It has a share.
     bench.asks(0, false);
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.done().contains("answer WillBeDone"));
     learns_in_a_higher_reign(&mut bench);
     let said = |action: &Action| matches!(action, Action::Log(entry) if entry.message.contains("backend 0 does not begin"));

@@ -1,15 +1,10 @@
 //! The write lease when nodes come and go: who is removed, replaced, stopped, cut off.
 
 use super::{
-    lease::{leader, serving, started},
+    lease::{UNLIMITED, leader, serving, started},
     *,
 };
-use crate::watchdog::{
-    codec::{function::Flags, message::LeaseGrant},
-    settings::LifecheckMethod,
-};
-
-const UNLIMITED: u32 = i32::MAX as u32;
+use crate::watchdog::{codec::function::Flags, settings::LifecheckMethod};
 
 fn messages(bench: &Bench) -> Vec<&str> {
     let logs = bench.actions.iter().filter_map(|action| match action {
@@ -127,15 +122,7 @@ fn a_standby_that_has_refused_the_lease_asks_for_it_when_it_can_keep_one() {
 fn a_leader_takes_the_question_of_a_standby_that_has_refused_for_its_consent() {
     let mut bench = leader();
     bench.event(Event::Timer);
-    let refusal = LeaseGrant {
-        round: bench.core.lease_round(),
-        remaining_ms: UNLIMITED,
-        heard_before_ms: 0,
-        idle_ms: 0,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        paused: false,
-    };
+    let refusal = bench.keeps_none();
     bench.say(0, Message::LeaseGrant(refusal));
     assert!(!bench.core.keeps_lease());
     let why = format!("not kept by \"{}\"", bench.core.peer_label(0));
@@ -166,15 +153,7 @@ fn a_lease_that_goes_on_anew_gives_a_standby_nothing_of_what_it_had_before() {
     bench.asks(0, false);
     bench.share(7);
     assert!(bench.core.keeps_lease() && bench.core.may_serve(bench.now));
-    let off = LeaseGrant {
-        round: bench.core.lease_round(),
-        remaining_ms: UNLIMITED,
-        heard_before_ms: 0,
-        idle_ms: 0,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        paused: false,
-    };
+    let off = bench.keeps_none();
     bench.say(0, Message::LeaseGrant(off));
     assert!(!bench.core.keeps_lease());
     bench.asks(0, false);
@@ -203,11 +182,7 @@ fn a_promotion_that_waits_is_dropped_by_a_leader_that_gives_way_to_a_stock_node(
     let mut bench = serving();
     // It has a share.
     bench.asks(1, false);
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.done().contains("answer WillBeDone"));
     let better = Standing {
         since_state: 1000,
@@ -308,11 +283,7 @@ fn a_lease_that_goes_on_anew_lets_a_promotion_wait_until_all_have_taken_notice_a
     bench.tell(ours(1, State::Standby));
     bench.grant(0, 100);
     assert!(bench.core.coordinates());
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(!bench.done().contains("failover"));
     // Its question shows that it knows.
     bench.asks(1, false);

@@ -85,11 +85,7 @@ fn who_asks_for_a_fresh_share_where_there_is_none_is_answered_at_once() {
     let ask = question(&bench, before, true);
     assert_eq!(bench.ask_with(1, ask).unwrap().remaining_ms, 0);
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     let ask = question(&bench, bench.core.lease_picture(), true);
     assert_eq!(bench.ask_with(1, ask).unwrap().remaining_ms, 0);
 }
@@ -106,11 +102,7 @@ fn a_new_primary_makes_a_picture_while_the_failover_goes_on() {
 #[test]
 fn a_promotion_that_was_handed_over_makes_no_picture_before_it_is_over() {
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.done().contains("failover 0"));
     let before = bench.core.lease_picture();
     bench.backends(&[RemoteStatus::Down, RemoteStatus::Up], -1);

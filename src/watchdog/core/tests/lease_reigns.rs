@@ -159,11 +159,7 @@ fn that_a_standby_stands_still_counts_from_the_round_of_the_pause_on() {
     // It has a share.
     bench.asks(0, false);
     let before = bench.core.lease_round();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(!bench.core.lease_allows_promotion());
     let mut stale = grant_of(&bench, bench.core.lease_reign());
     stale.round = before;
@@ -189,11 +185,7 @@ fn hears_of_a_higher_reign(bench: &mut Bench) {
 #[test]
 fn no_promotion_begins_by_a_lease_of_a_lower_reign() {
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.core.may_still_begin(&down(0), bench.now));
     hears_of_a_higher_reign(&mut bench);
     assert!(bench.core.coordinates(), "it still holds the lease");
@@ -301,13 +293,7 @@ fn a_standby_is_not_answered_by_a_round_that_was_sent_before_it_asked() {
     bench.seconds(1);
     bench.event(Event::Cover);
     bench.after(Duration::from_millis(1));
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: true,
-    };
+    let ask = bench.question(9, true);
     assert_eq!(bench.ask_with(1, ask), None);
     let answers = |bench: &Bench| {
         let is_one = |action: &&Action| matches!(action, Action::Send { message: Message::LeaseGrant(grant), .. } if grant.round == 9);

@@ -1,12 +1,10 @@
 //! When another leads, or the same node anew: nothing of what was between a leader and its standbys goes on.
 
 use super::{
-    lease::{leader, serving},
+    lease::{UNLIMITED, leader, serving},
     *,
 };
-use crate::watchdog::codec::message::{LeaseAsk, LeaseGrant, Picture};
-
-const UNLIMITED: u32 = i32::MAX as u32;
+use crate::watchdog::codec::message::{LeaseGrant, Picture};
 
 /// A standby of peer 0 that has a share, and knows peer 1.
 fn standby() -> Bench {
@@ -137,15 +135,7 @@ fn is_elected_anew(bench: &mut Bench) {
 fn cannot_keep_it() -> Bench {
     let mut bench = leader();
     bench.event(Event::Timer);
-    let refusal = LeaseGrant {
-        round: bench.core.lease_round(),
-        remaining_ms: UNLIMITED,
-        heard_before_ms: 0,
-        idle_ms: 0,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        paused: false,
-    };
+    let refusal = bench.keeps_none();
     bench.say(1, Message::LeaseGrant(refusal));
     assert!(!bench.core.keeps_lease());
     bench
@@ -155,13 +145,7 @@ fn cannot_keep_it() -> Bench {
 #[test]
 fn who_leads_anew_answers_no_question_of_before() {
     let mut bench = serving();
-    let ask = LeaseAsk {
-        round: 9,
-        reign: bench.core.lease_reign(),
-        picture: bench.core.lease_picture(),
-        pause: false,
-        fresh: true,
-    };
+    let ask = bench.question(9, true);
     assert_eq!(bench.ask_with(1, ask), None);
     is_elected_anew(&mut bench);
     for peer in [0, 1] {

@@ -103,11 +103,7 @@ fn a_standby_has_heard_of_a_majority_when_its_leader_had() {
 #[test]
 fn a_leader_that_was_stopped_between_decision_and_beginning_promotes_nobody() {
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.core.may_still_begin(&down(0), bench.now));
     let later = bench.now + Duration::from_secs(11);
     assert!(!bench.core.may_still_begin(&down(0), later));
@@ -142,11 +138,7 @@ fn a_promotion_that_may_not_begin_in_time_is_dropped() {
     let mut bench = leader();
     // The other one has not taken notice of the lease.
     bench.grant(0, 100);
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.done().contains("answer WillBeDone"));
     goes_on(&mut bench, 18);
     assert!(!bench.core.may_serve(bench.now), "it waits");
@@ -159,11 +151,7 @@ fn a_promotion_that_may_not_begin_in_time_is_dropped() {
 #[test]
 fn a_promotion_that_the_supervisor_does_not_begin_ends_the_pause() {
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     assert!(bench.done().contains("failover 0"));
     goes_on(&mut bench, 14);
     assert!(!bench.core.may_serve(bench.now));
@@ -174,11 +162,7 @@ fn a_promotion_that_the_supervisor_does_not_begin_ends_the_pause() {
 #[test]
 fn a_promotion_that_goes_on_pauses_however_long_it_takes() {
     let mut bench = serving();
-    bench.say(0, Message::Failover(down(0)));
-    bench.event(Event::Request {
-        ticket: 1,
-        request: down(0),
-    });
+    bench.all_want_down_primary();
     bench.event(Event::FailoverBegins);
     goes_on(&mut bench, 40);
     assert!(bench.core.holds_lease(bench.now));
