@@ -207,7 +207,12 @@ fn with_minus_one_idle_sessions_end_at_once_and_busy_ones_with_their_statement()
     let mut inside = plane.client();
     inside.query("BEGIN");
     busy.send("slow");
+    let began = Instant::now();
     while !SLOW_BEGUN.load(Relaxed) {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "no server works on it"
+        );
         thread::sleep(Duration::from_millis(10));
     }
     plane.handle.hold_clients(true);
